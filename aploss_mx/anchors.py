@@ -1,0 +1,69 @@
+"""The anchors of RetinaNet, as the AP-loss paper sets them (§4.1): 6 in each cell of P3 … P7."""
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+
+STRIDES = (8, 16, 32, 64, 128)
+SCALES = (1.0, 2.0**0.5)
+RATIOS = (0.5, 1.0, 2.0)  # height / width
+BASE = 4  # side of the smallest square anchor, in strides
+ANCHORS_PER_CELL = len(SCALES) * len(RATIOS)
+
+
+def cell_anchors(stride: int) -> np.ndarray:
+    """Return the anchors (6, 4) of one cell around the origin, scale by scale, ratios inside; float64."""
+    sides = BASE * stride * np.asarray(SCALES)
+    ratios = np.asarray(RATIOS)
+    widths = (sides[:, None] / np.sqrt(ratios)).ravel()
+    heights = (sides[:, None] * np.sqrt(ratios)).ravel()
+    return np.stack([-widths, -heights, widths, heights], axis=1) / 2
+
+
+def level_shapes(height: int, width: int) -> list[tuple[int, int]]:
+    """Return the feature maps' (height, width), P3 to P7, for a picture of whole multiples of 32 pixels.
+
+    P6 and P7 halve, rounding up, as their stride-2 convolutions do.
+
+    Raises
+    ------
+    ValueError
+        If a side is no positive multiple of 32.
+    """
+    if height <= 0 or width <= 0 or height % 32 or width % 32:
+        raise ValueError(f"image sides must be positive multiples of 32 pixels, not {height}×{width}: pad the image")
+    shapes = [(height // stride, width // stride) for stride in STRIDES[:3]]
+    for _ in STRIDES[3:]:
+        shapes.append(tuple((side + 1) // 2 for side in shapes[-1]))
+    return shapes
+
+
+@lru_cache(maxsize=32)
+def make_anchors(height: int, width: int) -> np.ndarray:
+    """Return all anchors of a picture.
+
+    Parameters
+    ----------
+    height, width : int
+        Size of the network's input in pixels, multiples of 32.
+
+    Returns
+    -------
+    anchors : ndarray of float32, shape (N, 4), read-only
+        Level by level from P3, cells row by row, 6 anchors a cell: the order of the network's outputs. Centres stand
+        at (i + 0.5)·stride.
+
+    Raises
+    ------
+    ValueError
+        As `level_shapes`.
+    """
+    levels = []
+    for stride, (rows, columns) in zip(STRIDES, level_shapes(height, width)):
+        x, y = np.meshgrid((np.arange(columns) + 0.5) * stride, (np.arange(rows) + 0.5) * stride)
+        centers = np.stack([x, y, x, y], axis=-1).reshape(-1, 1, 4)
+        levels.append((centers + cell_anchors(stride)).reshape(-1, 4))
+    anchors = np.concatenate(levels).astype(np.float32)
+    anchors.flags.writeable = False
+    return anchors

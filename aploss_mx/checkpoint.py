@@ -1,0 +1,193 @@
+"""Checkpoints: one file, written whole or not at all, that a run goes on from and a detector is loaded from."""
+from __future__ import annotations
+
+import json
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import mxnet as mx
+import numpy as np
+
+import aploss_mx
+from aploss_mx.atomic import replacing
+from aploss_mx.config import ConfigError, Recipe
+from symbols.retinanet import RetinaNet
+
+FORMAT = 1
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be read or does not fit; the message says which and why."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A training run between two epochs.
+
+    All randomness of a run derives from the recipe's seed, the epoch and an image's position in it, so that these
+    are its random state.
+
+    Attributes
+    ----------
+    recipe : Recipe
+    classes : tuple of str
+    epoch, step : int
+        Epochs and steps done.
+    seconds : float
+        Wall time spent so far.
+    best : dict
+        Figures of the best evaluation so far; empty before the first.
+    pretrained : tuple of str
+        The backbone's parameters that came pretrained, which decides what is frozen.
+    parameters : dict of str to ndarray
+        By structural name, ``backbone.layer1.0.conv1.weight``.
+    optimizer : dict of str to list of ndarray
+        State arrays by parameter name.
+    """
+
+    recipe: Recipe
+    classes: tuple[str, ...]
+    epoch: int
+    step: int
+    seconds: float
+    best: dict[str, float]
+    pretrained: tuple[str, ...]
+    parameters: dict[str, np.ndarray] = field(repr=False)
+    optimizer: dict[str, list[np.ndarray]] = field(repr=False)
+
+    def save(self, path: Path) -> None:
+        """Write the checkpoint, replacing an older one only when it is complete."""
+        about = {
+            "format": FORMAT,
+            "aploss_mx": aploss_mx.__version__,
+            "recipe": self.recipe.to_dict(),
+            "classes": self.classes,
+            "epoch": self.epoch,
+            "step": self.step,
+            "seconds": self.seconds,
+            "best": self.best,
+            "pretrained": self.pretrained,
+        }
+        arrays = {f"parameter/{name}": array for name, array in self.parameters.items()}
+        for name, states in self.optimizer.items():
+            arrays.update({f"optimizer/{number}/{name}": state for number, state in enumerate(states)})
+        with replacing(path) as temporary, open(temporary, "wb") as file:
+            np.savez(file, about=np.frombuffer(json.dumps(about).encode(), np.uint8), **arrays)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Checkpoint:
+        """Read a checkpoint.
+
+        Raises
+        ------
+        CheckpointError
+            If the file is missing, cut off, no checkpoint, from another format, or holds numbers that are not finite.
+        """
+        path = Path(path)
+        try:
+            with np.load(path, allow_pickle=False) as archive:
+                if "about" not in archive.files:
+                    raise CheckpointError(f"{path} is an .npz file but no checkpoint of aploss_mx")
+                about = json.loads(archive["about"].tobytes())
+                arrays = {name: archive[name] for name in archive.files if name != "about"}
+        except FileNotFoundError:
+            raise CheckpointError(f"no checkpoint {path}") from None
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            if isinstance(error, CheckpointError):
+                raise
+            raise CheckpointError(f"{path} is damaged or no checkpoint ({error}); use an older one") from error
+        if about["format"] != FORMAT:
+            raise CheckpointError(f"{path} has format {about['format']}, this version reads {FORMAT}")
+        for name, array in arrays.items():
+            if not np.isfinite(array).all():
+                raise CheckpointError(f"{path}: {name} holds numbers that are not finite; use an older checkpoint")
+        try:
+            recipe = Recipe.from_dict(about["recipe"], str(path))
+        except ConfigError as error:
+            raise CheckpointError(str(error)) from error
+        optimizer: dict[str, list[np.ndarray]] = {}
+        for name in sorted(name for name in arrays if name.startswith("optimizer/")):
+            optimizer.setdefault(name.split("/", 2)[2], []).append(arrays[name])
+        return cls(
+            recipe=recipe,
+            classes=tuple(about["classes"]),
+            epoch=about["epoch"],
+            step=about["step"],
+            seconds=about["seconds"],
+            best=about["best"],
+            pretrained=tuple(about["pretrained"]),
+            parameters={
+                name.split("/", 1)[1]: array for name, array in arrays.items() if name.startswith("parameter/")
+            },
+            optimizer=optimizer,
+        )
+
+    def restore(self, network: RetinaNet) -> None:
+        """Fill an initialised network and freeze what was frozen.
+
+        Raises
+        ------
+        CheckpointError
+            If names or shapes differ.
+        """
+        params = network._collect_params_with_prefix()
+        if set(params) != set(self.parameters):
+            odd = sorted(set(params) ^ set(self.parameters))
+            raise CheckpointError(f"the checkpoint is of another network: {len(odd)} names differ, such as {odd[0]}")
+        for name, param in params.items():
+            if param.shape != self.parameters[name].shape:
+                raise CheckpointError(
+                    f"the checkpoint is of another network: {name} is {self.parameters[name].shape}, not {param.shape}"
+                )
+            param.set_data(mx.nd.array(self.parameters[name]))
+        network.backbone.freeze(set(self.pretrained))
+
+    def network(self, ctx: mx.Context | list[mx.Context]) -> RetinaNet:
+        """Return the network of this checkpoint on the given devices."""
+        network = RetinaNet(self.recipe.network, len(self.classes), self.recipe.channels)
+        network.initialize(ctx=ctx)
+        self.restore(network)
+        return network
+
+
+def parameters_of(network: RetinaNet) -> dict[str, np.ndarray]:
+    """Return copies of all parameters by structural name."""
+    return {name: param.data(param.list_ctx()[0]).asnumpy() for name, param in _named(network)}
+
+
+def optimizer_states(trainer: mx.gluon.Trainer, network: RetinaNet) -> dict[str, list[np.ndarray]]:
+    """Return the optimizer's state arrays by parameter name; all devices hold the same."""
+    updater = trainer._updaters[0]
+    states = {}
+    for index, (name, _) in enumerate(_named(network)):
+        state = updater.states.get(index)
+        if state is not None:
+            states[name] = [array.asnumpy() for array in (state if isinstance(state, tuple) else (state,))]
+    return states
+
+
+def restore_optimizer(trainer: mx.gluon.Trainer, network: RetinaNet, states: dict[str, list[np.ndarray]], step: int):
+    """Put state arrays back on all devices and let the optimizer count on from `step`."""
+    trainer._optimizer.begin_num_update = trainer._optimizer.num_update = step
+    for index, (name, param) in enumerate(_named(network)):
+        if name not in states:
+            continue
+        for updater, ctx in zip(trainer._updaters, param.list_ctx()):
+            arrays = tuple(mx.nd.array(array, ctx=ctx) for array in states[name])
+            updater.states[index] = arrays if len(arrays) > 1 else arrays[0]
+            updater.states_synced[index] = True
+
+
+def make_trainer(network: RetinaNet, recipe: Recipe, kv_store: str) -> mx.gluon.Trainer:
+    """Return the trainer of a recipe; its parameters are numbered in the order of their structural names."""
+    arguments = {"learning_rate": recipe.lr, "wd": recipe.wd}
+    if recipe.optimizer == "sgd":
+        arguments["momentum"] = recipe.momentum
+    params = [param for _, param in _named(network)]
+    return mx.gluon.Trainer(params, recipe.optimizer, arguments, kvstore=kv_store, update_on_kvstore=False)
+
+
+def _named(network: RetinaNet) -> list[tuple[str, mx.gluon.Parameter]]:
+    return sorted(network._collect_params_with_prefix().items())

@@ -1,0 +1,207 @@
+"""Recipes: every setting that a result depends on, read from YAML and overridden by flags."""
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, Callable
+
+import yaml
+
+from symbols.resnet import BACKBONES
+
+RECIPES = Path(__file__).parent / "recipes"
+
+
+class ConfigError(ValueError):
+    """A recipe or flag that cannot be used; the message says which and why."""
+
+
+def _positive(value: Any) -> int:
+    number = int(value)
+    if number <= 0 or number != float(value):
+        raise ValueError("must be a positive whole number")
+    return number
+
+
+def _count(value: Any) -> int:
+    number = int(value)
+    if number < 0 or number != float(value):
+        raise ValueError("must be a whole number, 0 or more")
+    return number
+
+
+def _positive_float(value: Any) -> float:
+    number = float(value)
+    if not 0 < number < float("inf"):
+        raise ValueError("must be a positive number")
+    return number
+
+
+def _fraction(value: Any) -> float:
+    number = float(value)
+    if not 0 <= number <= 1:
+        raise ValueError("must lie in 0 … 1")
+    return number
+
+
+def _std(value: Any) -> float | None:
+    return None if value in (None, "he") else _positive_float(value)
+
+
+def _boolean(value: Any) -> bool:
+    if str(value).lower() not in ("true", "false", "yes", "no", "1", "0"):
+        raise ValueError("must be true or false")
+    return str(value).lower() in ("true", "yes", "1")
+
+
+def _epochs(value: Any) -> tuple[int, ...]:
+    items = [item for item in value.split(",") if item.strip()] if isinstance(value, str) else value
+    return tuple(sorted(_positive(item) for item in items))
+
+
+def _one_of(*choices: str) -> Callable[[Any], str]:
+    def check(value: Any) -> str:
+        if value not in choices:
+            raise ValueError(f"must be one of {', '.join(choices)}")
+        return value
+
+    return check
+
+
+def _image_side(value: Any) -> int:
+    side = _positive(value)
+    if side % 32:
+        raise ValueError("must be a multiple of 32 pixels")
+    return side
+
+
+def _setting(default: Any, parse: Callable[[Any], Any], help: str) -> Any:
+    return field(default=default, metadata={"parse": parse, "help": help})
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All settings of a run that its result depends on. The defaults are the paper's on PASCAL VOC."""
+
+    network: str = _setting("resnet50_v1b", _one_of(*BACKBONES), f"backbone: {', '.join(BACKBONES)}")
+    channels: int = _setting(256, _positive, "width of the pyramid and the heads")
+    new_conv_std: float | None = _setting(
+        0.01, _std, "standard deviation of new convolutions' weights, or 'he' for He's, which suits narrow heads"
+    )
+    pretrained: str = _setting(
+        "gluoncv", str, "backbone weights: 'gluoncv' downloads them, 'none' starts at random, else a .params or .npz file"
+    )
+    train_split: str = _setting("2007_trainval+2012_trainval", str, "splits to train on, YEAR_NAME joined by +")
+    val_split: str = _setting("2007_test", str, "splits to evaluate on")
+    classes: str = _setting("voc", str, "'voc', names joined by commas, or a file with a name a line")
+    augmentation: str = _setting("ssd", _one_of("ssd", "flip", "none"), "training augmentation: ssd, flip or none")
+    data_shape: int = _setting(512, _image_side, "side of the square training images in pixels, a multiple of 32")
+    loss: str = _setting("ap", _one_of("ap"), "classification loss")
+    delta: float = _setting(1.0, _positive_float, "AP-loss: half width of the step function's ramp")
+    interpolated: bool = _setting(True, _boolean, "AP-loss: interpolate the precision, true or false")
+    batch_size: int = _setting(16, _positive, "images a step, over all devices")
+    epochs: int = _setting(160, _positive, "passes over the training images")
+    optimizer: str = _setting("sgd", _one_of("sgd", "adam"), "sgd (the paper's) or adam")
+    lr: float = _setting(0.001, _positive_float, "learning rate")
+    lr_decay: float = _setting(0.1, _positive_float, "factor on the learning rate at each decay epoch")
+    lr_decay_epoch: tuple[int, ...] = _setting((110, 140), _epochs, "epochs after which the learning rate decays")
+    warmup_steps: int = _setting(500, _count, "steps of linear warm-up")
+    warmup_factor: float = _setting(1 / 3, _fraction, "fraction of the learning rate that the warm-up starts from")
+    momentum: float = _setting(0.9, _fraction, "SGD momentum")
+    wd: float = _setting(1e-4, float, "weight decay")
+    seed: int = _setting(0, _count, "seed of initialisation, order and augmentation")
+    val_interval: int = _setting(10, _count, "epochs between evaluations, 0 for the last epoch only")
+    test_short: int = _setting(500, _positive, "shorter side of test images in pixels")
+    test_long: int = _setting(833, _positive, "longest that the longer side may get, in pixels")
+    topk: int = _setting(1000, _positive, "candidates kept on each pyramid level before NMS")
+    score_threshold: float = _setting(0.01, _fraction, "lowest score of a candidate (not applied on P7)")
+    nms_threshold: float = _setting(0.5, _fraction, "IoU above which per-class NMS drops the lower score")
+    max_detections: int = _setting(100, _positive, "boxes kept on an image")
+
+    @classmethod
+    def from_dict(cls, settings: dict[str, Any], source: str = "recipe") -> Recipe:
+        """Return the recipe of `settings`, defaults filled in; `source` names them in errors.
+
+        Raises
+        ------
+        ConfigError
+            If a key is unknown or a value cannot be used.
+        """
+        known = {item.name: item for item in fields(cls)}
+        unknown = sorted(set(settings) - set(known))
+        if unknown:
+            raise ConfigError(f"{source}: unknown setting {', '.join(unknown)}; there are {', '.join(known)}")
+        return cls(**{name: _parse(known[name], value, source) for name, value in settings.items()})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain YAML and JSON types, which `from_dict` reads back."""
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+
+    def override(self, **settings: Any) -> Recipe:
+        """Return a copy with other values, given as text or as values."""
+        known = {item.name: item for item in fields(self)}
+        return replace(self, **{name: _parse(known[name], value, "override") for name, value in settings.items()})
+
+
+def _parse(item: Any, value: Any, source: str) -> Any:
+    try:
+        return item.metadata["parse"](value)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{source}: {item.name} = {value!r}: {error}") from None
+
+
+def recipe_names() -> list[str]:
+    """Return the names of the recipes that the package ships."""
+    return sorted(path.stem for path in RECIPES.glob("*.yaml"))
+
+
+def load_recipe(name_or_path: str) -> Recipe:
+    """Read a recipe by the name of a shipped one or by the path of a YAML file.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such recipe, it is no YAML mapping, or a setting cannot be used.
+    """
+    path = Path(name_or_path)
+    if not path.suffix:
+        path = RECIPES / f"{name_or_path}.yaml"
+    try:
+        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError:
+        raise ConfigError(
+            f"no recipe {name_or_path!r}: give a YAML file or one of {', '.join(recipe_names())}"
+        ) from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not YAML: {error}") from None
+    if not isinstance(settings, dict):
+        raise ConfigError(f"{path} must hold 'setting: value' lines")
+    return Recipe.from_dict(settings, str(path))
+
+
+def add_recipe_flags(parser: argparse.ArgumentParser, default: str) -> None:
+    """Add ``--recipe`` and a flag for each setting; see `recipe_from_flags`."""
+    group = parser.add_argument_group("recipe", "Settings that the result depends on; each flag overrides the recipe's.")
+    group.add_argument(
+        "--recipe", default=default, help=f"YAML file or one of {', '.join(recipe_names())} (default: %(default)s)"
+    )
+    for item in fields(Recipe):
+        group.add_argument(f"--{item.name.replace('_', '-')}", metavar="…", help=item.metadata["help"])
+
+
+def recipe_from_flags(arguments: argparse.Namespace) -> Recipe:
+    """Return the recipe that the command line asks for.
+
+    Raises
+    ------
+    ConfigError
+        As `load_recipe`, and for values that cannot be used.
+    """
+    return load_recipe(arguments.recipe).override(**flags_given(arguments))
+
+
+def flags_given(arguments: argparse.Namespace) -> dict[str, str]:
+    """Return the recipe's settings that the command line gives, as text."""
+    given = {item.name: getattr(arguments, item.name) for item in fields(Recipe)}
+    return {name: value for name, value in given.items() if value is not None}

@@ -1,0 +1,1 @@
+"""Data sets, augmentation, loading, and the checks that come before training."""

@@ -1,0 +1,225 @@
+"""Preflight: everything wrong with a data set, named before training starts.
+
+From the command line: ``python -m aploss_mx.data.check --dataset-root VOCdevkit --split 2007_trainval``.
+"""
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, Sequence
+
+import cv2
+from PIL import Image
+from tqdm import tqdm
+
+from aploss_mx.data.problems import (
+    BOX_CLIPPED,
+    BOX_LEFT_OUT,
+    ERROR,
+    WARNING,
+    DataError,
+    Problem,
+    format_problems,
+    raise_if_errors,
+)
+from aploss_mx.data.sample import Sample
+from aploss_mx.data.voc import PROGRESS_BAR_FROM, VOC_CLASSES, VOCDetection, parse_classes
+
+JPEG_END = b"\xff\xd9"
+EXIF_ORIENTATION = 0x0112
+UPRIGHT = 1
+QUARTER_TURNS = (5, 6, 7, 8)
+
+
+class Dataset(Protocol):
+    """What a data set must have to be checked."""
+
+    name: str
+    classes: tuple[str, ...]
+    samples: list[Sample]
+    problems: list[Problem]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a data set holds, and what is wrong with it; as text, a summary to print.
+
+    Attributes
+    ----------
+    name : str
+    images : int
+    objects, difficult : dict of str to int
+        Objects of each class that count in training, and those that are difficult and do not.
+    images_without_objects : int
+        Images with no object that counts in training: they are left out of it.
+    problems : list of Problem
+    """
+
+    name: str
+    images: int
+    objects: dict[str, int]
+    difficult: dict[str, int]
+    images_without_objects: int
+    problems: list[Problem]
+
+    @property
+    def errors(self) -> list[Problem]:
+        return [problem for problem in self.problems if problem.severity == ERROR]
+
+    @property
+    def warnings(self) -> list[Problem]:
+        return [problem for problem in self.problems if problem.severity == WARNING]
+
+    @property
+    def boxes_left_out(self) -> int:
+        return sum(problem.kind == BOX_LEFT_OUT for problem in self.problems)
+
+    @property
+    def boxes_clipped(self) -> int:
+        return sum(problem.kind == BOX_CLIPPED for problem in self.problems)
+
+    @property
+    def ok(self) -> bool:
+        return not self.errors
+
+    def raise_if_errors(self) -> None:
+        """Raise a `DataError` with all errors, if there are any."""
+        raise_if_errors(self.problems)
+
+    def __str__(self) -> str:
+        lines = [
+            f"{self.name}: {self.images} images, {sum(self.objects.values())} objects "
+            f"and {sum(self.difficult.values())} difficult ones",
+            f"  {self.images_without_objects} images without an object to train on (left out of training)",
+            f"  {self.boxes_left_out} boxes left out, {self.boxes_clipped} clipped",
+            f"  {'class':<24}{'objects':>10}{'difficult':>11}",
+        ]
+        lines += [f"  {name:<24}{count:>10}{self.difficult[name]:>11}" for name, count in self.objects.items()]
+        for heading, problems in (("errors", self.errors), ("warnings", self.warnings)):
+            lines += [f"{heading} ({len(problems)})", *format_problems(problems)]
+        return "\n".join(lines)
+
+
+def check_dataset(dataset: Dataset, progress: bool = True) -> Report:
+    """Count a data set's images and objects, and collect what is wrong with annotations, images and classes."""
+    images = len(dataset.samples)
+    objects, difficult = Counter(), Counter()
+    images_without_objects = 0
+    for sample in dataset.samples:
+        objects.update(sample.labels[~sample.difficult].tolist())
+        difficult.update(sample.labels[sample.difficult].tolist())
+        images_without_objects += bool(sample.difficult.all())
+
+    problems = [*dataset.problems, *check_images(dataset, progress)]
+    if images_without_objects == images:
+        message = "not one object in its images counts in training"
+        problems.append(Problem(ERROR, "nothing to train on", dataset.name, message))
+    else:
+        problems += [Problem(WARNING, "class without objects", dataset.name, f"{name!r} has none to train on")
+                     for label, name in enumerate(dataset.classes) if not objects[label]]
+    return Report(
+        name=dataset.name,
+        images=images,
+        objects={name: objects[label] for label, name in enumerate(dataset.classes)},
+        difficult={name: difficult[label] for label, name in enumerate(dataset.classes)},
+        images_without_objects=images_without_objects,
+        problems=problems,
+    )
+
+
+def check_images(dataset: Dataset, progress: bool = True) -> list[Problem]:
+    """Find images that are missing, damaged, or not of the size that their boxes were drawn for.
+
+    A JPEG that ends as it should is not decoded, only its header is read: damage amid it goes unnoticed.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    progress : bool
+        Show a progress bar, on a terminal and if there are many images.
+    """
+    show_bar = progress and len(dataset.samples) > PROGRESS_BAR_FROM
+    samples = tqdm(dataset.samples, "checking images", disable=None if show_bar else True)
+    return [problem for sample in samples for problem in _check_image(sample)]
+
+
+def _check_image(sample: Sample) -> list[Problem]:
+    path = sample.image_path
+    if not path.is_file():
+        return [Problem(ERROR, "missing image", str(path), "no such file")]
+    try:
+        with Image.open(path) as image:
+            size = image.size
+            orientation = image.getexif().get(EXIF_ORIENTATION, UPRIGHT)
+            damage = _find_damage(image, path)
+    except Exception as error:  # PIL's decoders raise almost anything on a broken file
+        return [Problem(ERROR, "unreadable image", str(path), f"{error}; replace it or take it off the list")]
+    return damage + _check_size(sample, size, orientation)
+
+
+def _find_damage(image: Image.Image, path: Path) -> list[Problem]:
+    """Problems with an image's pixels, looked at closely only where the cheap sign of a whole file is missing."""
+    if image.format in ("JPEG", "MPO"):
+        if _ends_with(path, JPEG_END):
+            return []
+        image.load()
+        if JPEG_END not in path.read_bytes():
+            return [Problem(WARNING, "unfinished JPEG", str(path), "it can be decoded but has no end-of-image marker; "
+                            "its lower part may be lost")]
+        return []
+    image.load()
+    if cv2.imread(str(path)) is None:
+        return [Problem(ERROR, "unreadable image", str(path),
+                        f"OpenCV cannot read {image.format} files; convert it to JPEG or PNG")]
+    return []
+
+
+def _ends_with(path: Path, marker: bytes) -> bool:
+    with path.open("rb") as file:
+        file.seek(-len(marker), os.SEEK_END)
+        return file.read() == marker
+
+
+def _check_size(sample: Sample, size: tuple[int, int], orientation: int) -> list[Problem]:
+    """Compare an image's size, as stored, with the annotated one; readers differ in heeding an EXIF rotation."""
+    path = str(sample.image_path)
+    annotated = (sample.width, sample.height)
+    if size == annotated and orientation == UPRIGHT:
+        return []
+    if size == annotated:
+        return [Problem(WARNING, "EXIF rotation", path, f"its EXIF orientation is {orientation}, not {UPRIGHT}; the "
+                        "boxes are taken to fit its pixels as stored, so better strip the tag")]
+    message = f"{size[0]}x{size[1]} pixels, annotated as {annotated[0]}x{annotated[1]}: its boxes would be wrong; "
+    if orientation in QUARTER_TURNS and size == annotated[::-1]:
+        message += f"its EXIF orientation {orientation} explains it: turn the stored pixels and strip the tag"
+    else:
+        message += "correct the annotation or replace the image"
+    return [Problem(ERROR, "size mismatch", path, message)]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print the report of a data set in VOC layout; 0 if training can start, 1 if not, 2 (by argparse) on misuse."""
+    parser = argparse.ArgumentParser("python -m aploss_mx.data.check", description="Check a data set in VOC layout.")
+    parser.add_argument("--dataset-root", required=True, help="folder above VOC2007, or that holds ImageSets itself")
+    parser.add_argument("--split", required=True, help="names of image lists, joined by +: 2007_train+2007_val")
+    parser.add_argument("--classes", help="names separated by commas, or a file with one a line; default: VOC's 20")
+    args = parser.parse_args(argv)
+    try:
+        classes = VOC_CLASSES if args.classes is None else parse_classes(args.classes)
+    except ValueError as error:
+        parser.error(str(error))
+    try:
+        report = check_dataset(VOCDetection(args.dataset_root, args.split, classes, strict=False))
+    except DataError as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(report)
+    return 0 if report.ok else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,138 @@
+"""Batches of images and targets, made in worker processes; what an epoch holds depends on the seed alone."""
+from __future__ import annotations
+
+import signal
+from contextlib import contextmanager
+from typing import Iterator, NamedTuple, Sequence
+
+import cv2
+import numpy as np
+from mxnet.gluon.data import DataLoader
+
+from aploss_mx.anchors import make_anchors
+from aploss_mx.data.sample import Sample
+from aploss_mx.data.transforms import EvalTransform, TrainTransform, read_image
+from aploss_mx.targets import assign_targets
+
+# Workers are parallel already, and OpenCV's threads do not survive a fork.
+cv2.setNumThreads(0)
+
+
+class Draw(NamedTuple):
+    """One image of one epoch: enough to seed its augmentation wherever it is made."""
+
+    epoch: int
+    position: int
+    index: int
+
+
+class TrainingSet:
+    """Images with their targets, indexed by `Draw`.
+
+    Parameters
+    ----------
+    samples : sequence of Sample
+        Difficult objects, and images that have no others, are left out.
+    transform : TrainTransform
+        Augmentation and resizing.
+    seed : int
+        The augmentation of a draw depends on (seed, epoch, position).
+    """
+
+    def __init__(self, samples: Sequence[Sample], transform: TrainTransform, seed: int):
+        self.samples = [sample for sample in samples if not sample.difficult.all()]
+        self.transform = transform
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, draw: Draw) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return image (3, H, W), class targets (N,) and box targets (N, 4), all float32."""
+        sample = self.samples[draw.index]
+        keep = ~sample.difficult
+        rng = np.random.default_rng((self.seed, draw.epoch, draw.position))
+        image, boxes, labels = self.transform(
+            read_image(sample.image_path), sample.boxes[keep], sample.labels[keep], rng
+        )
+        return (image, *assign_targets(make_anchors(*image.shape[1:]), boxes, labels))
+
+
+class EpochSampler:
+    """Batches of draws for one epoch at a time; the last batch is filled up by wrapping round.
+
+    Attributes
+    ----------
+    epoch : int
+        The epoch that the next iteration draws; the order depends on (seed, epoch).
+    """
+
+    def __init__(self, size: int, batch_size: int, seed: int):
+        self.size = size
+        self.batch_size = batch_size
+        self.seed = seed
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return -(-self.size // self.batch_size)
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        order = np.random.default_rng((self.seed, self.epoch)).permutation(self.size)
+        order = np.resize(order, len(self) * self.batch_size)
+        draws = [Draw(self.epoch, position, int(index)) for position, index in enumerate(order)]
+        return iter([draws[start : start + self.batch_size] for start in range(0, len(draws), self.batch_size)])
+
+
+class TestSet:
+    """Images as the network takes them at test, with the scale that leads back to their own pixels."""
+
+    __test__ = False  # not a test case, whatever its name says to pytest
+
+    def __init__(self, samples: Sequence[Sample], transform: EvalTransform):
+        self.samples = samples
+        self.transform = transform
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray, int]:
+        """Return image (3, H, W) and scale (2,), float32, and the index."""
+        image, scale = self.transform(read_image(self.samples[index].image_path))
+        return image, scale, index
+
+
+def training_loader(dataset: TrainingSet, sampler: EpochSampler, workers: int) -> DataLoader:
+    """Return a loader of (images, class targets, box targets); set `sampler.epoch` before each iteration."""
+    with _interrupts_left_to_the_parent():
+        return DataLoader(dataset, batch_sampler=sampler, num_workers=workers)
+
+
+def test_loader(dataset: TestSet, workers: int, batch_size: int = 8) -> DataLoader:
+    """Return a loader of (images, scales, indices) in which every batch has images of one size."""
+    by_shape: dict[tuple[int, int], list[int]] = {}
+    for index, sample in enumerate(dataset.samples):
+        by_shape.setdefault(dataset.transform.input_shape(sample.height, sample.width), []).append(index)
+    batches = [
+        indices[start : start + batch_size]
+        for _, indices in sorted(by_shape.items())
+        for start in range(0, len(indices), batch_size)
+    ]
+    with _interrupts_left_to_the_parent():
+        return DataLoader(dataset, batch_sampler=batches, num_workers=workers)
+
+
+test_loader.__test__ = False
+
+
+@contextmanager
+def _interrupts_left_to_the_parent() -> Iterator[None]:
+    """Start workers that ignore Ctrl-C: only the training process answers it."""
+    try:
+        previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    except ValueError:  # not in the main thread
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)

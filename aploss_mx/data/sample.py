@@ -1,0 +1,41 @@
+"""One annotated image, the record that every data set of this package is a list of."""
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+
+def _no_boxes() -> np.ndarray:
+    return np.zeros((0, 4), np.float32)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """An image file and its objects.
+
+    Attributes
+    ----------
+    image_id : str
+        Name of the image in detections and reports: the file's stem on VOC data.
+    image_path : Path
+        The image file.
+    width, height : int
+        Size in pixels, as annotated.
+    boxes : ndarray of float32, shape (M, 4)
+        Corners [x1, y1, x2, y2] in continuous pixel coordinates: a box over the whole image is
+        [0, 0, width, height]. A VOC box [xmin, ymin, xmax, ymax] enters as [xmin - 1, ymin - 1, xmax, ymax].
+    labels : ndarray of int64, shape (M,)
+        Index of each object's class in the data set's ``classes``, from 0.
+    difficult : ndarray of bool, shape (M,)
+        Objects that neither training nor the metrics count: VOC's ``difficult``, COCO's crowds.
+    """
+
+    image_id: str
+    image_path: Path
+    width: int
+    height: int
+    boxes: np.ndarray = field(default_factory=_no_boxes)
+    labels: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    difficult: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))

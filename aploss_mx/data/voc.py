@@ -1,0 +1,347 @@
+"""Object annotations in the layout of PASCAL VOC: the challenge's own data, and other folders that follow it."""
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PureWindowsPath
+from xml.etree.ElementTree import Element
+
+import numpy as np
+from defusedxml import DefusedXmlException, ElementTree
+from PIL import Image
+from tqdm import tqdm
+
+from aploss_mx.data.problems import (
+    BOX_CLIPPED,
+    BOX_LEFT_OUT,
+    ERROR,
+    WARNING,
+    DataError,
+    Problem,
+    raise_if_errors,
+    shortened,
+)
+from aploss_mx.data.sample import Sample
+
+VOC_CLASSES = (
+    "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
+    "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
+)
+
+YEAR_FOLDERS = "VOC[0-9][0-9][0-9][0-9]"
+SPLIT_FOLDER = Path("ImageSets", "Main")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".JPG")
+PROGRESS_BAR_FROM = 2000  # files; fewer are read before a bar would be of use
+
+
+@dataclass(frozen=True)
+class VOCObject:
+    """One ``<object>``: its class by name, [xmin, ymin, xmax, ymax] as written (pixels count from 1, both ends in)."""
+
+    name: str
+    box: tuple[float, float, float, float]
+    difficult: bool
+
+
+@dataclass(frozen=True)
+class VOCAnnotation:
+    """One annotation file, as written: no class is looked up yet, no box checked. A size not given is 0."""
+
+    path: Path
+    filename: str
+    width: int
+    height: int
+    objects: tuple[VOCObject, ...]
+
+
+class VOCDetection(Sequence):
+    """A data set in VOC layout, as a sequence of `Sample`; all annotations are read at once, images are not.
+
+    Parameters
+    ----------
+    root : str or Path
+        The folder above ``VOC2007`` and its like, or one that holds ``Annotations`` and its like itself.
+    splits : str
+        Names of image lists, joined by ``+``: ``2007_trainval`` or just ``trainval``; see `find_split`.
+    classes : sequence of str
+        The class names, in the order of their labels. Case counts.
+    strict : bool
+        Raise on errors in the annotations (the default). Otherwise leave out what is broken and keep the errors in
+        ``problems``, for a report that names them together with others.
+
+    Attributes
+    ----------
+    name : str
+        The data set in words, for reports.
+    classes : tuple of str
+    samples : list of Sample
+        In the order of the lists. A box without area, or outside its image, is left out; one that reaches over the
+        edge is clipped. Images without boxes stay in.
+    problems : list of Problem
+        What was wrong in the annotations, among it each box left out or clipped.
+
+    Raises
+    ------
+    DataError
+        A list is missing, ambiguous or empty. If `strict`, also: an annotation file is missing or broken, a class is
+        not among `classes`, two images share a name, or neither annotation nor image tells the size.
+    """
+
+    def __init__(self, root: str | Path, splits: str = "2007_trainval+2012_trainval",
+                 classes: Sequence[str] = VOC_CLASSES, strict: bool = True):
+        root = Path(root).expanduser().absolute()
+        self.name = f"{root.name} {splits}"
+        self.classes = tuple(classes)
+        self.problems: list[Problem] = []
+
+        annotations = _read_annotations(_list_annotations(root, splits, self.problems), self.problems)
+        self.problems += _unknown_classes(annotations, self.classes)
+        samples = [_to_sample(annotation, self.classes, self.problems) for annotation in annotations]
+        self.samples = [sample for sample in samples if sample is not None]
+        if strict:
+            raise_if_errors(self.problems)
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> Sample:
+        return self.samples[index]
+
+
+def parse_classes(text: str) -> tuple[str, ...]:
+    """Class names from the command line: separated by commas, or a text file with one name a line.
+
+    Raises
+    ------
+    ValueError
+        A name is empty or occurs twice, or the file is missing or is not UTF-8 text.
+    """
+    if os.path.isfile(text):
+        try:
+            names = Path(text).read_text(encoding="utf-8-sig").rstrip().split("\n")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ValueError(f"the file of class names {text} cannot be read: {error}") from error
+    elif text.endswith(".txt"):
+        raise ValueError(f"the file of class names {text} does not exist")
+    else:
+        names = text.split(",")
+    names = [name.strip() for name in names]
+    if not all(names):
+        raise ValueError(f"class name {names.index('') + 1} in {text!r} is empty")
+    repeated = [name for name, count in Counter(names).items() if count > 1]
+    if repeated:
+        raise ValueError(f"repeated class names in {text!r}: {shortened(repeated)}")
+    return tuple(names)
+
+
+def find_split(root: Path, split: str) -> Path:
+    """The list of images that a split's name stands for.
+
+    ``2007_train`` is ``VOC2007/ImageSets/Main/train.txt`` under `root`, or ``ImageSets/Main/train.txt`` where `root`
+    itself holds the images (unless it is named after another year). ``train`` is ``ImageSets/Main/train.txt``, or the
+    same in the one folder like ``VOC2007`` that has it.
+
+    Raises
+    ------
+    DataError
+        No such file, or more than one; the message lists the places and the splits that exist.
+    """
+    year, name = re.fullmatch(r"(?:(\d{4})_)?(.*)", split, flags=re.DOTALL).groups()
+    if year is None:
+        places = [root, *sorted(root.glob(YEAR_FOLDERS))]
+    elif re.fullmatch(r"VOC\d{4}", root.name) and root.name != f"VOC{year}":
+        places = [root / f"VOC{year}"]
+    else:
+        places = [root / f"VOC{year}", root]
+    tried = [place / SPLIT_FOLDER / f"{name}.txt" for place in places]
+    if year is not None:
+        tried.append(root / SPLIT_FOLDER / f"{split}.txt")
+    found = [path for path in tried if path.is_file()]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        message = f"it may be any of {shortened([str(path) for path in found])}; name the year, or a deeper folder"
+        raise DataError([Problem(ERROR, "ambiguous split", split, message)])
+    message = (f"none of {shortened([str(path) for path in tried])} exists; "
+               f"splits there: {shortened(_existing_splits(root), 20) or 'none'}")
+    raise DataError([Problem(ERROR, "missing split", split, message)])
+
+
+def parse_annotation(path: Path) -> VOCAnnotation:
+    """Read one annotation file, entities and external references refused.
+
+    Raises
+    ------
+    DataError
+        The file is missing, is no XML or no annotation, or an object lacks its name or a finite coordinate.
+    """
+    if not path.is_file():
+        raise DataError([Problem(ERROR, "missing annotation", str(path), "no such file")])
+    try:
+        root = _parse_xml(path)
+        if root.tag != "annotation":
+            raise ValueError(f"<{root.tag}> is not an <annotation>")
+        return VOCAnnotation(
+            path=path,
+            filename=root.findtext("filename", "").strip(),
+            width=int(_number(root, "size/width", "0")),
+            height=int(_number(root, "size/height", "0")),
+            objects=tuple(_parse_object(element) for element in root.findall("object")),
+        )
+    except ValueError as error:
+        raise DataError([Problem(ERROR, "broken annotation", str(path), str(error))]) from error
+
+
+def _parse_xml(path: Path) -> Element:
+    try:
+        return ElementTree.parse(path).getroot()
+    except DefusedXmlException as error:
+        raise ValueError(f"refused as unsafe XML: {error}") from error
+    except (ElementTree.ParseError, ValueError, LookupError, OSError) as error:
+        raise ValueError(f"not readable as XML: {error}") from error
+
+
+def _parse_object(element: Element) -> VOCObject:
+    name = element.findtext("name", "").strip()
+    if not name:
+        raise ValueError("an <object> has no <name>")
+    difficult = element.findtext("difficult", "").strip() or "0"
+    if difficult not in ("0", "1"):
+        raise ValueError(f"<difficult> of a {name!r} is {difficult!r}, not 0 or 1")
+    box = tuple(_number(element, f"bndbox/{side}") for side in ("xmin", "ymin", "xmax", "ymax"))
+    return VOCObject(name, box, difficult == "1")
+
+
+def _number(element: Element, tag: str, default: str = "") -> float:
+    text = element.findtext(tag, "").strip() or default
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise ValueError(f"<{tag}> in <{element.tag}> is {text!r}, not a number")
+    return value
+
+
+def _existing_splits(root: Path) -> list[str]:
+    """Names that `find_split` knows under `root`, those of single classes (``cat_train``) last."""
+    names = [path.stem for path in (root / SPLIT_FOLDER).glob("*.txt")]
+    for folder in root.glob(YEAR_FOLDERS):
+        names += [f"{folder.name[3:]}_{path.stem}" for path in (folder / SPLIT_FOLDER).glob("*.txt")]
+    return sorted(names, key=lambda name: (name.count("_"), name))
+
+
+def _list_annotations(root: Path, splits: str, problems: list[Problem]) -> list[Path]:
+    """Paths of the annotation files that the splits list, each once."""
+    lists: dict[Path, str] = {}
+    annotations: dict[str, Path] = {}
+    for split in splits.split("+"):
+        path = find_split(root, split)
+        if path in lists:
+            message = f"both {lists[path]} and {split} lead to it; name it once"
+            raise DataError([Problem(ERROR, "repeated split", str(path), message)])
+        lists[path] = split
+        for stem in _read_split(path):
+            annotation = path.parents[2] / "Annotations" / f"{stem}.xml"
+            if stem not in annotations:
+                annotations[stem] = annotation
+            elif annotations[stem] == annotation:
+                problems.append(Problem(WARNING, "repeated image", str(annotation), f"again in {path}; read once"))
+            else:
+                problems.append(Problem(ERROR, "repeated image name", str(annotation), f"{annotations[stem]} has the "
+                                        "same name, and detections are told apart by it; rename one"))
+    return list(annotations.values())
+
+
+def _read_split(path: Path) -> list[str]:
+    """Names of a list's images. Lists for one class hold a second column (1, 0 or -1), which does not matter here."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError([Problem(ERROR, "unreadable split", str(path), str(error))]) from error
+    stems = [line.split()[0] for line in lines if line.strip()]
+    if not stems:
+        raise DataError([Problem(ERROR, "empty split", str(path), "it lists no image")])
+    return stems
+
+
+def _read_annotations(paths: list[Path], problems: list[Problem]) -> list[VOCAnnotation]:
+    annotations = []
+    for path in tqdm(paths, "reading annotations", disable=None if len(paths) > PROGRESS_BAR_FROM else True):
+        try:
+            annotations.append(parse_annotation(path))
+        except DataError as error:
+            problems += error.problems
+    return annotations
+
+
+def _unknown_classes(annotations: list[VOCAnnotation], classes: tuple[str, ...]) -> list[Problem]:
+    """One error that lists the class names in the data that are not among `classes`, if there are any."""
+    counts = Counter(item.name for annotation in annotations for item in annotation.objects)
+    unknown = sorted(set(counts) - set(classes))
+    if not unknown:
+        return []
+    first_files = {item.name: annotation.path for annotation in reversed(annotations) for item in annotation.objects}
+    described = [f"{name!r} ({counts[name]} objects, first in {first_files[name].name})" for name in unknown]
+    return [Problem(ERROR, "unknown class", str(first_files[unknown[0]]),
+                    f"not among the {len(classes)} classes: {shortened(described, 10)}. The data have "
+                    f"{shortened(sorted(counts))}: give these with --classes, or correct the annotations")]
+
+
+def _to_sample(annotation: VOCAnnotation, classes: tuple[str, ...], problems: list[Problem]) -> Sample | None:
+    """The annotation with labels for names and boxes inside the image; None where the image's size is unknown."""
+    image_path = _find_image(annotation)
+    width, height = annotation.width, annotation.height
+    if width <= 0 or height <= 0:
+        try:
+            with Image.open(image_path) as image:
+                width, height = image.size
+        except (OSError, Image.DecompressionBombError) as error:
+            problems.append(Problem(ERROR, "unknown size", str(annotation.path),
+                                    f"it gives no <size>, and the image cannot be read: {error}"))
+            return None
+
+    known = [item for item in annotation.objects if item.name in classes]
+    boxes = [_to_corners(item, width, height, annotation.path, problems) for item in known]
+    kept = [index for index, box in enumerate(boxes) if box is not None]
+    return Sample(
+        image_id=annotation.path.stem,
+        image_path=image_path,
+        width=width,
+        height=height,
+        boxes=np.array([boxes[index] for index in kept], np.float32).reshape(-1, 4),
+        labels=np.array([classes.index(known[index].name) for index in kept], np.int64),
+        difficult=np.array([known[index].difficult for index in kept], bool),
+    )
+
+
+def _find_image(annotation: VOCAnnotation) -> Path:
+    folder = annotation.path.parents[1] / "JPEGImages"
+    stem = annotation.path.stem
+    # Only the last part of <filename>: annotation tools write whole paths of either system there.
+    names = [stem + suffix for suffix in IMAGE_SUFFIXES] + [PureWindowsPath(annotation.filename).name]
+    return next((folder / name for name in names if (folder / name).is_file()), folder / names[0])
+
+
+def _to_corners(item: VOCObject, width: int, height: int, path: Path,
+                problems: list[Problem]) -> tuple[float, float, float, float] | None:
+    """Corners [x1, y1, x2, y2] inside the image; None for a box without area there. Says so in `problems`."""
+    xmin, ymin, xmax, ymax = item.box
+    corners = (xmin - 1, ymin - 1, xmax, ymax)
+    clipped = (max(corners[0], 0.0), max(corners[1], 0.0), min(xmax, float(width)), min(ymax, float(height)))
+    described = f"{item.name} [{xmin:g}, {ymin:g}, {xmax:g}, {ymax:g}]"
+    # As written, a box that ends where it begins is one pixel thin; it is the trace of a click, not an object.
+    if xmax <= xmin or ymax <= ymin:
+        problems.append(Problem(WARNING, BOX_LEFT_OUT, str(path), f"{described} has no area"))
+        return None
+    if clipped[2] <= clipped[0] or clipped[3] <= clipped[1]:
+        problems.append(Problem(WARNING, BOX_LEFT_OUT, str(path), f"{described} is outside the {width}x{height} image"))
+        return None
+    if clipped != corners:
+        problems.append(Problem(WARNING, BOX_CLIPPED, str(path),
+                                f"{described} reaches over the edge of the {width}x{height} image"))
+    return clipped

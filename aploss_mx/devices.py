@@ -1,0 +1,35 @@
+"""Which devices a command runs on."""
+from __future__ import annotations
+
+import mxnet as mx
+
+
+def parse_devices(gpus: str = "", cpus: int = 1) -> list[mx.Context]:
+    """Return the contexts that the flags ``--gpus 0,1`` and ``--cpus 2`` name; GPUs win.
+
+    Raises
+    ------
+    ValueError
+        If an id is no number, is named twice, or there is no such GPU.
+    """
+    if not gpus:
+        if cpus < 1:
+            raise ValueError(f"--cpus must be at least 1, not {cpus}")
+        return [mx.cpu(number) for number in range(cpus)]
+    try:
+        ids = [int(item) for item in gpus.split(",")]
+    except ValueError:
+        raise ValueError(f"--gpus takes ids joined by commas, such as 0,1, not {gpus!r}") from None
+    if len(set(ids)) < len(ids):
+        raise ValueError(f"--gpus {gpus} names a GPU twice")
+    try:
+        present = mx.context.num_gpus()
+    except mx.MXNetError:
+        present = 0
+    missing = [number for number in ids if not 0 <= number < present]
+    if missing:
+        raise ValueError(
+            f"--gpus {gpus}: MXNet {mx.__version__} sees {present} GPU(s) here; "
+            "GPUs need the mxnet-cu112 build and a driver (see the README), without --gpus the CPU is used"
+        )
+    return [mx.gpu(number) for number in ids]

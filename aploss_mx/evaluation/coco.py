@@ -1,0 +1,114 @@
+"""The twelve figures of COCO and its average precision by class, for any data set, computed by pycocotools."""
+from __future__ import annotations
+
+import contextlib
+import io
+from dataclasses import dataclass
+from typing import Mapping, Sequence
+
+import numpy as np
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from aploss_mx.data.sample import Sample
+from aploss_mx.evaluation.detections import Detections, check_detections
+
+# In the order of COCOeval.stats.
+FIGURES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
+
+
+@dataclass(frozen=True)
+class COCOMetric:
+    """Results in [0, 1]; nan where no object counts.
+
+    Attributes
+    ----------
+    figures : dict of str to float
+        The twelve of `FIGURES`, each a mean over the classes with counted objects.
+    ap, ap50 : ndarray of float64, shape (C,)
+        By class: over IoU 0.50, 0.55, ..., 0.95, and at 0.50.
+    """
+
+    figures: dict[str, float]
+    ap: np.ndarray
+    ap50: np.ndarray
+
+
+def coco_average_precision(samples: Sequence[Sample], detections: Mapping[str, Detections],
+                           classes: Sequence[str]) -> COCOMetric:
+    """Evaluate detections with pycocotools at its default parameters: at most 100 of a class in an image count.
+
+    Difficult objects enter as crowds (``iscrowd = 1``). They are no objects to find, and a detection that no counted
+    object takes is left out instead of being a false positive where it lies on a crowd. pycocotools measures that by
+    the intersection over the area of the detection alone, and a crowd takes any number of detections. This forgives
+    more than the rule of PASCAL VOC, which asks for an IoU: all small boxes inside a large difficult object go free.
+
+    The area that sorts objects into small (up to 32²), medium (up to 96²) and large is that of the box. COCO's own
+    evaluation takes the area of the mask, so its figures by size differ.
+
+    Parameters
+    ----------
+    samples : sequence of Sample
+        The ground truth.
+    detections : mapping of str to Detections
+        By image id; an image that is left out has no detections.
+    classes : sequence of str
+        Names of the C classes, in the order of the labels.
+
+    Returns
+    -------
+    COCOMetric
+
+    Raises
+    ------
+    ValueError
+        As in `check_detections`.
+    """
+    check_detections(samples, detections, classes)
+    found = [detections.get(sample.image_id, Detections()) for sample in samples]
+    truth = [{**entry, "iscrowd": int(difficult)}
+             for number, sample in enumerate(samples, start=1)
+             for entry, difficult in zip(_annotations(number, sample.boxes, sample.labels), sample.difficult)]
+    results = [{**entry, "iscrowd": 0, "score": score}
+               for number, image in enumerate(found, start=1)
+               for entry, score in zip(_annotations(number, image.boxes, image.labels), image.scores.tolist())]
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        evaluation = COCOeval(_coco(samples, classes, truth), _coco(samples, classes, results), "bbox")
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    # (T, R, K, A, M) -> (K, T, R) for all areas and the largest number of detections
+    precision = evaluation.eval["precision"][:, :, :, 0, -1].transpose(2, 0, 1)
+    figures = _without_minus_one(evaluation.stats).tolist()
+    return COCOMetric(figures=dict(zip(FIGURES, figures)),
+                      ap=_without_minus_one(precision.mean(axis=(1, 2))),
+                      ap50=_without_minus_one(precision[:, 0].mean(axis=1)))
+
+
+def _without_minus_one(values: np.ndarray) -> np.ndarray:
+    """pycocotools gives -1, at all IoUs and recalls of a class alike, where it has no object."""
+    return np.where(values == -1, np.nan, values)
+
+
+def _annotations(image_number: int, boxes: np.ndarray, labels: np.ndarray) -> list[dict]:
+    """Annotations of one image in the layout of COCO, still without ids."""
+    corners = boxes.astype(np.float64)
+    sides = corners[:, 2:] - corners[:, :2]
+    return [{"image_id": image_number, "category_id": label + 1, "bbox": bbox, "area": area}
+            for label, bbox, area in zip(labels.tolist(), np.hstack([corners[:, :2], sides]).tolist(),
+                                         sides.prod(axis=1).tolist())]
+
+
+def _coco(samples: Sequence[Sample], classes: Sequence[str], annotations: list[dict]) -> COCO:
+    """COCO object for truth or results; COCO.loadRes does the same for results, but fails on none."""
+    coco = COCO()
+    coco.dataset = {
+        "images": [{"id": number, "width": sample.width, "height": sample.height}
+                   for number, sample in enumerate(samples, start=1)],
+        "categories": [{"id": number, "name": name} for number, name in enumerate(classes, start=1)],
+        # Ids from 1: COCOeval takes a match with id 0 for none.
+        "annotations": [{**entry, "id": number} for number, entry in enumerate(annotations, start=1)],
+    }
+    coco.createIndex()
+    return coco

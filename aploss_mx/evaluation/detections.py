@@ -1,0 +1,226 @@
+"""Detections of a data set in memory and as a JSON file in the layout of COCO results."""
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Iterable, Mapping, Sequence
+
+import numpy as np
+
+from aploss_mx.data.sample import Sample
+
+# Half of what float32 holds, so that x + w fits as well.
+_LARGEST = float(np.finfo(np.float32).max) / 2
+
+
+@dataclass(frozen=True)
+class Detections:
+    """The detections of one image, in any order; ``Detections()`` holds none.
+
+    Attributes
+    ----------
+    boxes : ndarray of float32, shape (D, 4)
+        Corners [x1, y1, x2, y2] in continuous pixel coordinates of the original image.
+    scores : ndarray of float32, shape (D,)
+        Higher is surer; only their order counts.
+    labels : ndarray of int64, shape (D,)
+        Index of each detection's class, from 0.
+
+    Raises
+    ------
+    ValueError
+        If the shapes disagree, a label is negative or no integer, a number is not finite or a box has x2 < x1 or
+        y2 < y1.
+    """
+
+    boxes: np.ndarray = field(default_factory=lambda: np.zeros((0, 4), np.float32))
+    scores: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
+    labels: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+
+    def __post_init__(self) -> None:
+        count = len(self.boxes)
+        if self.boxes.shape != (count, 4) or self.scores.shape != (count,) or self.labels.shape != (count,):
+            raise ValueError(f"detections need boxes (D, 4), scores (D,) and labels (D,), got {self.boxes.shape}, "
+                             f"{self.scores.shape} and {self.labels.shape}")
+        if not np.issubdtype(self.labels.dtype, np.integer) or (self.labels < 0).any():
+            raise ValueError(f"detections need integer labels from 0, got {self.labels.dtype} labels "
+                             f"{_listed(np.unique(self.labels))}")
+        if not (np.isfinite(self.boxes).all() and np.isfinite(self.scores).all()):
+            raise ValueError("detections hold a box or score that is not finite: has the network diverged?")
+        if (self.boxes[:, 2:] < self.boxes[:, :2]).any():
+            raise ValueError("detections hold a box with x2 < x1 or y2 < y1: boxes are corners [x1, y1, x2, y2]")
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+
+def check_detections(samples: Sequence[Sample], detections: Mapping[str, Detections], classes: Sequence[str]) -> None:
+    """Check that the detections are of these images and both are of these classes.
+
+    Raises
+    ------
+    ValueError
+        If two samples share an image id, an image with detections is not among the samples, or a label of either
+        has no class.
+    """
+    image_ids = [sample.image_id for sample in samples]
+    repeated = [image_id for image_id, count in Counter(image_ids).items() if count > 1]
+    if repeated:
+        raise ValueError(f"image ids must be unique, these are repeated: {_listed(repeated)}")
+    strangers = detections.keys() - set(image_ids)
+    if strangers:
+        raise ValueError(f"detections of images that are not in the ground truth: {_listed(strangers)}; "
+                         "evaluate on the split that was detected on")
+    for sample in samples:
+        _check_labels(f"ground truth of image {sample.image_id}", sample.labels, classes)
+    for image_id, found in detections.items():
+        _check_labels(f"detections of image {image_id}", found.labels, classes)
+
+
+def save_detections(path: str | os.PathLike, detections: Mapping[str, Detections], classes: Sequence[str]) -> None:
+    """Write detections as JSON, atomically: `path` holds its old content or all of the new.
+
+    The file is a list of ``{"image_id": str, "category": class name, "bbox": [x, y, w, h], "score": s}``, where
+    x = x1, y = y1, w = x2 - x1 and h = y2 - y1 in continuous pixels; in the 1-based inclusive pixels of PASCAL VOC
+    that is x = xmin - 1 and w = xmax - xmin + 1. An image without detections has no entry.
+
+    Parameters
+    ----------
+    path : path-like
+        The file; missing folders are created.
+    detections : mapping of str to Detections
+        By image id.
+    classes : sequence of str
+        Names of the classes, in the order of the labels.
+
+    Raises
+    ------
+    ValueError
+        If a label has no class.
+    """
+    entries = []
+    for image_id, found in detections.items():
+        _check_labels(f"detections of image {image_id}", found.labels, classes)
+        # The difference in float64: in float32, x + w would not give x2 back.
+        corners = found.boxes.astype(np.float64)
+        xywh = np.hstack([corners[:, :2], corners[:, 2:] - corners[:, :2]])
+        entries += [{"image_id": image_id, "category": classes[label], "bbox": bbox, "score": score}
+                    for label, bbox, score in zip(found.labels, xywh.tolist(), found.scores.tolist())]
+    _write_atomically(Path(path), json.dumps(entries))
+
+
+def load_detections(path: str | os.PathLike, classes: Sequence[str],
+                    image_ids: Iterable[str]) -> dict[str, Detections]:
+    """Read what `save_detections` wrote, or another program in the same layout.
+
+    Parameters
+    ----------
+    path : path-like
+        The JSON file.
+    classes : sequence of str
+        Names of the classes, in the order of the labels.
+    image_ids : iterable of str
+        All images of the split.
+
+    Returns
+    -------
+    dict of str to Detections
+        One item for each of `image_ids`, in their order; an image that the file does not name has no detections.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If the file is not JSON or not in this layout, or names a class or an image that is not given.
+    """
+    path = Path(path)
+    entries = _read_list(path)
+    for index, entry in enumerate(entries):
+        problem = _problem_of(entry)
+        if problem:
+            raise ValueError(f"{path}: entry {index} (from 0) {problem}")
+
+    label_of = {name: label for label, name in enumerate(classes)}
+    unknown = {entry["category"] for entry in entries} - label_of.keys()
+    if unknown:
+        raise ValueError(f"{path}: unknown categories {_listed(unknown)}; the classes are {', '.join(classes)}")
+    rows: dict[str, list[tuple[float, ...]]] = {image_id: [] for image_id in image_ids}
+    unknown = {entry["image_id"] for entry in entries} - rows.keys()
+    if unknown:
+        raise ValueError(f"{path}: images that are not in the split: {_listed(unknown)}; "
+                         "evaluate on the split that was detected on")
+
+    for entry in entries:
+        x, y, w, h = entry["bbox"]
+        rows[entry["image_id"]].append((x, y, x + w, y + h, entry["score"], label_of[entry["category"]]))
+    return {image_id: _from_rows(image_rows) for image_id, image_rows in rows.items()}
+
+
+def _from_rows(rows: list[tuple[float, ...]]) -> Detections:
+    """Detections from rows x1, y1, x2, y2, score, label."""
+    table = np.array(rows, np.float64).reshape(-1, 6)
+    return Detections(table[:, :4].astype(np.float32), table[:, 4].astype(np.float32), table[:, 5].astype(np.int64))
+
+
+def _read_list(path: Path) -> list:
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8"))
+    # RecursionError: brackets nested deeper than Python's stack.
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is not a JSON file: {error}") from error
+    if not isinstance(entries, list):
+        raise ValueError(f"{path} must hold a list of detections, but holds a {type(entries).__name__}")
+    return entries
+
+
+def _problem_of(entry: Any) -> str | None:
+    """What is wrong with an entry of the file, by itself; None where nothing is."""
+    if not isinstance(entry, dict):
+        return f"must be an object, but is a {type(entry).__name__}"
+    missing = [key for key in ("image_id", "category", "bbox", "score") if key not in entry]
+    if missing:
+        return f"lacks {', '.join(missing)}"
+    for key in ("image_id", "category"):
+        if not isinstance(entry[key], str):
+            return f"has the {key} {entry[key]!r}, which must be a string"
+    bbox, score = entry["bbox"], entry["score"]
+    if not isinstance(bbox, list) or len(bbox) != 4 or not all(map(_is_finite_number, bbox)):
+        return f"has the bbox {bbox!r}, which must be four finite numbers [x, y, w, h]"
+    if min(bbox[2:]) < 0:
+        return f"has the bbox {bbox!r} of negative size; it must be [x, y, w, h]"
+    if not _is_finite_number(score):
+        return f"has the score {score!r}, which must be a finite number"
+    return None
+
+
+def _is_finite_number(value: Any) -> bool:
+    # Compared, not converted: float() fails on an integer of 400 digits, and bool is an int.
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= _LARGEST
+
+
+def _check_labels(what: str, labels: np.ndarray, classes: Sequence[str]) -> None:
+    wrong = labels[(labels < 0) | (labels >= len(classes))]
+    if len(wrong):
+        raise ValueError(f"{what}: labels {_listed(np.unique(wrong))} have no class, there are {len(classes)}")
+
+
+def _listed(names: Iterable[Any], most: int = 5) -> str:
+    ordered = [str(name) for name in sorted(names)]
+    more = f", ... ({len(ordered)} in all)" if len(ordered) > most else ""
+    return ", ".join(ordered[:most]) + more
+
+
+def _write_atomically(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, path)
+    except BaseException:
+        if temporary.exists():
+            temporary.unlink()
+        raise

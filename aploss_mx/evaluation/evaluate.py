@@ -1,0 +1,73 @@
+"""All metrics of a data set as one plain dict, and that dict as a table."""
+from __future__ import annotations
+
+import math
+from typing import Any, Mapping, Sequence
+
+from aploss_mx.data.sample import Sample
+from aploss_mx.evaluation.coco import FIGURES, coco_average_precision
+from aploss_mx.evaluation.detections import Detections
+from aploss_mx.evaluation.voc import voc_average_precision
+
+_COLUMNS = ("AP", "AP50", "VOC07_AP50", "VOC10_AP50")
+
+
+def evaluate(samples: Sequence[Sample], detections: Mapping[str, Detections],
+             classes: Sequence[str]) -> dict[str, Any]:
+    """Evaluate detections by the rules of COCO and of PASCAL VOC.
+
+    Parameters
+    ----------
+    samples : sequence of Sample
+        The ground truth.
+    detections : mapping of str to Detections
+        By image id; an image that is left out has no detections.
+    classes : sequence of str
+        Names of the classes, in the order of the labels.
+
+    Returns
+    -------
+    dict
+        Ready for JSON; each value is a float in [0, 1], or None where no object counts:
+
+        - ``AP AP50 AP75 APs APm APl AR1 AR10 AR100 ARs ARm ARl``, see `coco_average_precision`;
+        - ``VOC07_AP50``, ``VOC10_AP50``: 11-point and area mean at IoU 0.5, see `voc_average_precision`;
+        - ``per_class``: by class name a dict of ``AP``, ``AP50``, ``VOC07_AP50``, ``VOC10_AP50`` and ``objects``,
+          the int number of objects that are not difficult.
+
+    Raises
+    ------
+    ValueError
+        As in `check_detections`.
+    """
+    voc = voc_average_precision(samples, detections, classes)
+    coco = coco_average_precision(samples, detections, classes)
+    by_class = zip(classes, coco.ap, coco.ap50, voc.eleven_point, voc.area, voc.objects)
+    return {
+        **{name: _number(value) for name, value in coco.figures.items()},
+        "VOC07_AP50": _number(voc.mean_eleven_point),
+        "VOC10_AP50": _number(voc.mean_area),
+        "per_class": {name: {**dict(zip(_COLUMNS, map(_number, values))), "objects": int(objects)}
+                      for name, *values, objects in by_class},
+    }
+
+
+def format_table(metrics: Mapping[str, Any]) -> str:
+    """Lay out what `evaluate` returned: a row a class, their mean, and a line of the COCO figures, all in percent."""
+    per_class = metrics["per_class"]
+    width = max(map(len, ["class", *per_class]))
+    header = f"{'class':{width}}  {'objects':>7}" + "".join(f"  {column:>10}" for column in _COLUMNS)
+    total = {**metrics, "objects": sum(row["objects"] for row in per_class.values())}
+    rows = [f"{name:{width}}  {row['objects']:7d}" + "".join(f"  {_percent(row[column]):>10}" for column in _COLUMNS)
+            for name, row in [*per_class.items(), ("mean", total)]]
+    rule = "-" * len(header)
+    figures = "  ".join(f"{name} {_percent(metrics[name])}" for name in FIGURES)
+    return "\n".join([header, rule, *rows[:-1], rule, rows[-1], "", f"COCO: {figures}"])
+
+
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else float(value)
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f}"

@@ -1,0 +1,25 @@
+"""Regression of the boxes."""
+from __future__ import annotations
+
+from mxnet.gluon import HybridBlock
+
+
+class BoxLoss(HybridBlock):
+    """Smooth L1 (beta = 1) of the positives' deltas: the sum over the batch divided by 4 · positives (at least 1).
+
+    Inputs
+    ------
+    deltas : NDArray or Symbol, shape (B, N, 4)
+    box_targets : NDArray or Symbol, shape (B, N, 4)
+    class_targets : NDArray or Symbol, shape (B, N)
+        Positive where above 0.
+
+    Outputs
+    -------
+    loss : NDArray or Symbol, shape (1,)
+    """
+
+    def hybrid_forward(self, F, deltas, box_targets, class_targets):
+        positive = class_targets > 0
+        errors = F.broadcast_mul(F.smooth_l1(deltas - box_targets, scalar=1.0), F.expand_dims(positive, axis=2))
+        return F.broadcast_div(errors.sum().reshape((1,)), 4 * F.broadcast_maximum(positive.sum(), F.ones((1,))))

@@ -1,0 +1,57 @@
+"""The figures of a run as they come: a CSV file and TensorBoard events."""
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Mapping
+
+from tensorboardX import SummaryWriter
+
+from aploss_mx.atomic import replacing
+
+COLUMNS = (
+    "epoch", "step", "seconds", "lr", "loss", "cls_loss", "box_loss", "images_per_second",
+    "AP", "AP50", "AP75", "VOC07_AP50",
+)  # fmt: skip
+
+
+class MetricsLog:
+    """Writes rows to ``metrics.csv`` and scalars to ``tensorboard/`` in a run's folder.
+
+    Parameters
+    ----------
+    folder : Path
+    step : int
+        Steps done: rows of an interrupted run beyond them are dropped, since they come again.
+    """
+
+    def __init__(self, folder: Path, step: int = 0):
+        self.path = folder / "metrics.csv"
+        rows = [row for row in read_metrics(self.path) if int(row["step"]) <= step] if step else []
+        with replacing(self.path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, COLUMNS)
+            writer.writeheader()
+            writer.writerows(rows)
+        self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=step or None)
+
+    def write(self, figures: Mapping[str, float]) -> None:
+        """Append a row; columns that `figures` lacks stay empty, and others are left out."""
+        row = {name: figures[name] for name in COLUMNS if figures.get(name) is not None}
+        with open(self.path, "a", newline="", encoding="utf-8") as file:
+            csv.DictWriter(file, COLUMNS).writerow(row)
+        for name, value in row.items():
+            if name not in ("epoch", "step"):
+                self.board.add_scalar(name, value, int(row["step"]))
+        self.board.flush()
+
+    def close(self) -> None:
+        """End the TensorBoard file."""
+        self.board.close()
+
+
+def read_metrics(path: Path) -> list[dict[str, str]]:
+    """Return the complete rows of a metrics file, none where there is no file."""
+    if not path.is_file():
+        return []
+    with open(path, newline="", encoding="utf-8") as file:
+        return [row for row in csv.DictReader(file) if (row.get("step") or "").isdigit()]

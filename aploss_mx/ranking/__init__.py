@@ -1,0 +1,1 @@
+"""The ranking losses: plain NumPy functions, and the MXNet operators around them."""

@@ -1,0 +1,71 @@
+"""Algorithm 1 of the AP-loss paper as it is printed: slow, obvious, and the oracle of the tests."""
+from __future__ import annotations
+
+import numpy as np
+
+from aploss_mx.ranking.labels import check_arguments
+
+
+def piecewise_step(x: np.ndarray, delta: float) -> np.ndarray:
+    """Step function of Eq. 14: 0 below -delta, 1 above delta, a straight line between."""
+    return np.clip(x / (2 * delta) + 0.5, 0.0, 1.0)
+
+
+def ap_loss_and_grad(
+    scores: np.ndarray, labels: np.ndarray, delta: float = 1.0, interpolated: bool = True
+) -> tuple[float, np.ndarray]:
+    """AP-loss and its error-driven gradient by Algorithm 1, in float64, O(P (P + N)).
+
+    Parameters
+    ----------
+    scores : ndarray of float, any shape
+        Logits of the replicated anchors of a batch.
+    labels : ndarray, shape of `scores`
+        1 positive, 0 negative, -1 ignored.
+    delta : float
+        Half the width of the piecewise step function, in units of the scores (Eq. 14).
+    interpolated : bool
+        Whether the precision is interpolated: made non-decreasing in the positives' scores (§3.4).
+
+    Returns
+    -------
+    loss : float
+        1 - average precision; 0 without a positive; NaN where a valid score is not finite.
+    grad : ndarray of float32, shape of `scores`
+        The update's negative (Eq. 13): positives at most 0, negatives at least 0, sum 0.
+
+    Raises
+    ------
+    ValueError
+        As `aploss_mx.ranking.labels.check_arguments`.
+    """
+    scores, labels = check_arguments(scores, labels, delta)
+    s, t = scores.astype(np.float64).ravel(), labels.ravel()
+    g = np.zeros_like(s)
+    P, N = np.flatnonzero(t == 1), np.flatnonzero(t == 0)
+
+    if not np.isfinite(s[t >= 0]).all():
+        g[t >= 0] = np.nan
+        return float("nan"), g.reshape(scores.shape).astype(np.float32)
+    if len(P) == 0:
+        return 0.0, g.reshape(scores.shape).astype(np.float32)
+
+    max_prec = 0.0
+    sum_prec = 0.0
+    for i in P[np.argsort(s[P], kind="stable")]:
+        others = P[P != i]
+        rank_pos = 1 + piecewise_step(s[others] - s[i], delta).sum()
+        f_neg = piecewise_step(s[N] - s[i], delta)
+        rank = rank_pos + f_neg.sum()
+        L = f_neg / rank
+        prec = rank_pos / rank
+        if interpolated:
+            if prec >= max_prec:
+                max_prec = prec
+            else:
+                L *= (1 - max_prec) / (1 - prec)
+                prec = max_prec
+        g[i] -= L.sum()
+        g[N] += L
+        sum_prec += prec
+    return float(1 - sum_prec / len(P)), (g / len(P)).reshape(scores.shape).astype(np.float32)

@@ -1,0 +1,238 @@
+"""Detections drawn into pictures, and pictures gathered on one sheet."""
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Sequence, Tuple
+
+import cv2
+import matplotlib
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+Color = Tuple[int, int, int]
+Rectangle = Tuple[int, int, int, int]
+
+# The palette of Okabe and Ito (2008), "Color Universal Design", without its black and with the strong colours first.
+_OKABE_ITO: tuple[Color, ...] = (
+    (230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (213, 94, 0), (204, 121, 167), (0, 114, 178),
+)  # fmt: skip
+_MIN_FONT_SIZE = 5  # px; smaller text cannot be read
+
+
+def class_color(label: int) -> Color:
+    """RGB colour of a class index: seven that colour-blind readers can tell apart, then ever finer differences.
+
+    Each further colour is the one farthest from all before it in CIELAB; after several hundred they repeat.
+    """
+    palette = _palette()
+    return palette[label % len(palette)]
+
+
+@lru_cache(maxsize=1)
+def _palette() -> list[Color]:
+    levels = np.linspace(0, 255, 9).round()
+    candidates = np.stack(np.meshgrid(levels, levels, levels, indexing="ij"), axis=-1).reshape(-1, 3)
+    lightness = _cielab(candidates)[:, 0]
+    # Neither near black, where text and shadows are, nor near white, where skies are.
+    candidates = candidates[(lightness > 30) & (lightness < 92)]
+    points = _cielab(candidates)
+    palette = list(_OKABE_ITO)
+    distances = np.linalg.norm(points[:, None] - _cielab(np.array(palette)), axis=2).min(axis=1)
+    while distances.max() > 0:
+        farthest = distances.argmax()
+        red, green, blue = candidates[farthest].astype(int).tolist()
+        palette.append((red, green, blue))
+        distances = np.minimum(distances, np.linalg.norm(points - points[farthest], axis=1))
+    return palette
+
+
+def _cielab(colors: np.ndarray) -> np.ndarray:
+    """CIELAB coordinates of RGB colours (N, 3) from 0 to 255."""
+    return cv2.cvtColor(colors[None].astype(np.float32) / 255, cv2.COLOR_RGB2LAB)[0]
+
+
+def draw_detections(
+    image: np.ndarray,
+    boxes: np.ndarray,
+    labels: np.ndarray,
+    scores: np.ndarray | None,
+    classes: Sequence[str],
+    *,
+    min_score: float = 0.0,
+) -> np.ndarray:
+    """Draw boxes with class names and scores into a copy of a picture; the highest score lies on top.
+
+    Parameters
+    ----------
+    image : ndarray of uint8, shape (H, W, 3)
+        RGB picture; left as it is.
+    boxes : ndarray, shape (M, 4)
+        Corners [x1, y1, x2, y2] in continuous pixel coordinates. What lies outside the picture is cut off.
+    labels : ndarray of int, shape (M,)
+        Index of each box's class in ``classes``.
+    scores : ndarray of float, shape (M,), or None
+        Scores to write and to sort by; None for annotations, which have none.
+    classes : sequence of str
+        Class names.
+    min_score : float
+        Leave out boxes that score less.
+
+    Returns
+    -------
+    ndarray of uint8, shape (H, W, 3)
+        The annotated picture.
+
+    Raises
+    ------
+    ValueError
+        If a shape or type does not fit the others, a box is not finite or a label has no name.
+    """
+    boxes = np.asarray(boxes, np.float64).reshape(-1, 4)
+    labels = np.asarray(labels, np.int64)
+    _check_detections(image, boxes, labels, scores, classes)
+    height, width = image.shape[:2]
+    corners = np.clip(np.rint(boxes), 0, [width - 1, height - 1, width, height]).astype(int)
+    # Zero area is drawn where it stands, as a stroke; what lies wholly outside is not.
+    seen = (boxes[:, 0] < width) & (boxes[:, 1] < height) & (boxes[:, 2] > 0) & (boxes[:, 3] > 0)
+    order = np.arange(len(boxes))
+    if scores is not None:
+        scores = np.asarray(scores, np.float64)
+        order = np.argsort(scores, kind="stable")
+        seen &= scores >= min_score
+    order = order[seen[order]]
+
+    canvas = Image.fromarray(image)
+    draw = ImageDraw.Draw(canvas)
+    thickness = max(1, round(min(height, width) / 150))
+    for index in order:
+        color = class_color(labels[index])
+        x1, y1, x2, y2 = corners[index].tolist()
+        # Pillow's far corner is the last pixel, ours the first beyond it.
+        x2, y2 = max(x1, x2 - 1), max(y1, y2 - 1)
+        draw.rectangle([x1 - 1, y1 - 1, x2 + 1, y2 + 1], outline=_text_color(color))
+        draw.rectangle([x1, y1, x2, y2], outline=color, width=thickness)
+
+    # Captions in a second round, lest a box strikes through another's. The highest score takes its place first.
+    captions: list[tuple[Rectangle, str, ImageFont.FreeTypeFont, Color]] = []
+    for index in order[::-1]:
+        text = classes[labels[index]] if scores is None else f"{classes[labels[index]]} {scores[index]:.2f}"
+        font = _fit_font(text, width, height)
+        place = _free_place(corners[index], _caption_size(font, text), width, height, [other for other, *_ in captions])
+        captions.append((place, text, font, class_color(labels[index])))
+    for caption in reversed(captions):
+        _draw_caption(draw, *caption)
+    return np.array(canvas)
+
+
+def _check_detections(
+    image: np.ndarray, boxes: np.ndarray, labels: np.ndarray, scores: np.ndarray | None, classes: Sequence[str]
+) -> None:
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise ValueError(f"expected an RGB picture of uint8 (H, W, 3), got {image.dtype} {image.shape}")
+    if len(labels) != len(boxes) or (scores is not None and len(scores) != len(boxes)):
+        num_scores = "no" if scores is None else len(scores)
+        raise ValueError(f"every box needs its label and score, got {len(boxes)} boxes, {len(labels)} labels and "
+                         f"{num_scores} scores")
+    if not np.isfinite(boxes).all():
+        raise ValueError(f"boxes must be finite, got {boxes[~np.isfinite(boxes).all(axis=1)][0]}")
+    if len(labels) and not (labels.min() >= 0 and labels.max() < len(classes)):
+        raise ValueError(f"labels must lie in 0..{len(classes) - 1}, got {labels.min()}..{labels.max()}")
+
+
+def _fit_font(text: str, width: int, height: int) -> ImageFont.FreeTypeFont:
+    """Font in proportion to the picture, but small enough for the text's caption to fit into it."""
+    size = max(10, round(min(width, height) / 28))
+    while size > _MIN_FONT_SIZE and np.any(np.greater(_caption_size(_font(size), text), (width, height))):
+        size -= 1
+    return _font(size)
+
+
+def _caption_size(font: ImageFont.FreeTypeFont, text: str) -> tuple[int, int]:
+    """Width and height of a caption in pixels."""
+    return int(np.ceil(font.getlength(text))) + 2 * _padding(font.size), sum(font.getmetrics())
+
+
+def _free_place(
+    box: np.ndarray, caption_size: tuple[int, int], width: int, height: int, taken: Sequence[Rectangle]
+) -> Rectangle:
+    """Place of a caption: above the box, else within, else below, wherever it covers no other caption."""
+    x1, y1, x2, y2 = box.tolist()
+    caption_width, caption_height = caption_size
+    lefts = [max(0, min(left, width - caption_width)) for left in (x1, x2 - caption_width)]
+    tops = [max(0, min(top, height - caption_height)) for top in (y1 - caption_height, y1, y2)]
+    places = [(left, top, left + caption_width, top + caption_height) for top in tops for left in lefts]
+    return next((place for place in places if not any(_overlap(place, other) for other in taken)), places[0])
+
+
+def _overlap(a: Rectangle, b: Rectangle) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+
+
+def _draw_caption(
+    draw: ImageDraw.ImageDraw, place: Rectangle, text: str, font: ImageFont.FreeTypeFont, color: Color
+) -> None:
+    left, top, right, bottom = place
+    draw.rectangle([left, top, right - 1, bottom - 1], fill=color)
+    draw.text((left + _padding(font.size), top), text, font=font, fill=_text_color(color))
+
+
+def _padding(font_size: int) -> int:
+    return max(1, round(font_size / 5))
+
+
+@lru_cache(maxsize=64)
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    return ImageFont.truetype(str(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")), size)
+
+
+def _text_color(background: Color) -> Color:
+    """Black or white, whichever contrasts more by WCAG 2.1, "contrast ratio" over "relative luminance"."""
+    channels = np.asarray(background) / 255
+    linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+    luminance = linear @ [0.2126, 0.7152, 0.0722]
+    black_contrast, white_contrast = (luminance + 0.05) / 0.05, 1.05 / (luminance + 0.05)
+    return (0, 0, 0) if black_contrast > white_contrast else (255, 255, 255)
+
+
+def contact_sheet(images: Sequence[np.ndarray], columns: int) -> np.ndarray:
+    """Arrange pictures in a grid, row by row, on white.
+
+    All cells are as wide as the widest and as high as the highest picture. A picture is scaled to fill its cell as
+    far as its aspect ratio allows, and centred.
+
+    Parameters
+    ----------
+    images : sequence of ndarray of uint8, shape (H_i, W_i, 3)
+        RGB pictures, at least one.
+    columns : int
+        Pictures in a row, at least one; fewer where there are not so many pictures.
+
+    Returns
+    -------
+    ndarray of uint8, shape (H, W, 3)
+        The sheet, with a narrow white gap round every cell.
+
+    Raises
+    ------
+    ValueError
+        If there is no picture or no column.
+    """
+    if not len(images) or columns < 1:
+        raise ValueError(f"a contact sheet needs pictures and columns, got {len(images)} and {columns}")
+    columns = min(columns, len(images))
+    rows = -(-len(images) // columns)
+    cell_height = max(image.shape[0] for image in images)
+    cell_width = max(image.shape[1] for image in images)
+    gap = max(2, min(cell_height, cell_width) // 40)
+    size = columns * (cell_width + gap) + gap, rows * (cell_height + gap) + gap
+    sheet = Image.new("RGB", size, (255, 255, 255))
+    for index, image in enumerate(images):
+        row, column = divmod(index, columns)
+        height, width = image.shape[:2]
+        scale = min(cell_height / height, cell_width / width)
+        picture = Image.fromarray(image).resize((round(width * scale), round(height * scale)), Image.BICUBIC)
+        left = gap + column * (cell_width + gap) + (cell_width - picture.width) // 2
+        top = gap + row * (cell_height + gap) + (cell_height - picture.height) // 2
+        sheet.paste(picture, (left, top))
+    return np.array(sheet)

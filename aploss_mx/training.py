@@ -1,0 +1,309 @@
+"""The training loop: data-parallel, logged, evaluated, and resumable after each epoch."""
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Sequence
+
+import mxnet as mx
+import numpy as np
+import yaml
+from mxnet import autograd
+from mxnet.gluon.utils import split_and_load
+from tqdm import tqdm
+
+from aploss_mx.atomic import replacing
+from aploss_mx.backbones import load_pretrained
+from aploss_mx.checkpoint import (
+    Checkpoint,
+    CheckpointError,
+    make_trainer,
+    optimizer_states,
+    parameters_of,
+    restore_optimizer,
+)
+from aploss_mx.config import ConfigError, Recipe
+from aploss_mx.data.loader import EpochSampler, TestSet, TrainingSet, test_loader, training_loader
+from aploss_mx.data.sample import Sample
+from aploss_mx.data.transforms import EvalTransform, TrainTransform
+from aploss_mx.detector import PostProcessing
+from aploss_mx.evaluation.detections import Detections, save_detections
+from aploss_mx.evaluation.evaluate import evaluate
+from aploss_mx.evaluation.predict import detect
+from aploss_mx.losses import APLoss, BoxLoss
+from aploss_mx.metrics_log import MetricsLog
+from aploss_mx.schedule import learning_rate
+from symbols.retinanet import RetinaNet, get_network
+
+# Settings that may change when a run goes on; any other would make it a different run.
+CHANGEABLE = {"epochs", "val_interval", "val_split", "test_short", "test_long", "topk", "score_threshold",
+              "nms_threshold", "max_detections"}  # fmt: skip
+
+
+class TrainingError(RuntimeError):
+    """Training cannot go on; the message says why, and which checkpoint is good."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to run a recipe: none of these changes what one CPU device computes.
+
+    Attributes
+    ----------
+    save_prefix : Path
+        Folder of the run: checkpoints, metrics, detections.
+    devices : list of Context
+        The batch is split evenly over them; each ranks its own part.
+    kv_store : str
+        MXNet's kvstore that sums the gradients: 'device' or 'local'.
+    num_workers : int
+        Processes that load data.
+    resume : str
+        '' to start anew, 'auto' to go on from the folder's last checkpoint if there is one, or a checkpoint's path.
+    log_interval : int
+        Steps between rows of the metrics file.
+    """
+
+    save_prefix: Path
+    devices: list[mx.Context]
+    kv_store: str = "device"
+    num_workers: int = 2
+    resume: str = ""
+    log_interval: int = 20
+
+    @property
+    def last(self) -> Path:
+        """The newest checkpoint."""
+        return self.save_prefix / "last.npz"
+
+    @property
+    def best(self) -> Path:
+        """The checkpoint of the highest AP."""
+        return self.save_prefix / "best.npz"
+
+
+class TrainingRun:
+    """One run of a recipe, from its first step or from a checkpoint.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    classes : sequence of str
+    train_samples, val_samples : sequence of Sample
+    options : Options
+
+    Raises
+    ------
+    ConfigError
+        If the recipe does not fit the devices, the data or the run to go on with.
+    CheckpointError
+        If the checkpoint to go on from cannot be read or used.
+    WeightsError
+        If the pretrained weights cannot be used.
+    OSError
+        If the folder cannot be written to.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        classes: Sequence[str],
+        train_samples: Sequence[Sample],
+        val_samples: Sequence[Sample],
+        options: Options,
+    ):
+        self.recipe = recipe
+        self.classes = tuple(classes)
+        self.options = options
+        self.val_samples = val_samples
+        if recipe.batch_size % len(options.devices):
+            raise ConfigError(
+                f"batch_size {recipe.batch_size} cannot be split evenly over {len(options.devices)} devices"
+            )
+        checkpoint = self._checkpoint()
+        _check_writable(options.save_prefix)
+
+        mx.random.seed(recipe.seed)
+        if checkpoint:
+            self.network = checkpoint.network(options.devices)
+            self.pretrained = checkpoint.pretrained
+        else:
+            self.network = get_network(
+                recipe.network, len(classes), recipe.channels, options.devices, recipe.new_conv_std
+            )
+            at_random = load_pretrained(self.network.backbone, recipe.network, recipe.pretrained)
+            names = self.network.backbone._collect_params_with_prefix()
+            self.pretrained = tuple(sorted(set(names) - set(at_random)))
+            if self.pretrained and at_random:
+                print(f"{recipe.pretrained} lacks {len(at_random)} parameters, which start at random: "
+                      f"{', '.join(at_random)}")  # fmt: skip
+        self.network.hybridize(static_alloc=True)
+        self.class_loss = APLoss(recipe.delta, recipe.interpolated)
+        self.box_loss = BoxLoss()
+        self.trainer = make_trainer(self.network, recipe, options.kv_store)
+        self.epoch = self.step = 0
+        self.seconds = 0.0
+        self.best: dict[str, float] = {}
+        if checkpoint:
+            restore_optimizer(self.trainer, self.network, checkpoint.optimizer, checkpoint.step)
+            self.epoch, self.step = checkpoint.epoch, checkpoint.step
+            self.seconds, self.best = checkpoint.seconds, dict(checkpoint.best)
+
+        dataset = TrainingSet(
+            train_samples, TrainTransform((recipe.data_shape, recipe.data_shape), recipe.augmentation), recipe.seed
+        )
+        self.sampler = EpochSampler(len(dataset), recipe.batch_size, recipe.seed)
+        self.loader = training_loader(dataset, self.sampler, options.num_workers)
+        self.val_loader = test_loader(
+            TestSet(val_samples, EvalTransform(recipe.test_short, recipe.test_long)), options.num_workers
+        )
+        self.log = MetricsLog(options.save_prefix, self.step)
+        with replacing(options.save_prefix / "recipe.yaml") as path:
+            path.write_text(yaml.safe_dump(recipe.to_dict(), sort_keys=False), encoding="utf-8")
+
+    def run(self) -> dict[str, Any]:
+        """Train to the last epoch and return the last evaluation's metrics, as `evaluation.evaluate` gives them.
+
+        Raises
+        ------
+        TrainingError
+            If a loss is not finite.
+        """
+        start = time.monotonic() - self.seconds
+        metrics: dict[str, Any] = {}
+        bar = tqdm(total=self.recipe.epochs * len(self.sampler), initial=self.step, unit="step", disable=None)
+        with bar:
+            while self.epoch < self.recipe.epochs:
+                bar.set_description(f"epoch {self.epoch + 1}/{self.recipe.epochs}")
+                self._train_epoch(bar, start)
+                self.epoch += 1
+                self.seconds = time.monotonic() - start
+                if self._evaluates_after(self.epoch):
+                    metrics = self.evaluate()
+                    self._keep_best(metrics)
+                self._checkpoint_now().save(self.options.last)
+        if not metrics:
+            metrics = self.evaluate()
+        self.log.close()
+        return metrics
+
+    def evaluate(self) -> dict[str, Any]:
+        """Evaluate on the validation samples; writes ``detections.json`` and ``metrics.json`` and logs the row."""
+        detections = self.detect()
+        metrics = evaluate(self.val_samples, detections, self.classes)
+        save_detections(self.options.save_prefix / "detections.json", detections, self.classes)
+        with replacing(self.options.save_prefix / "metrics.json") as path:
+            path.write_text(json.dumps({"epoch": self.epoch, **metrics}, indent=1) + "\n", encoding="utf-8")
+        self.log.write({"epoch": self.epoch, "step": self.step, "seconds": round(self.seconds, 1), **metrics})
+        shown = "  ".join(f"{name} {100 * (metrics[name] or 0):.1f}" for name in ("AP", "AP50", "AP75", "VOC07_AP50"))
+        tqdm.write(f"epoch {self.epoch}: {shown}")
+        return metrics
+
+    def detect(self) -> dict[str, Detections]:
+        """Return the detections on the validation samples."""
+        recipe = self.recipe
+        postprocess = PostProcessing(recipe.topk, recipe.score_threshold, recipe.nms_threshold, recipe.max_detections)
+        return detect(self.network, self.val_loader, self.val_samples, postprocess, self.options.devices[0])
+
+    def update(self, batch: Sequence[mx.nd.NDArray], rate: float) -> np.ndarray:
+        """Make one optimizer step on a batch and return its class and box loss, averaged over the devices.
+
+        Raises
+        ------
+        TrainingError
+            If a loss is not finite; the parameters are left as they were.
+        """
+        devices = self.options.devices
+        parts = [split_and_load(array, devices) for array in batch]
+        losses = []
+        with autograd.record():
+            for images, class_targets, box_targets in zip(*parts):
+                logits, deltas = self.network(images)
+                losses.append((self.class_loss(logits, class_targets), self.box_loss(deltas, box_targets, class_targets)))
+            totals = [class_loss + box_loss for class_loss, box_loss in losses]
+        autograd.backward(totals)
+        values = np.array([[loss.asscalar() for loss in pair] for pair in losses])
+        if not np.isfinite(values).all():
+            last = self.options.last
+            raise TrainingError(
+                f"the loss is not finite at step {self.step} (class loss, box loss by device: {values.tolist()}): "
+                "lower --lr or lengthen --warmup-steps; "
+                + (f"the last good checkpoint is {last}" if last.exists() else "there was no checkpoint yet")
+            )
+        if values.any():
+            self.trainer.set_learning_rate(rate)
+            # Each device's loss is normalised on its own, and the kvstore sums: the mean is over devices, not images.
+            self.trainer.step(len(devices))
+        return values.mean(axis=0)
+
+    def _train_epoch(self, bar: tqdm, start: float) -> None:
+        self.sampler.epoch = self.epoch
+        mx.random.seed(self.recipe.seed + self.epoch)
+        recent: list[np.ndarray] = []
+        since = time.monotonic()
+        for batch in self.loader:
+            rate = learning_rate(self.recipe, self.step, len(self.sampler))
+            recent.append(self.update(batch, rate))
+            self.step += 1
+            bar.update()
+            if self.step % self.options.log_interval == 0:
+                class_loss, box_loss = np.mean(recent, axis=0)
+                now = time.monotonic()
+                speed = len(recent) * self.recipe.batch_size / (now - since)
+                bar.set_postfix_str(f"class {class_loss:.3f} box {box_loss:.3f} {speed:.1f} img/s")
+                self.log.write({
+                    "epoch": self.epoch, "step": self.step, "seconds": round(now - start, 1), "lr": rate,
+                    "loss": round(float(class_loss + box_loss), 6), "cls_loss": round(float(class_loss), 6),
+                    "box_loss": round(float(box_loss), 6), "images_per_second": round(speed, 2),
+                })  # fmt: skip
+                recent, since = [], now
+
+    def _evaluates_after(self, epoch: int) -> bool:
+        interval = self.recipe.val_interval
+        return epoch == self.recipe.epochs or (interval > 0 and epoch % interval == 0)
+
+    def _keep_best(self, metrics: dict[str, Any]) -> None:
+        if (metrics["AP"] or 0.0) >= self.best.get("AP", -1.0):
+            self.best = {"epoch": self.epoch, **{name: metrics[name] or 0.0 for name in ("AP", "AP50", "AP75")}}
+            self._checkpoint_now().save(self.options.best)
+
+    def _checkpoint_now(self) -> Checkpoint:
+        return Checkpoint(
+            recipe=self.recipe,
+            classes=self.classes,
+            epoch=self.epoch,
+            step=self.step,
+            seconds=self.seconds,
+            best=self.best,
+            pretrained=self.pretrained,
+            parameters=parameters_of(self.network),
+            optimizer=optimizer_states(self.trainer, self.network),
+        )
+
+    def _checkpoint(self) -> Checkpoint | None:
+        """Return the checkpoint to go on from, once it is known to fit."""
+        options = self.options
+        if not options.resume and options.last.exists():
+            raise ConfigError(
+                f"{options.save_prefix} holds a run already: go on with --resume auto, or choose another --save-prefix"
+            )
+        if not options.resume or (options.resume == "auto" and not options.last.exists()):
+            return None
+        checkpoint = Checkpoint.load(options.last if options.resume == "auto" else options.resume)
+        old, new = checkpoint.recipe.to_dict(), self.recipe.to_dict()
+        changed = [f"{name}: {old[name]} → {new[name]}" for name in new if old[name] != new[name]
+                   and name not in CHANGEABLE]  # fmt: skip
+        if changed:
+            raise CheckpointError(f"a run cannot go on with other settings ({'; '.join(changed)})")
+        if checkpoint.classes != self.classes:
+            raise CheckpointError(f"the checkpoint's classes are {', '.join(checkpoint.classes)}")
+        return checkpoint
+
+
+def _check_writable(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    with replacing(folder / "recipe.yaml.probe") as probe:
+        probe.write_text("")
+    (folder / "recipe.yaml.probe").unlink()

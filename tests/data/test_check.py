@@ -1,0 +1,242 @@
+"""The preflight: every kind of broken image by itself, the report's numbers, and the command line."""
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from aploss_mx.data.check import check_dataset, check_images, main
+from aploss_mx.data.problems import BOX_CLIPPED, BOX_LEFT_OUT, ERROR, SHOWN_PER_KIND, WARNING, DataError, Problem
+from aploss_mx.data.sample import Sample
+from aploss_mx.data.voc import VOCDetection
+
+WIDTH, HEIGHT = 64, 48
+
+
+def write_image(path: Path, **options) -> bytes:
+    """A noise image, so that half of its file holds about half of its pixels; returns the file's content."""
+    pixels = np.random.RandomState(0).randint(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
+    path.parent.mkdir(exist_ok=True)
+    Image.fromarray(pixels).save(path, **options)
+    return path.read_bytes()
+
+
+def sample_of(path: Path, labels=(), difficult=(), width=WIDTH, height=HEIGHT) -> Sample:
+    boxes = np.tile(np.float32([0, 0, 9, 9]), (len(labels), 1))
+    return Sample(path.stem, path, width, height, boxes, np.array(labels, np.int64), np.array(difficult, bool))
+
+
+def dataset_of(*samples, classes=("cat", "dog"), problems=()):
+    return SimpleNamespace(name="a data set", classes=classes, samples=list(samples), problems=list(problems))
+
+
+def only_problem(path: Path, **sample) -> Problem:
+    (problem,) = check_images(dataset_of(sample_of(path, **sample)))
+    assert problem.file == str(path)
+    return problem
+
+
+def exif(orientation: int) -> Image.Exif:
+    tags = Image.Exif()
+    tags[0x0112] = orientation
+    return tags
+
+
+# Images ------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("name, options", [("a.jpg", {}), ("a.jpg", {"progressive": True}), ("a.png", {}),
+                                           ("a.jpg", {"format": "PNG"}), ("a.jpg", {"exif": exif(1)})])
+def test_sound_images_pass(tmp_path, name, options):
+    write_image(tmp_path / name, **options)
+    assert check_images(dataset_of(sample_of(tmp_path / name))) == []
+
+
+def test_missing_image(tmp_path):
+    problem = only_problem(tmp_path / "gone.jpg")
+    assert (problem.severity, problem.kind) == (ERROR, "missing image")
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.bmp"])
+@pytest.mark.parametrize("part", [0.0, 0.5, 0.98])
+def test_truncated_image(tmp_path, name, part):
+    content = write_image(tmp_path / name)
+    (tmp_path / name).write_bytes(content[:int(part * len(content))])
+    problem = only_problem(tmp_path / name)
+    assert (problem.severity, problem.kind) == (ERROR, "unreadable image")
+    assert "OpenCV" not in problem.message
+
+
+@pytest.mark.parametrize("content", [b"<html>404</html>", b"\xff\xd8\xff\xd9", b"\x89PNG\r\n\x1a\n",
+                                     b"P6 60000 60000 255\n"], ids=["text", "no header", "signature", "pixel bomb"])
+def test_file_that_is_no_image(tmp_path, content):
+    (tmp_path / "a.jpg").write_bytes(content)
+    assert only_problem(tmp_path / "a.jpg").kind == "unreadable image"
+
+
+def test_jpeg_with_zeros_for_its_second_half(tmp_path):
+    content = write_image(tmp_path / "a.jpg")
+    half = len(content) // 2
+    (tmp_path / "a.jpg").write_bytes(content[:half] + bytes(half))
+    problem = only_problem(tmp_path / "a.jpg")
+    assert problem.kind in ("unfinished JPEG", "unreadable image")
+
+
+@pytest.mark.parametrize("tail", [bytes(9), b"appended by a camera"])
+def test_bytes_behind_a_whole_jpeg_do_no_harm(tmp_path, tail):
+    content = write_image(tmp_path / "a.jpg")
+    (tmp_path / "a.jpg").write_bytes(content + tail)
+    assert check_images(dataset_of(sample_of(tmp_path / "a.jpg"))) == []
+
+
+def test_format_that_the_loader_cannot_read(tmp_path):
+    write_image(tmp_path / "a.jpg", format="PCX")
+    problem = only_problem(tmp_path / "a.jpg")
+    assert problem.severity == ERROR and "OpenCV cannot read PCX" in problem.message
+
+
+def test_size_mismatch_names_both_sizes(tmp_path):
+    write_image(tmp_path / "a.jpg")
+    problem = only_problem(tmp_path / "a.jpg", width=500, height=375)
+    assert (problem.severity, problem.kind) == (ERROR, "size mismatch")
+    assert "64x48" in problem.message and "500x375" in problem.message and "EXIF" not in problem.message
+
+
+def test_size_mismatch_explained_by_exif_says_so(tmp_path):
+    write_image(tmp_path / "a.jpg", exif=exif(6))
+    problem = only_problem(tmp_path / "a.jpg", width=HEIGHT, height=WIDTH)
+    assert (problem.severity, problem.kind) == (ERROR, "size mismatch")
+    assert "EXIF orientation 6 explains it" in problem.message
+
+
+@pytest.mark.parametrize("orientation", [3, 6])
+def test_exif_rotation_of_an_image_annotated_as_stored_is_a_warning(tmp_path, orientation):
+    write_image(tmp_path / "a.jpg", exif=exif(orientation))
+    problem = only_problem(tmp_path / "a.jpg")
+    assert (problem.severity, problem.kind) == (WARNING, "EXIF rotation")
+
+
+def test_swapped_size_without_exif_is_not_explained(tmp_path):
+    write_image(tmp_path / "a.jpg")
+    assert "EXIF" not in only_problem(tmp_path / "a.jpg", width=HEIGHT, height=WIDTH).message
+
+
+# Report ------------------------------------------------------------------------------------------
+
+def test_report_counts(tmp_path):
+    path = tmp_path / "a.jpg"
+    write_image(path)
+    problems = [Problem(WARNING, BOX_LEFT_OUT, "a.xml", "no area"), Problem(WARNING, BOX_CLIPPED, "a.xml", "clipped")]
+    report = check_dataset(dataset_of(
+        sample_of(path, [0, 0, 1], [False, True, False]),
+        sample_of(path, [1], [True]),
+        sample_of(path),
+        problems=problems,
+    ))
+    assert report.images == 3 and report.images_without_objects == 2
+    assert report.objects == {"cat": 1, "dog": 1} and report.difficult == {"cat": 1, "dog": 1}
+    assert report.boxes_left_out == 1 and report.boxes_clipped == 1
+    assert report.ok and report.errors == [] and report.warnings == problems
+    report.raise_if_errors()
+    text = str(report)
+    assert "2 images without an object to train on" in text and "1 boxes left out" in text
+
+
+def test_class_that_never_counts_is_a_warning(tmp_path):
+    write_image(tmp_path / "a.jpg")
+    report = check_dataset(dataset_of(sample_of(tmp_path / "a.jpg", [0, 1], [False, True])))
+    assert report.ok
+    assert [problem.kind for problem in report.warnings] == ["class without objects"]
+    assert "'dog'" in report.warnings[0].message
+
+
+@pytest.mark.parametrize("labels, difficult", [([], []), ([0], [True])])
+def test_nothing_to_train_on_is_an_error(tmp_path, labels, difficult):
+    write_image(tmp_path / "a.jpg")
+    report = check_dataset(dataset_of(sample_of(tmp_path / "a.jpg", labels, difficult)))
+    assert [problem.kind for problem in report.errors] == ["nothing to train on"]
+
+
+def test_errors_of_annotations_and_images_come_together_and_capped(tmp_path):
+    missing = [sample_of(tmp_path / f"{number}.jpg", [0], [False]) for number in range(SHOWN_PER_KIND + 3)]
+    broken = Problem(ERROR, "broken annotation", "z.xml", "not readable")
+    report = check_dataset(dataset_of(*missing, classes=("cat",), problems=[broken]))
+    assert not report.ok and len(report.errors) == len(missing) + 1
+    with pytest.raises(DataError) as caught:
+        report.raise_if_errors()
+    for text in (str(report), str(caught.value)):
+        assert "z.xml: not readable" in text and f"missing image ({len(missing)})" in text
+        assert "... and 3 more" in text and text.count(".jpg") == SHOWN_PER_KIND
+
+
+def test_warnings_stop_nothing(tmp_path):
+    write_image(tmp_path / "a.jpg", exif=exif(3))
+    report = check_dataset(dataset_of(sample_of(tmp_path / "a.jpg", [0], [False]), classes=("cat",)))
+    assert report.ok and len(report.warnings) == 1
+    report.raise_if_errors()
+
+
+# Command line ------------------------------------------------------------------------------------
+
+@pytest.fixture
+def folder(tmp_path):
+    """One sound image with one cell, listed in train."""
+    for name in ("Annotations", "JPEGImages", "ImageSets/Main"):
+        (tmp_path / name).mkdir(parents=True)
+    write_image(tmp_path / "JPEGImages" / "a.jpg")
+    (tmp_path / "ImageSets" / "Main" / "train.txt").write_text("a\n")
+    (tmp_path / "Annotations" / "a.xml").write_text(
+        f"<annotation><size><width>{WIDTH}</width><height>{HEIGHT}</height></size><object><name>RBC</name><bndbox>"
+        "<xmin>1</xmin><ymin>1</ymin><xmax>9</xmax><ymax>9</ymax></bndbox></object></annotation>")
+    return tmp_path
+
+
+def run(folder: Path, *arguments: str, split: str = "train") -> int:
+    return main(["--dataset-root", str(folder), "--split", split, *arguments])
+
+
+def test_command_line_on_sound_data(folder, capsys):
+    assert run(folder, "--classes", "RBC") == 0
+    out = capsys.readouterr().out
+    assert "1 images, 1 objects" in out and "errors (0)" in out and "warnings (0)" in out
+
+
+def test_command_line_reads_classes_from_a_file(folder):
+    (folder / "names.txt").write_text("RBC\nWBC\n")
+    assert run(folder, "--classes", str(folder / "names.txt")) == 0
+
+
+def test_command_line_names_all_errors_at_once(folder, capsys):
+    (folder / "JPEGImages" / "a.jpg").unlink()
+    (folder / "ImageSets" / "Main" / "train.txt").write_text("a\nb\n")
+    assert run(folder) == 1
+    out = capsys.readouterr().out
+    assert all(kind in out for kind in ("missing annotation (1)", "unknown class (1)", "missing image (1)"))
+
+
+def test_command_line_on_a_missing_split(folder, capsys):
+    assert run(folder, split="2007_test") == 1
+    err = capsys.readouterr().err
+    assert "missing split" in err and "splits there: train" in err
+
+
+@pytest.mark.parametrize("arguments", [["--classes", "RBC,RBC"], ["--classes", ""], ["--clases", "RBC"]])
+def test_command_line_misuse(folder, arguments, capsys):
+    with pytest.raises(SystemExit) as caught:
+        run(folder, *arguments)
+    assert caught.value.code == 2
+    assert "usage:" in capsys.readouterr().err
+
+
+# Real data ---------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("folder, splits, options, left_out", [
+    ("VOCdevkit", "2007_val", {}, 0),
+    ("bccd", "trainval", {"classes": ("RBC", "WBC", "Platelets")}, 2),
+])
+def test_real_data_is_fit_for_training(shared_data, folder, splits, options, left_out):
+    report = check_dataset(VOCDetection(shared_data / folder, splits, **options))
+    assert report.ok, str(report)
+    assert report.boxes_left_out == left_out

@@ -1,0 +1,70 @@
+"""The dict of all metrics and its table."""
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from detection_scenes import CLASSES, make_detections, make_sample, perfect_detections
+
+from aploss_mx.data.voc import VOCDetection
+from aploss_mx.evaluation.coco import FIGURES
+from aploss_mx.evaluation.evaluate import evaluate, format_table
+
+NEAR, FAR = (10, 10, 30, 30), (40, 40, 90, 90)
+
+
+@pytest.fixture
+def metrics():
+    # cat: true, false, true; dog: missed; bird: difficult only.
+    samples = [make_sample("a", [NEAR, FAR], labels=[0, 1]), make_sample("b", [FAR, NEAR], [0, 2], [False, True])]
+    found = {"a": make_detections([NEAR, FAR], [0.9, 0.8]), "b": make_detections([FAR], [0.7])}
+    return evaluate(samples, found, CLASSES)
+
+
+def test_values(metrics):
+    assert set(metrics) == {*FIGURES, "VOC07_AP50", "VOC10_AP50", "per_class"}
+    cat = {"AP": (51 + 50 * 2 / 3) / 101, "AP50": (51 + 50 * 2 / 3) / 101,
+           "VOC07_AP50": (6 + 5 * 2 / 3) / 11, "VOC10_AP50": 5 / 6}
+    dog = dict.fromkeys(cat, 0)
+    assert metrics["per_class"]["cat"] == pytest.approx({**cat, "objects": 2})
+    assert metrics["per_class"]["dog"] == {**dog, "objects": 1}
+    assert metrics["per_class"]["bird"] == {**dict.fromkeys(cat), "objects": 0}
+    for name in cat:
+        assert metrics[name] == pytest.approx(cat[name] / 2)
+    assert metrics["APl"] is None
+
+
+def test_is_strict_json(metrics):
+    assert json.loads(json.dumps(metrics, allow_nan=False)) == metrics
+
+
+def test_table(metrics):
+    assert format_table(metrics).splitlines() == [
+        "class  objects          AP        AP50  VOC07_AP50  VOC10_AP50",
+        "--------------------------------------------------------------",
+        "cat          2        83.5        83.5        84.8        83.3",
+        "dog          1         0.0         0.0         0.0         0.0",
+        "bird         0           -           -           -           -",
+        "--------------------------------------------------------------",
+        "mean         3        41.7        41.7        42.4        41.7",
+        "",
+        "COCO: AP 41.7  AP50 41.7  AP75 41.7  APs 100.0  APm 25.0  APl -  AR1 50.0  AR10 50.0  AR100 50.0  "
+        "ARs 100.0  ARm 50.0  ARl -",
+    ]
+
+
+def test_without_ground_truth():
+    metrics = evaluate([], {}, ())
+    assert metrics.pop("per_class") == {}
+    assert set(metrics.values()) == {None}
+
+
+def test_perfect_detections_on_real_ground_truth(shared_data):
+    data = VOCDetection(shared_data / "VOCdevkit", splits="2007_val")
+    samples = data.samples
+    metrics = evaluate(samples, perfect_detections(samples), data.classes)
+    assert sum(row["objects"] for row in metrics["per_class"].values()) == sum((~s.difficult).sum() for s in samples)
+    assert np.concatenate([s.difficult for s in samples]).any()
+    for name in ("AP", "AP50", "AP75", "VOC07_AP50", "VOC10_AP50"):
+        assert metrics[name] == pytest.approx(1, abs=1e-9), name
