@@ -7,10 +7,10 @@ of Eq. 14 is piecewise linear, so that
 * F_i = (G(s_i - delta) - G(s_i + delta)) / (2 delta), with the hinge sum G(t) = sum_j max(s_j - t, 0);
 * the pull is a continuous, piecewise linear function of s_j.
 
-Both bend at the 2P breakpoints s_i ± delta only. One binary search puts each negative between two breakpoints; a
-count and a sum per bin then give G at every breakpoint, and a value and a slope per bin give every negative's
-gradient. Neither the negatives are sorted nor the positives looped over, and all sums run in float64. G adds up
-terms that are not negative, and its difference is at least the number of scores it has in common: nothing cancels.
+Both bend at the 2P breakpoints s_i ± delta only. One search puts each negative between two breakpoints; a count and
+a sum per bin then give G at every breakpoint, and a value and a slope per bin give every negative's gradient. Neither
+the negatives are sorted nor the positives looped over, and all sums run in float64. G adds up terms that are not
+negative, and over gaps that no ramp crosses it is squeezed, so that its differences lose no digits.
 """
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ import numpy as np
 
 from aploss_mx.ranking.labels import check_arguments, check_delta
 
-CHUNK = 1 << 16  # scores at a time: the working arrays of one chunk stay in the processor's cache
+CHUNK = 1 << 15  # scores at a time: the working arrays of one chunk stay in the processor's cache
+CELLS_PER_BREAKPOINT = 32  # of the grid that finds bins: about 1 score in 32 shares its cell with a breakpoint
 
 
 class Candidates(NamedTuple):
@@ -32,22 +33,60 @@ class Candidates(NamedTuple):
 
 
 class Breakpoints:
-    """The 2P sorted scores s_i ± delta; bin k holds the scores from breakpoint k (included) up to the next."""
+    """The 2P sorted scores s_i ± delta; bin k holds the scores from breakpoint k (included) up to the next.
+
+    Parameters
+    ----------
+    positives : ndarray of float64, shape (P,)
+        Scores s_i in ascending order.
+    delta : float
+        Half the width of a ramp.
+    """
 
     def __init__(self, positives: np.ndarray, delta: float):
-        """Take the positives' scores in ascending order, float64."""
-        ends = np.concatenate([positives - delta, positives + delta])
+        # At least to the next float64: where delta is lost in rounding, the step is a jump, and 0.5 at equal scores.
+        lower = np.minimum(positives - delta, np.nextafter(positives, -np.inf))
+        upper = np.maximum(positives + delta, np.nextafter(positives, np.inf))
+        ends = np.concatenate([lower, upper])
         order = np.argsort(ends, kind="stable")
         place = np.empty(len(ends), np.int64)
         place[order] = np.arange(len(ends))
         self.values = ends[order]
         self.lower, self.upper = np.split(place, 2)
-        self.two_delta = ends[len(positives) :] - ends[: len(positives)]
-        self.gaps = np.diff(self.values)
+
+        # No ramp crosses a gap wider than 2 delta: such gaps are squeezed, or far outliers would drown the sums.
+        widths = np.append(np.diff(self.values), np.inf)
+        squeezed = np.minimum(widths, 2 * delta)
+        self.squeeze = np.divide(squeezed, widths, out=np.zeros_like(widths), where=widths > 0)
+        self.gaps = squeezed[:-1]
+        position = np.concatenate([[0.0], self.gaps.cumsum()])
+        self.ramps = position[self.upper] - position[self.lower]
+
+        self.cell_count = CELLS_PER_BREAKPOINT * len(ends)
+        self.cells_per_unit = self.cell_count / (self.values[-1] - self.values[0])
+        breakpoints_in_cell = np.bincount(self._cells(self.values), minlength=self.cell_count + 1)
+        self.bin_of_cell = breakpoints_in_cell.cumsum() - 1
+        self.cell_is_shared = breakpoints_in_cell > 0
 
     def bins_of(self, scores: np.ndarray) -> np.ndarray:
-        """Return the bins, 0 … 2P - 1, of scores that are not below the lowest breakpoint."""
-        return np.searchsorted(self.values, scores, side="right") - 1
+        """Return the bins, 0 … 2P - 1, of scores that are not below the lowest breakpoint.
+
+        A uniform grid over the breakpoints tells the bin of a score in one look-up, unless a breakpoint stands in the
+        score's own cell: only these few scores are searched for.
+        """
+        cells = self._cells(scores)
+        bins = self.bin_of_cell[cells]
+        unsure = np.flatnonzero(self.cell_is_shared[cells])
+        bins[unsure] = np.searchsorted(self.values, scores[unsure], side="right") - 1
+        return bins
+
+    def _cells(self, scores: np.ndarray) -> np.ndarray:
+        # Rounding keeps the order, so that scores and breakpoints in different cells compare as their cells do.
+        return np.minimum((scores - self.values[0]) * self.cells_per_unit, self.cell_count).astype(np.int64)
+
+    def heights(self, scores: np.ndarray, bins: np.ndarray) -> np.ndarray:
+        """Return how far the scores stand above the lower ends of their bins, in squeezed gaps."""
+        return (scores - self.values[bins]) * self.squeeze[bins]
 
     def lowest(self, dtype: np.dtype) -> np.floating:
         """Return the smallest number of `dtype` that is not below the lowest breakpoint."""
@@ -56,10 +95,9 @@ class Breakpoints:
         return rounded if rounded >= self.values[0] else np.nextafter(rounded, dtype.type(np.inf))
 
     def accumulate(self, scores: np.ndarray, bins: np.ndarray) -> np.ndarray:
-        """Return, per bin, the count of `scores` and the sum of their heights above its lower end."""
-        heights = scores - self.values[bins]
+        """Return, per bin, the count of `scores` and the sum of their heights."""
         size = len(self.values)
-        return np.stack([np.bincount(bins, minlength=size), np.bincount(bins, heights, size)])
+        return np.stack([np.bincount(bins, minlength=size), np.bincount(bins, self.heights(scores, bins), size)])
 
     def soft_counts(self, statistics: np.ndarray) -> np.ndarray:
         """Return sum_j f(s_j - s_i) for each positive i, of the scores that `accumulate` has summed up."""
@@ -68,14 +106,13 @@ class Breakpoints:
         hinge = heights
         hinge[:-1] += beyond[1:] * self.gaps
         hinge = hinge[::-1].cumsum()[::-1]
-        return (hinge[self.lower] - hinge[self.upper]) / self.two_delta
+        return (hinge[self.lower] - hinge[self.upper]) / self.ramps
 
     def pulls(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return sum_i w_i f(s - s_i) per bin: its value at the bin's lower end, and its slope."""
-        ramps = weights / self.two_delta
         bends = np.zeros(len(self.values))
-        bends[self.lower] = ramps
-        bends[self.upper] = -ramps
+        bends[self.lower] = weights / self.ramps
+        bends[self.upper] = -bends[self.lower]
         slopes = bends.cumsum()
         return np.concatenate([[0.0], (slopes[:-1] * self.gaps).cumsum()]), slopes
 
@@ -152,10 +189,10 @@ def ap_loss_and_grad_of_anchors(
     targets = class_targets.reshape(-1)
     if targets.size and not (targets.min() >= -1 and targets.max() <= classes):
         raise ValueError(f"class targets must lie in -1 … {classes}, not {targets.min()} … {targets.max()}")
+    if not (targets.dtype.kind in "iu" or np.array_equal(np.rint(targets), targets)):
+        raise ValueError("class targets must be whole numbers")
     anchors = np.flatnonzero(targets > 0)
     columns = targets[anchors].astype(np.int64)
-    if not np.array_equal(columns, targets[anchors]):
-        raise ValueError("class targets must be whole numbers")
     ignored = targets < 0
     loss, grad = _solve(
         logits.reshape(-1, classes),
@@ -201,7 +238,7 @@ def _solve(
     values, slopes = breakpoints.pulls(weights)
     flat_grad = grad.reshape(-1)
     for chunk in _candidates(scores, ignored, positives, breakpoints, kept_bins):
-        heights = chunk.scores - breakpoints.values[chunk.bins]
+        heights = breakpoints.heights(chunk.scores, chunk.bins)
         flat_grad[chunk.where] = values[chunk.bins] + slopes[chunk.bins] * heights
     flat_grad[ascending] = -errors / len(positives)
     return float(errors.mean()), grad
