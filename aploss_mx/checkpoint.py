@@ -5,7 +5,6 @@ import json
 import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import mxnet as mx
 import numpy as np

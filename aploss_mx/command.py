@@ -1,36 +1,50 @@
-"""What the training scripts share: their flags, and the way from flags to a finished run."""
+"""What the scripts share: their flags, and the way from flags to a finished run."""
 from __future__ import annotations
 
 import argparse
+import json
+import os
 import sys
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Callable, Iterator, Sequence
+from typing import Any, Callable, Iterator
 
-import mxnet as mx
-
-from aploss_mx.checkpoint import Checkpoint
-from aploss_mx.config import Recipe, add_recipe_flags, recipe_from_flags
-from aploss_mx.data.check import check_dataset
+from aploss_mx.atomic import replacing
+from aploss_mx.config import TEST_SETTINGS, Recipe, add_recipe_flags, recipe_from_flags, settings_given
+from aploss_mx.data.check import Dataset, Report, check_dataset
+from aploss_mx.detector import Detector
 from aploss_mx.devices import parse_devices
-from aploss_mx.evaluation.evaluate import format_table
+from aploss_mx.evaluation.detections import save_detections
+from aploss_mx.evaluation.evaluate import evaluate, format_table
 from aploss_mx.report.figures import plot_training
 from aploss_mx.training import Options, TrainingError, TrainingRun
 
-Open = Callable[[argparse.Namespace, Recipe, str], Any]
+INTERRUPTED = 130  # exit status of a program that Ctrl-C ends
+OpenDataset = Callable[[Recipe, str], Dataset]
 
 
-def training_parser(description: str, default_recipe: str, default_root: str) -> argparse.ArgumentParser:
+def add_device_flags(parser: argparse.ArgumentParser) -> None:
+    """Add ``--gpus`` and ``--num-workers``."""
+    parser.add_argument("--gpus", default="", metavar="0,1", help="GPUs to use (default: the CPU)")
+    parser.add_argument(
+        "--num-workers",
+        type=int,
+        default=min(8, os.cpu_count() or 1),
+        metavar="N",
+        help="processes that load images (default: %(default)s)",
+    )
+
+
+def training_parser(description: str | None, default_recipe: str, default_root: str) -> argparse.ArgumentParser:
     """Return the parser of a training script."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset-root", default=default_root, help="folder of the data set (default: %(default)s)")
-    parser.add_argument("--save-prefix", help="folder of the run (default: runs/RECIPE)")
-    parser.add_argument("--gpus", default="", metavar="0,1", help="GPUs to train on (default: the CPU)")
+    parser.add_argument("--save-prefix", type=Path, help="folder of the run (default: runs/RECIPE)")
+    add_device_flags(parser)
     parser.add_argument("--cpus", type=int, default=1, metavar="N", help="CPU devices, to try data parallelism (default: 1)")
     parser.add_argument(
         "--kv-store", default="device", choices=["device", "local"], help="kvstore that sums gradients (default: device)"
     )
-    parser.add_argument("--num-workers", type=int, default=2, help="processes that load data (default: %(default)s)")
     parser.add_argument(
         "--resume", default="", metavar="auto|FILE", help="go on from the run's last checkpoint, or from a file"
     )
@@ -38,36 +52,84 @@ def training_parser(description: str, default_recipe: str, default_root: str) ->
         "--log-interval", type=int, default=20, metavar="STEPS", help="steps between metrics rows (default: %(default)s)"
     )
     parser.add_argument(
-        "--eval-only", action="store_true", help="evaluate the checkpoint of --resume (default: auto) and train nothing"
+        "--eval-only", action="store_true", help="only evaluate the checkpoint of --resume (default: the run's last)"
     )
     add_recipe_flags(parser, default_recipe)
     return parser
 
 
-def run_training(arguments: argparse.Namespace, open_dataset: Open) -> dict[str, Any]:
-    """Check the data, train (or only evaluate), print the table and draw the curves; returns the metrics.
+def run_training(arguments: argparse.Namespace, open_dataset: OpenDataset) -> dict[str, Any]:
+    """Check the data, train, print the table and draw the curves, or only evaluate; returns the metrics.
 
-    `open_dataset(arguments, recipe, splits)` returns a data set with ``samples`` and ``classes``.
+    `open_dataset(recipe, splits)` returns a data set whose broken files are among its ``problems``.
     """
     recipe = recipe_from_flags(arguments)
     options = Options(
-        save_prefix=Path(arguments.save_prefix or Path("runs") / Path(arguments.recipe).stem),
+        save_prefix=arguments.save_prefix or Path("runs") / Path(arguments.recipe).stem,
         devices=parse_devices(arguments.gpus, arguments.cpus),
         kv_store=arguments.kv_store,
         num_workers=arguments.num_workers,
-        resume=arguments.resume or ("auto" if arguments.eval_only else ""),
+        resume=arguments.resume,
         log_interval=arguments.log_interval,
     )
-    train, val = (open_dataset(arguments, recipe, splits) for splits in (recipe.train_split, recipe.val_split))
-    for dataset in (val,) if arguments.eval_only else (train, val):
-        report = check_dataset(dataset)
-        print(report)
-        report.raise_if_errors()
+    if arguments.eval_only:
+        checkpoint = options.last if options.resume in ("", "auto") else options.resume
+        test_settings = {name: text for name, text in settings_given(arguments).items() if name in TEST_SETTINGS}
+        detector = Detector.load(checkpoint, options.devices[0], **test_settings)
+        dataset = open_dataset(recipe, recipe.val_split)
+        preflight(dataset)
+        return score(detector, dataset, options.num_workers)
+
+    train, val = open_dataset(recipe, recipe.train_split), open_dataset(recipe, recipe.val_split)
+    if preflight(train).images_without_objects == len(train.samples):
+        raise ValueError(f"{train.name} has no object to train on")
+    preflight(val)
     run = TrainingRun(recipe, train.classes, train.samples, val.samples, options)
-    metrics = run.evaluate() if arguments.eval_only else run.run()
+    metrics = run.run()
     print(format_table(metrics))
     plot_training(run.log.path, options.save_prefix / "curves.png")
     print(f"checkpoints, metrics.csv, metrics.json, detections.json and curves.png are in {options.save_prefix}")
+    return metrics
+
+
+def preflight(dataset: Dataset) -> Report:
+    """Print the report on a data set and raise DataError where it holds errors."""
+    report = check_dataset(dataset)
+    print(report)
+    report.raise_if_errors()
+    return report
+
+
+def score(
+    detector: Detector, dataset: Dataset, num_workers: int, save: Path | None = None, output: Path | None = None
+) -> dict[str, Any]:
+    """Evaluate a detector on a data set and print the table; returns the metrics.
+
+    `save` names a file for the detections, `output` one for the metrics, both JSON.
+
+    Raises
+    ------
+    ValueError
+        If the detector's classes are not the data set's, in the same order.
+    """
+    if tuple(dataset.classes) != detector.classes:
+        raise ValueError(
+            f"the detector's classes are {', '.join(detector.classes)}; the data set's are {', '.join(dataset.classes)}: "
+            "give the detector's, in the same order, with --classes"
+        )
+    detections = detector.detect(dataset.samples, detector.loader(dataset.samples, num_workers))
+    if save:
+        save_detections(save, detections, dataset.classes)
+    return report_metrics(dataset, detections, output)
+
+
+def report_metrics(dataset: Dataset, detections: dict, output: Path | None) -> dict[str, Any]:
+    """Evaluate detections, print the table, and write the metrics as JSON where `output` names a file."""
+    metrics = evaluate(dataset.samples, detections, dataset.classes)
+    print(format_table(metrics))
+    if output:
+        with replacing(output) as path:
+            path.write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
     return metrics
 
 
@@ -77,14 +139,7 @@ def readable_errors() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        sys.exit("\ninterrupted; a training run goes on from its last whole epoch with --resume auto")
+        print("\ninterrupted; a training run goes on from its last whole epoch with --resume auto", file=sys.stderr)
+        sys.exit(INTERRUPTED)
     except (ValueError, OSError, TrainingError) as error:
         sys.exit(f"error: {error}")
-
-
-def load_checkpoint(path: str, devices: Sequence[mx.Context]):
-    """Return a checkpoint and its network, hybridized, on the devices."""
-    checkpoint = Checkpoint.load(path)
-    network = checkpoint.network(list(devices))
-    network.hybridize(static_alloc=True)
-    return checkpoint, network

@@ -2,9 +2,9 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Callable, Sequence
 
 import yaml
 
@@ -139,9 +139,8 @@ class Recipe:
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
     def override(self, **settings: Any) -> Recipe:
-        """Return a copy with other values, given as text or as values."""
-        known = {item.name: item for item in fields(self)}
-        return replace(self, **{name: _parse(known[name], value, "override") for name, value in settings.items()})
+        """Return a copy with other values, given as text or as values; errors as in `from_dict`."""
+        return self.from_dict({**self.to_dict(), **settings}, "flags")
 
 
 def _parse(item: Any, value: Any, source: str) -> Any:
@@ -180,14 +179,28 @@ def load_recipe(name_or_path: str) -> Recipe:
     return Recipe.from_dict(settings, str(path))
 
 
+TEST_SETTINGS = ("test_short", "test_long", "topk", "score_threshold", "nms_threshold", "max_detections")
+"""The settings that a trained detector may be used with in other values."""
+
+
 def add_recipe_flags(parser: argparse.ArgumentParser, default: str) -> None:
     """Add ``--recipe`` and a flag for each setting; see `recipe_from_flags`."""
     group = parser.add_argument_group("recipe", "Settings that the result depends on; each flag overrides the recipe's.")
     group.add_argument(
         "--recipe", default=default, help=f"YAML file or one of {', '.join(recipe_names())} (default: %(default)s)"
     )
+    _add_flags(group, [item.name for item in fields(Recipe)])
+
+
+def add_test_flags(parser: argparse.ArgumentParser) -> None:
+    """Add a flag for each of TEST_SETTINGS."""
+    _add_flags(parser.add_argument_group("test settings", "Without a flag, the checkpoint's recipe decides."), TEST_SETTINGS)
+
+
+def _add_flags(group: argparse._ArgumentGroup, names: Sequence[str]) -> None:
     for item in fields(Recipe):
-        group.add_argument(f"--{item.name.replace('_', '-')}", metavar="…", help=item.metadata["help"])
+        if item.name in names:
+            group.add_argument(f"--{item.name.replace('_', '-')}", metavar="…", help=item.metadata["help"])
 
 
 def recipe_from_flags(arguments: argparse.Namespace) -> Recipe:
@@ -198,10 +211,10 @@ def recipe_from_flags(arguments: argparse.Namespace) -> Recipe:
     ConfigError
         As `load_recipe`, and for values that cannot be used.
     """
-    return load_recipe(arguments.recipe).override(**flags_given(arguments))
+    return load_recipe(arguments.recipe).override(**settings_given(arguments))
 
 
-def flags_given(arguments: argparse.Namespace) -> dict[str, str]:
+def settings_given(arguments: argparse.Namespace) -> dict[str, str]:
     """Return the recipe's settings that the command line gives, as text."""
-    given = {item.name: getattr(arguments, item.name) for item in fields(Recipe)}
+    given = {item.name: getattr(arguments, item.name, None) for item in fields(Recipe)}
     return {name: value for name, value in given.items() if value is not None}

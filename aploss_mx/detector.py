@@ -1,85 +1,88 @@
-"""From the network's output to boxes: decoding, thresholds and non-maximum suppression."""
+"""A trained network with all it takes to use it: classes, preprocessing, decoding and NMS."""
 from __future__ import annotations
 
-from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Sequence
 
 import mxnet as mx
 import numpy as np
+from mxnet.gluon.data import DataLoader
+from tqdm import tqdm
 
-from aploss_mx.anchors import ANCHORS_PER_CELL, level_shapes, make_anchors
-from aploss_mx.boxes import box_areas, clip_boxes
-from aploss_mx.coder import decode
+from aploss_mx.checkpoint import Checkpoint
+from aploss_mx.config import Recipe
+from aploss_mx.data.loader import TestSet, test_loader
+from aploss_mx.data.sample import Sample
+from aploss_mx.data.transforms import EvalTransform
 from aploss_mx.evaluation.detections import Detections
+from aploss_mx.postprocess import PostProcessing, to_image
+from symbols.retinanet import RetinaNet
 
 
-@dataclass(frozen=True)
-class PostProcessing:
-    """Which boxes of the network's output are kept; the defaults are the paper's.
+class Detector:
+    """Finds objects in images.
 
-    Attributes
+    Parameters
     ----------
-    topk : int
-        Candidates (anchor, class) kept on each pyramid level.
-    score_threshold : float
-        Lowest sigmoid score of a candidate; not applied on P7.
-    nms_threshold : float
-        IoU above which the lower of two boxes of one class is dropped.
-    max_detections : int
-        Boxes kept on an image.
+    network : RetinaNet
+        With its parameters on `device`.
+    classes : sequence of str
+        Names of the network's classes.
+    recipe : Recipe
+        Its test settings say how images are resized and which boxes are kept.
+    device : Context
     """
 
-    topk: int = 1000
-    score_threshold: float = 0.01
-    nms_threshold: float = 0.5
-    max_detections: int = 100
+    def __init__(self, network: RetinaNet, classes: Sequence[str], recipe: Recipe, device: mx.Context):
+        self.network = network
+        self.classes = tuple(classes)
+        self.device = device
+        self.transform = EvalTransform(recipe.test_short, recipe.test_long)
+        self.postprocess = PostProcessing(
+            recipe.topk, recipe.score_threshold, recipe.nms_threshold, recipe.max_detections
+        )
 
-    def __call__(self, logits: np.ndarray, deltas: np.ndarray, height: int, width: int) -> Detections:
-        """Return the detections of one image, highest score first, in pixels of the network's input.
+    @classmethod
+    def load(cls, path: str | Path, device: mx.Context | None = None, **settings: Any) -> Detector:
+        """Load a checkpoint; `settings` override its recipe's test settings, such as ``test_short=600``.
 
-        Parameters
-        ----------
-        logits : ndarray of float32, shape (N, K)
-        deltas : ndarray of float32, shape (N, 4)
-        height, width : int
-            Size of the network's input in pixels.
+        Raises
+        ------
+        CheckpointError
+            As `Checkpoint.load`.
+        ConfigError
+            If a setting cannot be used.
         """
-        places = self._candidates(logits, height, width)
-        anchors, labels = np.divmod(places, logits.shape[1])
-        if len(anchors) == 0:
-            return Detections()
-        boxes = decode(deltas[anchors], make_anchors(height, width)[anchors])
-        scores = 1 / (1 + np.exp(-logits.reshape(-1)[places]))
-        rows = np.concatenate([labels[:, None], scores[:, None], boxes], axis=1).astype(np.float32)
-        kept = mx.nd.contrib.box_nms(
-            mx.nd.array(rows), overlap_thresh=self.nms_threshold, coord_start=2, score_index=1, id_index=0
-        ).asnumpy()
-        kept = kept[kept[:, 0] >= 0][: self.max_detections]
-        return Detections(kept[:, 2:], kept[:, 1], kept[:, 0].astype(np.int64))
+        device = device or mx.cpu()
+        checkpoint = Checkpoint.load(path)
+        network = checkpoint.network(device)
+        network.hybridize(static_alloc=True)
+        return cls(network, checkpoint.classes, checkpoint.recipe.override(**settings), device)
 
-    def _candidates(self, logits: np.ndarray, height: int, width: int) -> np.ndarray:
-        """Return flat places in `logits`: the best of each level, above the threshold on all levels but the last."""
-        shapes = level_shapes(height, width)
-        ends = np.cumsum([rows * columns for rows, columns in shapes]) * ANCHORS_PER_CELL * logits.shape[1]
-        starts = [0, *ends[:-1]]
-        flat = logits.reshape(-1)
-        with np.errstate(divide="ignore"):
-            lowest = np.log(self.score_threshold) - np.log1p(-self.score_threshold)
-        chosen = []
-        for level, (start, end) in enumerate(zip(starts, ends)):
-            scores = flat[start:end]
-            last = level == len(shapes) - 1
-            above = np.arange(len(scores)) if last else np.flatnonzero(scores > lowest)
-            if len(above) > self.topk:
-                above = above[np.argpartition(-scores[above], self.topk - 1)[: self.topk]]
-            chosen.append(start + above)
-        return np.concatenate(chosen)
+    def predict(self, image: np.ndarray) -> Detections:
+        """Return the detections in one image, uint8 RGB of shape (H, W, 3), highest score first, in its pixels."""
+        pixels, scale = self.transform(image)
+        return self._detect(mx.nd.array(pixels[None]), scale[None], [image.shape[:2]])[0]
 
+    def loader(self, samples: Sequence[Sample], num_workers: int) -> DataLoader:
+        """Return the loader that `detect` takes."""
+        return test_loader(TestSet(samples, self.transform), num_workers)
 
-def to_image(detections: Detections, scale: np.ndarray, width: int, height: int) -> Detections:
-    """Carry detections from the network's input back to the image: scaled by 1 / `scale` (x, y) and clipped to it.
+    def detect(self, samples: Sequence[Sample], loader: DataLoader) -> dict[str, Detections]:
+        """Return the detections in all samples by image id, with a progress bar."""
+        detections = {}
+        with tqdm(total=len(samples), desc="detecting", unit="img", leave=False, disable=None) as bar:
+            for images, scales, indices in loader:
+                batch = [samples[index] for index in indices.asnumpy()]
+                shapes = [(sample.height, sample.width) for sample in batch]
+                found = self._detect(images, scales.asnumpy(), shapes)
+                detections.update(zip((sample.image_id for sample in batch), found))
+                bar.update(len(batch))
+        return detections
 
-    Boxes of which nothing is left inside the image are dropped.
-    """
-    boxes = clip_boxes(detections.boxes / np.tile(scale, 2), width, height)
-    keep = box_areas(boxes) > 0
-    return Detections(boxes[keep], detections.scores[keep], detections.labels[keep])
+    def _detect(self, images: mx.nd.NDArray, scales: np.ndarray, shapes: Sequence[tuple[int, int]]) -> list[Detections]:
+        logits, deltas = (output.asnumpy() for output in self.network(images.as_in_context(self.device)))
+        return [
+            to_image(self.postprocess(logits[row], deltas[row], *images.shape[2:]), scale, width, height)
+            for row, (scale, (height, width)) in enumerate(zip(scales, shapes))
+        ]

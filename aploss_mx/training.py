@@ -24,22 +24,20 @@ from aploss_mx.checkpoint import (
     parameters_of,
     restore_optimizer,
 )
-from aploss_mx.config import ConfigError, Recipe
-from aploss_mx.data.loader import EpochSampler, TestSet, TrainingSet, test_loader, training_loader
+from aploss_mx.config import TEST_SETTINGS, ConfigError, Recipe
+from aploss_mx.data.loader import EpochSampler, TrainingSet, training_loader
 from aploss_mx.data.sample import Sample
-from aploss_mx.data.transforms import EvalTransform, TrainTransform
-from aploss_mx.detector import PostProcessing
-from aploss_mx.evaluation.detections import Detections, save_detections
+from aploss_mx.data.transforms import TrainTransform
+from aploss_mx.detector import Detector
+from aploss_mx.evaluation.detections import save_detections
 from aploss_mx.evaluation.evaluate import evaluate
-from aploss_mx.evaluation.predict import detect
 from aploss_mx.losses import APLoss, BoxLoss
 from aploss_mx.metrics_log import MetricsLog
 from aploss_mx.schedule import learning_rate
-from symbols.retinanet import RetinaNet, get_network
+from symbols.retinanet import get_network
 
 # Settings that may change when a run goes on; any other would make it a different run.
-CHANGEABLE = {"epochs", "val_interval", "val_split", "test_short", "test_long", "topk", "score_threshold",
-              "nms_threshold", "max_detections"}  # fmt: skip
+CHANGEABLE = {"epochs", "val_interval", "val_split", *TEST_SETTINGS}
 
 
 class TrainingError(RuntimeError):
@@ -156,9 +154,8 @@ class TrainingRun:
         )
         self.sampler = EpochSampler(len(dataset), recipe.batch_size, recipe.seed)
         self.loader = training_loader(dataset, self.sampler, options.num_workers)
-        self.val_loader = test_loader(
-            TestSet(val_samples, EvalTransform(recipe.test_short, recipe.test_long)), options.num_workers
-        )
+        self.detector = Detector(self.network, classes, recipe, options.devices[0])
+        self.val_loader = self.detector.loader(val_samples, options.num_workers)
         self.log = MetricsLog(options.save_prefix, self.step)
         with replacing(options.save_prefix / "recipe.yaml") as path:
             path.write_text(yaml.safe_dump(recipe.to_dict(), sort_keys=False), encoding="utf-8")
@@ -191,7 +188,7 @@ class TrainingRun:
 
     def evaluate(self) -> dict[str, Any]:
         """Evaluate on the validation samples; writes ``detections.json`` and ``metrics.json`` and logs the row."""
-        detections = self.detect()
+        detections = self.detector.detect(self.val_samples, self.val_loader)
         metrics = evaluate(self.val_samples, detections, self.classes)
         save_detections(self.options.save_prefix / "detections.json", detections, self.classes)
         with replacing(self.options.save_prefix / "metrics.json") as path:
@@ -200,12 +197,6 @@ class TrainingRun:
         shown = "  ".join(f"{name} {100 * (metrics[name] or 0):.1f}" for name in ("AP", "AP50", "AP75", "VOC07_AP50"))
         tqdm.write(f"epoch {self.epoch}: {shown}")
         return metrics
-
-    def detect(self) -> dict[str, Detections]:
-        """Return the detections on the validation samples."""
-        recipe = self.recipe
-        postprocess = PostProcessing(recipe.topk, recipe.score_threshold, recipe.nms_threshold, recipe.max_detections)
-        return detect(self.network, self.val_loader, self.val_samples, postprocess, self.options.devices[0])
 
     def update(self, batch: Sequence[mx.nd.NDArray], rate: float) -> np.ndarray:
         """Make one optimizer step on a batch and return its class and box loss, averaged over the devices.

@@ -1,0 +1,85 @@
+"""From the network's output to boxes: decoding, thresholds and non-maximum suppression."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import mxnet as mx
+import numpy as np
+
+from aploss_mx.anchors import ANCHORS_PER_CELL, level_shapes, make_anchors
+from aploss_mx.boxes import box_areas, clip_boxes
+from aploss_mx.coder import decode
+from aploss_mx.evaluation.detections import Detections
+
+
+@dataclass(frozen=True)
+class PostProcessing:
+    """Which boxes of the network's output are kept; the defaults are the paper's.
+
+    Attributes
+    ----------
+    topk : int
+        Candidates (anchor, class) kept on each pyramid level.
+    score_threshold : float
+        Lowest sigmoid score of a candidate; not applied on P7.
+    nms_threshold : float
+        IoU above which the lower of two boxes of one class is dropped.
+    max_detections : int
+        Boxes kept on an image.
+    """
+
+    topk: int = 1000
+    score_threshold: float = 0.01
+    nms_threshold: float = 0.5
+    max_detections: int = 100
+
+    def __call__(self, logits: np.ndarray, deltas: np.ndarray, height: int, width: int) -> Detections:
+        """Return the detections of one image, highest score first, in pixels of the network's input.
+
+        Parameters
+        ----------
+        logits : ndarray of float32, shape (N, K)
+        deltas : ndarray of float32, shape (N, 4)
+        height, width : int
+            Size of the network's input in pixels.
+        """
+        places = self._candidates(logits, height, width)
+        anchors, labels = np.divmod(places, logits.shape[1])
+        if len(anchors) == 0:
+            return Detections()
+        boxes = decode(deltas[anchors], make_anchors(height, width)[anchors])
+        scores = 1 / (1 + np.exp(-logits.reshape(-1)[places]))
+        rows = np.concatenate([labels[:, None], scores[:, None], boxes], axis=1).astype(np.float32)
+        kept = mx.nd.contrib.box_nms(
+            mx.nd.array(rows), overlap_thresh=self.nms_threshold, coord_start=2, score_index=1, id_index=0
+        ).asnumpy()
+        kept = kept[kept[:, 0] >= 0][: self.max_detections]
+        return Detections(kept[:, 2:], kept[:, 1], kept[:, 0].astype(np.int64))
+
+    def _candidates(self, logits: np.ndarray, height: int, width: int) -> np.ndarray:
+        """Return flat places in `logits`: the best of each level, above the threshold on all levels but the last."""
+        shapes = level_shapes(height, width)
+        ends = np.cumsum([rows * columns for rows, columns in shapes]) * ANCHORS_PER_CELL * logits.shape[1]
+        starts = [0, *ends[:-1]]
+        flat = logits.reshape(-1)
+        with np.errstate(divide="ignore"):
+            lowest = np.log(self.score_threshold) - np.log1p(-self.score_threshold)
+        chosen = []
+        for level, (start, end) in enumerate(zip(starts, ends)):
+            scores = flat[start:end]
+            last = level == len(shapes) - 1
+            above = np.arange(len(scores)) if last else np.flatnonzero(scores > lowest)
+            if len(above) > self.topk:
+                above = above[np.argpartition(-scores[above], self.topk - 1)[: self.topk]]
+            chosen.append(start + above)
+        return np.concatenate(chosen)
+
+
+def to_image(detections: Detections, scale: np.ndarray, width: int, height: int) -> Detections:
+    """Carry detections from the network's input back to the image: scaled by 1 / `scale` (x, y) and clipped to it.
+
+    Boxes of which nothing is left inside the image are dropped.
+    """
+    boxes = clip_boxes(detections.boxes / np.tile(scale, 2), width, height)
+    keep = box_areas(boxes) > 0
+    return Detections(boxes[keep], detections.scores[keep], detections.labels[keep])

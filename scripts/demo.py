@@ -1,0 +1,109 @@
+#!/usr/bin/env python
+"""Find objects in photographs: annotated pictures, and the detections as JSON.
+
+    python scripts/demo.py --params runs/voc07_resnet50/last.npz --input photo.jpg
+    python scripts/demo.py --params best.npz --input 'holiday/*.jpg' --output found --min-score 0.5
+"""
+from __future__ import annotations
+
+import argparse
+import glob
+import sys
+from pathlib import Path
+from typing import Sequence
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from aploss_mx.command import add_device_flags, readable_errors
+from aploss_mx.config import add_test_flags, settings_given
+from aploss_mx.data.transforms import read_image
+from aploss_mx.detector import Detector
+from aploss_mx.devices import parse_devices
+from aploss_mx.evaluation.detections import Detections, save_detections
+from aploss_mx.report.draw import contact_sheet, draw_detections
+
+LEGIBLE = 320  # longer side in pixels below which pictures are enlarged for drawing
+SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--params", required=True, metavar="FILE", help="checkpoint of the detector")
+    parser.add_argument("--input", required=True, metavar="FILE|FOLDER|GLOB", help="pictures; quote a pattern")
+    parser.add_argument("--output", type=Path, default=Path("runs/demo"), metavar="FOLDER", help="default: %(default)s")
+    parser.add_argument(
+        "--min-score", type=float, default=0.3, metavar="S", help="lowest score drawn; the JSON has all (default: 0.3)"
+    )
+    parser.add_argument("--sheet", type=Path, metavar="FILE", help="also write all pictures side by side into this file")
+    add_device_flags(parser)
+    add_test_flags(parser)
+    with readable_errors():
+        run(parser.parse_args(argv))
+
+
+def run(arguments: argparse.Namespace) -> None:
+    files = find_pictures(arguments.input)
+    detector = Detector.load(arguments.params, parse_devices(arguments.gpus)[0], **settings_given(arguments))
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    detections, pictures, unreadable = {}, [], []
+    for file in tqdm(files, desc="detecting", unit="img", disable=None):
+        try:
+            image = read_image(file, exif_orientation=True)
+        except OSError as error:
+            unreadable.append(error)
+            continue
+        found = detections[file.name] = detector.predict(image)
+        picture = annotate(image, found, detector.classes, arguments.min_score)
+        target = arguments.output / f"{file.stem}.png"
+        write_picture(target, picture)
+        if arguments.sheet:
+            pictures.append(picture)
+        shown = int((found.scores >= arguments.min_score).sum())
+        tqdm.write(f"{file}: {shown} object(s) with a score of {arguments.min_score} or more → {target}")
+    save_detections(arguments.output / "detections.json", detections, detector.classes)
+    if pictures:
+        write_picture(arguments.sheet, contact_sheet(pictures, min(5, len(pictures))))
+    for error in unreadable:
+        print(f"left out: {error}", file=sys.stderr)
+    if not detections:
+        raise ValueError(f"none of the {len(files)} file(s) of {arguments.input} is a readable image")
+
+
+def annotate(image: np.ndarray, found: Detections, classes: Sequence[str], min_score: float) -> np.ndarray:
+    """Draw detections; small pictures are enlarged first, so that captions leave something to see."""
+    factor = max(1, LEGIBLE // max(image.shape[:2]))
+    image = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC)
+    return draw_detections(image, found.boxes * factor, found.labels, found.scores, classes, min_score=min_score)
+
+
+def write_picture(path: Path, picture: np.ndarray) -> None:
+    """Write an RGB picture, in the format of the path's suffix."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not cv2.imwrite(str(path), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)):
+        raise OSError(f"cannot write {path}")
+
+
+def find_pictures(pattern: str) -> list[Path]:
+    """Return the files that a path, a folder or a glob pattern names, sorted.
+
+    Raises
+    ------
+    ValueError
+        If there are none.
+    """
+    path = Path(pattern).expanduser()
+    if path.is_file():
+        return [path]
+    if path.is_dir():
+        files = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
+    else:
+        files = sorted(Path(name) for name in glob.glob(str(path), recursive=True) if Path(name).is_file())
+    if not files:
+        raise ValueError(f"--input {pattern}: no such file, and no pictures ({', '.join(sorted(SUFFIXES))}) there")
+    return files
+
+
+if __name__ == "__main__":
+    main()

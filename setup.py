@@ -1,0 +1,44 @@
+"""Package description; `pip install -e .[cpu,dev]` sets up a working copy."""
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+# What MXNet 1.9.1 and GluonCV 0.10.5 were tested with; see the README for the versions of Python.
+REQUIREMENTS = [
+    "gluoncv==0.10.5.post0",
+    # MXNet 1.9.1 uses names that numpy 1.24 removed; Python 3.12 has no older numpy and gets them back at import.
+    "numpy>=1.20,<1.24; python_version<'3.12'",
+    "numpy>=1.26,<2; python_version>='3.12'",
+    "setuptools; python_version>='3.12'",
+    "defusedxml>=0.7",
+    "matplotlib>=3.5",
+    # 4.12 wants numpy 2 on some platforms.
+    "opencv-python>=4.5.4,<4.12",
+    "pandas<3",
+    "Pillow>=9.1",
+    "portalocker",
+    "pycocotools>=2.0.6",
+    "PyYAML>=5.4",
+    "requests",
+    "scipy<1.16",
+    "tensorboardX>=2.5",
+    "tqdm>=4.60",
+]
+
+setup(
+    name="aploss_mx",
+    version="0.1.0",
+    description="AP-loss (Chen et al., CVPR 2019) for one-stage detectors, in Apache MXNet and GluonCV",
+    long_description=(Path(__file__).parent / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    python_requires=">=3.8,<3.13",
+    packages=find_packages(include=["aploss_mx", "aploss_mx.*", "symbols"]),
+    package_data={"aploss_mx": ["recipes/*.yaml"]},
+    install_requires=REQUIREMENTS,
+    extras_require={
+        "cpu": ["mxnet==1.9.1"],
+        "gpu": ["mxnet-cu112==1.9.1"],
+        "dev": ["hypothesis>=6", "pytest>=7", "ruff>=0.6"],
+    },
+    classifiers=[f"Programming Language :: Python :: 3.{minor}" for minor in range(8, 13)],
+)
