@@ -1,4 +1,5 @@
 """Package description; `pip install -e .[cpu,dev]` sets up a working copy."""
+
 from pathlib import Path
 
 from setuptools import find_packages, setup

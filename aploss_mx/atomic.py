@@ -1,4 +1,5 @@
 """Files that are whole or not there: a reader, or a power cut, never meets a half-written one."""
+
 from __future__ import annotations
 
 import os

@@ -1,4 +1,5 @@
 """Pretrained weights for the backbones: GluonCV's own, a ``.params`` file, or an ``.npz`` in torchvision's naming."""
+
 from __future__ import annotations
 
 import zipfile

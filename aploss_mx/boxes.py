@@ -1,4 +1,5 @@
 """Axis-aligned boxes: corners [x1, y1, x2, y2] in continuous pixel coordinates, no +1 anywhere."""
+
 from __future__ import annotations
 
 import numpy as np

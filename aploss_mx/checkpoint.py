@@ -1,4 +1,5 @@
 """Checkpoints: one file, written whole or not at all, that a run goes on from and a detector is loaded from."""
+
 from __future__ import annotations
 
 import json

@@ -1,4 +1,5 @@
 """Box deltas: where an object's box lies, seen from an anchor (Fast R-CNN's parametrisation)."""
+
 from __future__ import annotations
 
 import numpy as np

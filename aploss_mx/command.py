@@ -1,4 +1,5 @@
 """What the scripts share: their flags, and the way from flags to a finished run."""
+
 from __future__ import annotations
 
 import argparse
@@ -41,15 +42,24 @@ def training_parser(description: str | None, default_recipe: str, default_root: 
     parser.add_argument("--dataset-root", default=default_root, help="folder of the data set (default: %(default)s)")
     parser.add_argument("--save-prefix", type=Path, help="folder of the run (default: runs/RECIPE)")
     add_device_flags(parser)
-    parser.add_argument("--cpus", type=int, default=1, metavar="N", help="CPU devices, to try data parallelism (default: 1)")
     parser.add_argument(
-        "--kv-store", default="device", choices=["device", "local"], help="kvstore that sums gradients (default: device)"
+        "--cpus", type=int, default=1, metavar="N", help="CPU devices, to try data parallelism (default: 1)"
+    )
+    parser.add_argument(
+        "--kv-store",
+        default="device",
+        choices=["device", "local"],
+        help="kvstore that sums gradients (default: device)",
     )
     parser.add_argument(
         "--resume", default="", metavar="auto|FILE", help="go on from the run's last checkpoint, or from a file"
     )
     parser.add_argument(
-        "--log-interval", type=int, default=20, metavar="STEPS", help="steps between metrics rows (default: %(default)s)"
+        "--log-interval",
+        type=int,
+        default=20,
+        metavar="STEPS",
+        help="steps between metrics rows (default: %(default)s)",
     )
     parser.add_argument(
         "--eval-only", action="store_true", help="only evaluate the checkpoint of --resume (default: the run's last)"
@@ -114,8 +124,8 @@ def score(
     """
     if tuple(dataset.classes) != detector.classes:
         raise ValueError(
-            f"the detector's classes are {', '.join(detector.classes)}; the data set's are {', '.join(dataset.classes)}: "
-            "give the detector's, in the same order, with --classes"
+            f"the detector's classes are {', '.join(detector.classes)}; the data set's are "
+            f"{', '.join(dataset.classes)}: give the detector's, in the same order, with --classes"
         )
     detections = detector.detect(dataset.samples, detector.loader(dataset.samples, num_workers))
     if save:

@@ -1,4 +1,5 @@
 """Recipes: every setting that a result depends on, read from YAML and overridden by flags."""
+
 from __future__ import annotations
 
 import argparse
@@ -90,7 +91,9 @@ class Recipe:
         0.01, _std, "standard deviation of new convolutions' weights, or 'he' for He's, which suits narrow heads"
     )
     pretrained: str = _setting(
-        "gluoncv", str, "backbone weights: 'gluoncv' downloads them, 'none' starts at random, else a .params or .npz file"
+        "gluoncv",
+        str,
+        "backbone weights: 'gluoncv' downloads, 'none' starts at random, else a .params or .npz file",
     )
     train_split: str = _setting("2007_trainval+2012_trainval", str, "splits to train on, YEAR_NAME joined by +")
     val_split: str = _setting("2007_test", str, "splits to evaluate on")
@@ -185,7 +188,9 @@ TEST_SETTINGS = ("test_short", "test_long", "topk", "score_threshold", "nms_thre
 
 def add_recipe_flags(parser: argparse.ArgumentParser, default: str) -> None:
     """Add ``--recipe`` and a flag for each setting; see `recipe_from_flags`."""
-    group = parser.add_argument_group("recipe", "Settings that the result depends on; each flag overrides the recipe's.")
+    group = parser.add_argument_group(
+        "recipe", "Settings that the result depends on; each flag overrides the recipe's."
+    )
     group.add_argument(
         "--recipe", default=default, help=f"YAML file or one of {', '.join(recipe_names())} (default: %(default)s)"
     )
@@ -194,7 +199,9 @@ def add_recipe_flags(parser: argparse.ArgumentParser, default: str) -> None:
 
 def add_test_flags(parser: argparse.ArgumentParser) -> None:
     """Add a flag for each of TEST_SETTINGS."""
-    _add_flags(parser.add_argument_group("test settings", "Without a flag, the checkpoint's recipe decides."), TEST_SETTINGS)
+    _add_flags(
+        parser.add_argument_group("test settings", "Without a flag, the checkpoint's recipe decides."), TEST_SETTINGS
+    )
 
 
 def _add_flags(group: argparse._ArgumentGroup, names: Sequence[str]) -> None:

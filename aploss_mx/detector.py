@@ -1,4 +1,5 @@
 """A trained network with all it takes to use it: classes, preprocessing, decoding and NMS."""
+
 from __future__ import annotations
 
 from pathlib import Path

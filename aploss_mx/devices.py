@@ -1,4 +1,5 @@
 """Which devices a command runs on."""
+
 from __future__ import annotations
 
 import mxnet as mx

@@ -1,4 +1,5 @@
 """Which anchor is responsible for which object."""
+
 from __future__ import annotations
 
 import numpy as np

@@ -1,4 +1,5 @@
 """The figures of a run as they come: a CSV file and TensorBoard events."""
+
 from __future__ import annotations
 
 import csv

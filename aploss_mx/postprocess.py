@@ -1,4 +1,5 @@
 """From the network's output to boxes: decoding, thresholds and non-maximum suppression."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass

@@ -1,4 +1,5 @@
 """The learning rate as a function of the step, so that a resumed run needs no memory of it."""
+
 from __future__ import annotations
 
 from aploss_mx.config import Recipe

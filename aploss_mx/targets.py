@@ -1,4 +1,5 @@
 """What the network should say of each anchor."""
+
 from __future__ import annotations
 
 import numpy as np

@@ -1,4 +1,5 @@
 """The training loop: data-parallel, logged, evaluated, and resumable after each epoch."""
+
 from __future__ import annotations
 
 import json
@@ -212,7 +213,9 @@ class TrainingRun:
         with autograd.record():
             for images, class_targets, box_targets in zip(*parts):
                 logits, deltas = self.network(images)
-                losses.append((self.class_loss(logits, class_targets), self.box_loss(deltas, box_targets, class_targets)))
+                losses.append(
+                    (self.class_loss(logits, class_targets), self.box_loss(deltas, box_targets, class_targets))
+                )
             totals = [class_loss + box_loss for class_loss, box_loss in losses]
         autograd.backward(totals)
         values = np.array([[loss.asscalar() for loss in pair] for pair in losses])

@@ -5,6 +5,7 @@ Both compute loss and gradient of the same float32 scores in the same process. T
 (CVPR 2019) in float32 NumPy: negatives below the lowest positive by more than delta are left out first, which is
 lossless, and every positive then takes one pass over the others.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -203,7 +204,16 @@ def benchmark(size: int, positives: int, regime: str, args: argparse.Namespace) 
 
 
 HEADER = [
-    "scores", "positives", "regime", "kept", "loss", "exact (s)", "loop (s)", "speed-up", "distance", "copies",
+    "scores",
+    "positives",
+    "regime",
+    "kept",
+    "loss",
+    "exact (s)",
+    "loop (s)",
+    "speed-up",
+    "distance",
+    "copies",
     "memory",
 ]
 
@@ -233,14 +243,24 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     sizes = ", ".join(f"{name}: {size:,} scores, {positives:,} positives" for name, (size, positives) in SIZES.items())
-    parser.add_argument("--sizes", nargs="+", choices=SIZES, default=["voc", "coco"],
-                        help=f"{sizes} (default: voc coco)")
-    parser.add_argument("--regimes", nargs="+", choices=REGIMES, default=list(REGIMES),
-                        help="early: all N(0, 0.1); mid: negatives N(-2, 1), positives N(0, 1); "
-                             "late: N(-4, 1) and N(2, 1) (default: all three)")
+    parser.add_argument(
+        "--sizes", nargs="+", choices=SIZES, default=["voc", "coco"], help=f"{sizes} (default: voc coco)"
+    )
+    parser.add_argument(
+        "--regimes",
+        nargs="+",
+        choices=REGIMES,
+        default=list(REGIMES),
+        help="early: all N(0, 0.1); mid: negatives N(-2, 1), positives N(0, 1); "
+        "late: N(-4, 1) and N(2, 1) (default: all three)",
+    )
     parser.add_argument("--repeats", type=int, default=5, help="runs of the exact loss (default: %(default)s)")
-    parser.add_argument("--loop-seconds", type=float, default=30.0,
-                        help="what a complete loop may take, by estimate (default: %(default)s)")
+    parser.add_argument(
+        "--loop-seconds",
+        type=float,
+        default=30.0,
+        help="what a complete loop may take, by estimate (default: %(default)s)",
+    )
     parser.add_argument("--complete", action="store_true", help="visit all positives, however long it takes")
     parser.add_argument("--seed", type=int, default=0, help="of the random scores (default: %(default)s)")
     parser.add_argument("--output", type=Path, metavar="FILE", help="write the unrounded rows as CSV, too")
@@ -252,8 +272,10 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
-    print(f"Python {platform.python_version()}, NumPy {np.__version__}, {platform.machine()}; delta = {DELTA}, "
-          f"exact: best of {args.repeats}\n")
+    print(
+        f"Python {platform.python_version()}, NumPy {np.__version__}, {platform.machine()}; delta = {DELTA}, "
+        f"exact: best of {args.repeats}\n"
+    )
     print("| " + " | ".join(HEADER) + " |")
     print("|" + " ---: |" * len(HEADER))
     rows = []

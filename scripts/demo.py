@@ -1,9 +1,10 @@
 #!/usr/bin/env python
 """Find objects in photographs: annotated pictures, and the detections as JSON.
 
-    python scripts/demo.py --params runs/voc07_resnet50/last.npz --input photo.jpg
-    python scripts/demo.py --params best.npz --input 'holiday/*.jpg' --output found --min-score 0.5
+python scripts/demo.py --params runs/voc07_resnet50/last.npz --input photo.jpg
+python scripts/demo.py --params best.npz --input 'holiday/*.jpg' --output found --min-score 0.5
 """
+
 from __future__ import annotations
 
 import argparse
@@ -36,7 +37,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument(
         "--min-score", type=float, default=0.3, metavar="S", help="lowest score drawn; the JSON has all (default: 0.3)"
     )
-    parser.add_argument("--sheet", type=Path, metavar="FILE", help="also write all pictures side by side into this file")
+    parser.add_argument(
+        "--sheet", type=Path, metavar="FILE", help="also write all pictures side by side into this file"
+    )
     add_device_flags(parser)
     add_test_flags(parser)
     with readable_errors():

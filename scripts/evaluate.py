@@ -1,9 +1,10 @@
 #!/usr/bin/env python
 """Score a detector, or detections saved as JSON, on data in PASCAL VOC layout.
 
-    python scripts/evaluate.py --params runs/voc07_resnet50/last.npz --dataset-root ~/data/VOCdevkit --split 2007_test
-    python scripts/evaluate.py --detections detections.json --dataset-root ~/data/VOCdevkit --split 2007_test
+python scripts/evaluate.py --params runs/voc07_resnet50/last.npz --dataset-root ~/data/VOCdevkit --split 2007_test
+python scripts/evaluate.py --detections detections.json --dataset-root ~/data/VOCdevkit --split 2007_test
 """
+
 from __future__ import annotations
 
 import argparse

@@ -1,9 +1,10 @@
 #!/usr/bin/env python
 """Train RetinaNet with AP-loss on data in PASCAL VOC layout, evaluate it, and draw its curves.
 
-    python scripts/train_voc.py --dataset-root ~/data/VOCdevkit --gpus 0,1
-    python scripts/train_voc.py --dataset-root my_data --classes cat,dog --train-split train --val-split val
+python scripts/train_voc.py --dataset-root ~/data/VOCdevkit --gpus 0,1
+python scripts/train_voc.py --dataset-root my_data --classes cat,dog --train-split train --val-split val
 """
+
 from __future__ import annotations
 
 from aploss_mx.command import readable_errors, run_training, training_parser

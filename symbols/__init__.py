@@ -2,6 +2,7 @@
 
 Importing this package prepares the process for ``import mxnet``, so it must come before it.
 """
+
 from __future__ import annotations
 
 import os
@@ -14,5 +15,6 @@ for _name, _type in {"bool": bool, "int": int, "float": float, "object": object}
         setattr(np, _name, _type)
 
 # MXNet's own default runs at the speed of one thread.
-os.environ.setdefault("OMP_NUM_THREADS", str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity")
-                                             else os.cpu_count() or 1))
+os.environ.setdefault(
+    "OMP_NUM_THREADS", str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+)

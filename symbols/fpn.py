@@ -1,4 +1,5 @@
 """Feature Pyramid Network, in RetinaNet's form: P3 … P7."""
+
 from __future__ import annotations
 
 from mxnet.gluon import HybridBlock, nn

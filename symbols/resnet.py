@@ -1,4 +1,5 @@
 """GluonCV's ResNet v1b as a feature extractor that keeps its pretrained part as it is."""
+
 from __future__ import annotations
 
 import mxnet as mx

@@ -1,4 +1,5 @@
 """RetinaNet (Lin et al., ICCV 2017): a ResNet with a feature pyramid, and two heads shared by its levels."""
+
 from __future__ import annotations
 
 import math

@@ -2,6 +2,7 @@
 
 From the command line: ``python -m aploss_mx.data.check --dataset-root VOCdevkit --split 2007_trainval``.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -119,8 +120,11 @@ def check_dataset(dataset: Dataset, progress: bool = True) -> Report:
         message = "not one object in its images counts in training"
         problems.append(Problem(ERROR, "nothing to train on", dataset.name, message))
     else:
-        problems += [Problem(WARNING, "class without objects", dataset.name, f"{name!r} has none to train on")
-                     for label, name in enumerate(dataset.classes) if not objects[label]]
+        problems += [
+            Problem(WARNING, "class without objects", dataset.name, f"{name!r} has none to train on")
+            for label, name in enumerate(dataset.classes)
+            if not objects[label]
+        ]
     return Report(
         name=dataset.name,
         images=images,
@@ -168,13 +172,25 @@ def _find_damage(image: Image.Image, path: Path) -> list[Problem]:
             return []
         image.load()
         if JPEG_END not in path.read_bytes():
-            return [Problem(WARNING, "unfinished JPEG", str(path), "it can be decoded but has no end-of-image marker; "
-                            "its lower part may be lost")]
+            return [
+                Problem(
+                    WARNING,
+                    "unfinished JPEG",
+                    str(path),
+                    "it can be decoded but has no end-of-image marker; its lower part may be lost",
+                )
+            ]
         return []
     image.load()
     if cv2.imread(str(path)) is None:
-        return [Problem(ERROR, "unreadable image", str(path),
-                        f"OpenCV cannot read {image.format} files; convert it to JPEG or PNG")]
+        return [
+            Problem(
+                ERROR,
+                "unreadable image",
+                str(path),
+                f"OpenCV cannot read {image.format} files; convert it to JPEG or PNG",
+            )
+        ]
     return []
 
 
@@ -191,8 +207,15 @@ def _check_size(sample: Sample, size: tuple[int, int], orientation: int) -> list
     if size == annotated and orientation == UPRIGHT:
         return []
     if size == annotated:
-        return [Problem(WARNING, "EXIF rotation", path, f"its EXIF orientation is {orientation}, not {UPRIGHT}; the "
-                        "boxes are taken to fit its pixels as stored, so better strip the tag")]
+        return [
+            Problem(
+                WARNING,
+                "EXIF rotation",
+                path,
+                f"its EXIF orientation is {orientation}, not {UPRIGHT}; the "
+                "boxes are taken to fit its pixels as stored, so better strip the tag",
+            )
+        ]
     message = f"{size[0]}x{size[1]} pixels, annotated as {annotated[0]}x{annotated[1]}: its boxes would be wrong; "
     if orientation in QUARTER_TURNS and size == annotated[::-1]:
         message += f"its EXIF orientation {orientation} explains it: turn the stored pixels and strip the tag"

@@ -1,4 +1,5 @@
 """Batches of images and targets, made in worker processes; what an epoch holds depends on the seed alone."""
+
 from __future__ import annotations
 
 import signal

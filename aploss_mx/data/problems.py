@@ -1,4 +1,5 @@
 """Problems found in a data set, and the error that names them all. Knows no data format."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass

@@ -1,4 +1,5 @@
 """One annotated image, the record that every data set of this package is a list of."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass, field

@@ -2,6 +2,7 @@
 
 Run ``python -m aploss_mx.data.shapes --output DIR`` and train on DIR as on any VOC data set.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -376,8 +377,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     # SUPPRESS keeps the formatter from ending the help with "(default: None)".
-    parser.add_argument("--output", required=True, metavar="DIR", default=argparse.SUPPRESS,
-                        help="folder to write; VOC2007/ and shapes.json appear in it")
+    parser.add_argument(
+        "--output",
+        required=True,
+        metavar="DIR",
+        default=argparse.SUPPRESS,
+        help="folder to write; VOC2007/ and shapes.json appear in it",
+    )
     parser.add_argument("--train", type=int, default=800, metavar="N", help="pictures to train on")
     parser.add_argument("--val", type=int, default=200, metavar="N", help="pictures to evaluate on")
     parser.add_argument("--size", type=int, default=128, metavar="PX", help="width and height of a picture")

@@ -4,6 +4,7 @@ Images are uint8 arrays (H, W, 3) in RGB until `normalize`. Every random functio
 is given, so results depend on its seed alone. Expansion and cropping only move a `Window` over the image, and
 `resize_window` renders the last one at the final size: no enlarged canvas is ever built.
 """
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -126,8 +127,9 @@ def expand(window: Window, rng: np.random.Generator) -> Window:
     return Window(x1, y1, x1 + width, y1 + height)
 
 
-def sample_crop(window: Window, boxes: np.ndarray, labels: np.ndarray,
-                rng: np.random.Generator) -> tuple[Window, np.ndarray, np.ndarray]:
+def sample_crop(
+    window: Window, boxes: np.ndarray, labels: np.ndarray, rng: np.random.Generator
+) -> tuple[Window, np.ndarray, np.ndarray]:
     """Return a random part of a window and the objects in it, as SSD does (Liu et al., 2016).
 
     One of `CROP_MIN_IOUS` is drawn; if no crop meets it, another one, and so on: the whole window,
@@ -184,8 +186,9 @@ def clip_to_window(boxes: np.ndarray, labels: np.ndarray, window: Window) -> tup
     return np.clip(boxes[kept], np.tile(corners[:2], 2), np.tile(corners[2:], 2)), labels[kept]
 
 
-def resize_window(image: np.ndarray, boxes: np.ndarray, window: Window, size: tuple[int, int],
-                  interpolation: int) -> tuple[np.ndarray, np.ndarray]:
+def resize_window(
+    image: np.ndarray, boxes: np.ndarray, window: Window, size: tuple[int, int], interpolation: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Render the part of the plane under a window, the mean colour outside the image, at a new size.
 
     Parameters
@@ -208,8 +211,9 @@ def resize_window(image: np.ndarray, boxes: np.ndarray, window: Window, size: tu
     height, width = size
     left, right, new_left, new_right = _covered(window.x1, window.x2, image.shape[1], width)
     top, bottom, new_top, new_bottom = _covered(window.y1, window.y2, image.shape[0], height)
-    resized = cv2.resize(image[top:bottom, left:right], (new_right - new_left, new_bottom - new_top),
-                         interpolation=interpolation)
+    resized = cv2.resize(
+        image[top:bottom, left:right], (new_right - new_left, new_bottom - new_top), interpolation=interpolation
+    )
     if resized.shape[:2] == (height, width):
         canvas = resized
     else:
@@ -256,8 +260,9 @@ class TrainTransform:
         if self.augmentation not in AUGMENTATIONS:
             raise ValueError(f"augmentation must be one of {', '.join(AUGMENTATIONS)}, got {self.augmentation!r}")
 
-    def __call__(self, image: np.ndarray, boxes: np.ndarray, labels: np.ndarray,
-                 rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def __call__(
+        self, image: np.ndarray, boxes: np.ndarray, labels: np.ndarray, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return the network's input and its objects.
 
         Parameters

@@ -1,4 +1,5 @@
 """Object annotations in the layout of PASCAL VOC: the challenge's own data, and other folders that follow it."""
+
 from __future__ import annotations
 
 import math
@@ -28,8 +29,26 @@ from aploss_mx.data.problems import (
 from aploss_mx.data.sample import Sample
 
 VOC_CLASSES = (
-    "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
-    "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
+    "aeroplane",
+    "bicycle",
+    "bird",
+    "boat",
+    "bottle",
+    "bus",
+    "car",
+    "cat",
+    "chair",
+    "cow",
+    "diningtable",
+    "dog",
+    "horse",
+    "motorbike",
+    "person",
+    "pottedplant",
+    "sheep",
+    "sofa",
+    "train",
+    "tvmonitor",
 )
 
 YEAR_FOLDERS = "VOC[0-9][0-9][0-9][0-9]"
@@ -91,8 +110,13 @@ class VOCDetection(Sequence):
         not among `classes`, two images share a name, or neither annotation nor image tells the size.
     """
 
-    def __init__(self, root: str | Path, splits: str = "2007_trainval+2012_trainval",
-                 classes: Sequence[str] = VOC_CLASSES, strict: bool = True):
+    def __init__(
+        self,
+        root: str | Path,
+        splits: str = "2007_trainval+2012_trainval",
+        classes: Sequence[str] = VOC_CLASSES,
+        strict: bool = True,
+    ):
         root = Path(root).expanduser().absolute()
         self.name = f"{root.name} {splits}"
         self.classes = tuple(classes)
@@ -166,8 +190,10 @@ def find_split(root: Path, split: str) -> Path:
     if found:
         message = f"it may be any of {shortened([str(path) for path in found])}; name the year, or a deeper folder"
         raise DataError([Problem(ERROR, "ambiguous split", split, message)])
-    message = (f"none of {shortened([str(path) for path in tried])} exists; "
-               f"splits there: {shortened(_existing_splits(root), 20) or 'none'}")
+    message = (
+        f"none of {shortened([str(path) for path in tried])} exists; "
+        f"splits there: {shortened(_existing_splits(root), 20) or 'none'}"
+    )
     raise DataError([Problem(ERROR, "missing split", split, message)])
 
 
@@ -252,8 +278,14 @@ def _list_annotations(root: Path, splits: str, problems: list[Problem]) -> list[
             elif annotations[stem] == annotation:
                 problems.append(Problem(WARNING, "repeated image", str(annotation), f"again in {path}; read once"))
             else:
-                problems.append(Problem(ERROR, "repeated image name", str(annotation), f"{annotations[stem]} has the "
-                                        "same name, and detections are told apart by it; rename one"))
+                problems.append(
+                    Problem(
+                        ERROR,
+                        "repeated image name",
+                        str(annotation),
+                        f"{annotations[stem]} has the same name, and detections are told apart by it; rename one",
+                    )
+                )
     return list(annotations.values())
 
 
@@ -287,9 +319,15 @@ def _unknown_classes(annotations: list[VOCAnnotation], classes: tuple[str, ...])
         return []
     first_files = {item.name: annotation.path for annotation in reversed(annotations) for item in annotation.objects}
     described = [f"{name!r} ({counts[name]} objects, first in {first_files[name].name})" for name in unknown]
-    return [Problem(ERROR, "unknown class", str(first_files[unknown[0]]),
-                    f"not among the {len(classes)} classes: {shortened(described, 10)}. The data have "
-                    f"{shortened(sorted(counts))}: give these with --classes, or correct the annotations")]
+    return [
+        Problem(
+            ERROR,
+            "unknown class",
+            str(first_files[unknown[0]]),
+            f"not among the {len(classes)} classes: {shortened(described, 10)}. The data have "
+            f"{shortened(sorted(counts))}: give these with --classes, or correct the annotations",
+        )
+    ]
 
 
 def _to_sample(annotation: VOCAnnotation, classes: tuple[str, ...], problems: list[Problem]) -> Sample | None:
@@ -301,8 +339,14 @@ def _to_sample(annotation: VOCAnnotation, classes: tuple[str, ...], problems: li
             with Image.open(image_path) as image:
                 width, height = image.size
         except (OSError, Image.DecompressionBombError) as error:
-            problems.append(Problem(ERROR, "unknown size", str(annotation.path),
-                                    f"it gives no <size>, and the image cannot be read: {error}"))
+            problems.append(
+                Problem(
+                    ERROR,
+                    "unknown size",
+                    str(annotation.path),
+                    f"it gives no <size>, and the image cannot be read: {error}",
+                )
+            )
             return None
 
     known = [item for item in annotation.objects if item.name in classes]
@@ -327,8 +371,9 @@ def _find_image(annotation: VOCAnnotation) -> Path:
     return next((folder / name for name in names if (folder / name).is_file()), folder / names[0])
 
 
-def _to_corners(item: VOCObject, width: int, height: int, path: Path,
-                problems: list[Problem]) -> tuple[float, float, float, float] | None:
+def _to_corners(
+    item: VOCObject, width: int, height: int, path: Path, problems: list[Problem]
+) -> tuple[float, float, float, float] | None:
     """Corners [x1, y1, x2, y2] inside the image; None for a box without area there. Says so in `problems`."""
     xmin, ymin, xmax, ymax = item.box
     corners = (xmin - 1, ymin - 1, xmax, ymax)
@@ -342,6 +387,7 @@ def _to_corners(item: VOCObject, width: int, height: int, path: Path,
         problems.append(Problem(WARNING, BOX_LEFT_OUT, str(path), f"{described} is outside the {width}x{height} image"))
         return None
     if clipped != corners:
-        problems.append(Problem(WARNING, BOX_CLIPPED, str(path),
-                                f"{described} reaches over the edge of the {width}x{height} image"))
+        problems.append(
+            Problem(WARNING, BOX_CLIPPED, str(path), f"{described} reaches over the edge of the {width}x{height} image")
+        )
     return clipped

@@ -1,4 +1,5 @@
 """The twelve figures of COCO and its average precision by class, for any data set, computed by pycocotools."""
+
 from __future__ import annotations
 
 import contextlib
@@ -34,8 +35,9 @@ class COCOMetric:
     ap50: np.ndarray
 
 
-def coco_average_precision(samples: Sequence[Sample], detections: Mapping[str, Detections],
-                           classes: Sequence[str]) -> COCOMetric:
+def coco_average_precision(
+    samples: Sequence[Sample], detections: Mapping[str, Detections], classes: Sequence[str]
+) -> COCOMetric:
     """Evaluate detections with pycocotools at its default parameters: at most 100 of a class in an image count.
 
     Difficult objects enter as crowds (``iscrowd = 1``). They are no objects to find, and a detection that no counted
@@ -66,12 +68,16 @@ def coco_average_precision(samples: Sequence[Sample], detections: Mapping[str, D
     """
     check_detections(samples, detections, classes)
     found = [detections.get(sample.image_id, Detections()) for sample in samples]
-    truth = [{**entry, "iscrowd": int(difficult)}
-             for number, sample in enumerate(samples, start=1)
-             for entry, difficult in zip(_annotations(number, sample.boxes, sample.labels), sample.difficult)]
-    results = [{**entry, "iscrowd": 0, "score": score}
-               for number, image in enumerate(found, start=1)
-               for entry, score in zip(_annotations(number, image.boxes, image.labels), image.scores.tolist())]
+    truth = [
+        {**entry, "iscrowd": int(difficult)}
+        for number, sample in enumerate(samples, start=1)
+        for entry, difficult in zip(_annotations(number, sample.boxes, sample.labels), sample.difficult)
+    ]
+    results = [
+        {**entry, "iscrowd": 0, "score": score}
+        for number, image in enumerate(found, start=1)
+        for entry, score in zip(_annotations(number, image.boxes, image.labels), image.scores.tolist())
+    ]
 
     with contextlib.redirect_stdout(io.StringIO()):
         evaluation = COCOeval(_coco(samples, classes, truth), _coco(samples, classes, results), "bbox")
@@ -81,9 +87,11 @@ def coco_average_precision(samples: Sequence[Sample], detections: Mapping[str, D
     # (T, R, K, A, M) -> (K, T, R) for all areas and the largest number of detections
     precision = evaluation.eval["precision"][:, :, :, 0, -1].transpose(2, 0, 1)
     figures = _without_minus_one(evaluation.stats).tolist()
-    return COCOMetric(figures=dict(zip(FIGURES, figures)),
-                      ap=_without_minus_one(precision.mean(axis=(1, 2))),
-                      ap50=_without_minus_one(precision[:, 0].mean(axis=1)))
+    return COCOMetric(
+        figures=dict(zip(FIGURES, figures)),
+        ap=_without_minus_one(precision.mean(axis=(1, 2))),
+        ap50=_without_minus_one(precision[:, 0].mean(axis=1)),
+    )
 
 
 def _without_minus_one(values: np.ndarray) -> np.ndarray:
@@ -95,17 +103,22 @@ def _annotations(image_number: int, boxes: np.ndarray, labels: np.ndarray) -> li
     """Annotations of one image in the layout of COCO, still without ids."""
     corners = boxes.astype(np.float64)
     sides = corners[:, 2:] - corners[:, :2]
-    return [{"image_id": image_number, "category_id": label + 1, "bbox": bbox, "area": area}
-            for label, bbox, area in zip(labels.tolist(), np.hstack([corners[:, :2], sides]).tolist(),
-                                         sides.prod(axis=1).tolist())]
+    return [
+        {"image_id": image_number, "category_id": label + 1, "bbox": bbox, "area": area}
+        for label, bbox, area in zip(
+            labels.tolist(), np.hstack([corners[:, :2], sides]).tolist(), sides.prod(axis=1).tolist()
+        )
+    ]
 
 
 def _coco(samples: Sequence[Sample], classes: Sequence[str], annotations: list[dict]) -> COCO:
     """COCO object for truth or results; COCO.loadRes does the same for results, but fails on none."""
     coco = COCO()
     coco.dataset = {
-        "images": [{"id": number, "width": sample.width, "height": sample.height}
-                   for number, sample in enumerate(samples, start=1)],
+        "images": [
+            {"id": number, "width": sample.width, "height": sample.height}
+            for number, sample in enumerate(samples, start=1)
+        ],
         "categories": [{"id": number, "name": name} for number, name in enumerate(classes, start=1)],
         # Ids from 1: COCOeval takes a match with id 0 for none.
         "annotations": [{**entry, "id": number} for number, entry in enumerate(annotations, start=1)],

@@ -1,4 +1,5 @@
 """Detections of a data set in memory and as a JSON file in the layout of COCO results."""
+
 from __future__ import annotations
 
 import json
@@ -43,11 +44,15 @@ class Detections:
     def __post_init__(self) -> None:
         count = len(self.boxes)
         if self.boxes.shape != (count, 4) or self.scores.shape != (count,) or self.labels.shape != (count,):
-            raise ValueError(f"detections need boxes (D, 4), scores (D,) and labels (D,), got {self.boxes.shape}, "
-                             f"{self.scores.shape} and {self.labels.shape}")
+            raise ValueError(
+                f"detections need boxes (D, 4), scores (D,) and labels (D,), got {self.boxes.shape}, "
+                f"{self.scores.shape} and {self.labels.shape}"
+            )
         if not np.issubdtype(self.labels.dtype, np.integer) or (self.labels < 0).any():
-            raise ValueError(f"detections need integer labels from 0, got {self.labels.dtype} labels "
-                             f"{_listed(np.unique(self.labels))}")
+            raise ValueError(
+                f"detections need integer labels from 0, got {self.labels.dtype} labels "
+                f"{_listed(np.unique(self.labels))}"
+            )
         if not (np.isfinite(self.boxes).all() and np.isfinite(self.scores).all()):
             raise ValueError("detections hold a box or score that is not finite: has the network diverged?")
         if (self.boxes[:, 2:] < self.boxes[:, :2]).any():
@@ -72,8 +77,10 @@ def check_detections(samples: Sequence[Sample], detections: Mapping[str, Detecti
         raise ValueError(f"image ids must be unique, these are repeated: {_listed(repeated)}")
     strangers = detections.keys() - set(image_ids)
     if strangers:
-        raise ValueError(f"detections of images that are not in the ground truth: {_listed(strangers)}; "
-                         "evaluate on the split that was detected on")
+        raise ValueError(
+            f"detections of images that are not in the ground truth: {_listed(strangers)}; "
+            "evaluate on the split that was detected on"
+        )
     for sample in samples:
         _check_labels(f"ground truth of image {sample.image_id}", sample.labels, classes)
     for image_id, found in detections.items():
@@ -107,13 +114,14 @@ def save_detections(path: str | os.PathLike, detections: Mapping[str, Detections
         # The difference in float64: in float32, x + w would not give x2 back.
         corners = found.boxes.astype(np.float64)
         xywh = np.hstack([corners[:, :2], corners[:, 2:] - corners[:, :2]])
-        entries += [{"image_id": image_id, "category": classes[label], "bbox": bbox, "score": score}
-                    for label, bbox, score in zip(found.labels, xywh.tolist(), found.scores.tolist())]
+        entries += [
+            {"image_id": image_id, "category": classes[label], "bbox": bbox, "score": score}
+            for label, bbox, score in zip(found.labels, xywh.tolist(), found.scores.tolist())
+        ]
     _write_atomically(Path(path), json.dumps(entries))
 
 
-def load_detections(path: str | os.PathLike, classes: Sequence[str],
-                    image_ids: Iterable[str]) -> dict[str, Detections]:
+def load_detections(path: str | os.PathLike, classes: Sequence[str], image_ids: Iterable[str]) -> dict[str, Detections]:
     """Read what `save_detections` wrote, or another program in the same layout.
 
     Parameters
@@ -151,8 +159,9 @@ def load_detections(path: str | os.PathLike, classes: Sequence[str],
     rows: dict[str, list[tuple[float, ...]]] = {image_id: [] for image_id in image_ids}
     unknown = {entry["image_id"] for entry in entries} - rows.keys()
     if unknown:
-        raise ValueError(f"{path}: images that are not in the split: {_listed(unknown)}; "
-                         "evaluate on the split that was detected on")
+        raise ValueError(
+            f"{path}: images that are not in the split: {_listed(unknown)}; evaluate on the split that was detected on"
+        )
 
     for entry in entries:
         x, y, w, h = entry["bbox"]

@@ -1,4 +1,5 @@
 """All metrics of a data set as one plain dict, and that dict as a table."""
+
 from __future__ import annotations
 
 import math
@@ -12,8 +13,7 @@ from aploss_mx.evaluation.voc import voc_average_precision
 _COLUMNS = ("AP", "AP50", "VOC07_AP50", "VOC10_AP50")
 
 
-def evaluate(samples: Sequence[Sample], detections: Mapping[str, Detections],
-             classes: Sequence[str]) -> dict[str, Any]:
+def evaluate(samples: Sequence[Sample], detections: Mapping[str, Detections], classes: Sequence[str]) -> dict[str, Any]:
     """Evaluate detections by the rules of COCO and of PASCAL VOC.
 
     Parameters
@@ -47,8 +47,10 @@ def evaluate(samples: Sequence[Sample], detections: Mapping[str, Detections],
         **{name: _number(value) for name, value in coco.figures.items()},
         "VOC07_AP50": _number(voc.mean_eleven_point),
         "VOC10_AP50": _number(voc.mean_area),
-        "per_class": {name: {**dict(zip(_COLUMNS, map(_number, values))), "objects": int(objects)}
-                      for name, *values, objects in by_class},
+        "per_class": {
+            name: {**dict(zip(_COLUMNS, map(_number, values))), "objects": int(objects)}
+            for name, *values, objects in by_class
+        },
     }
 
 
@@ -58,8 +60,10 @@ def format_table(metrics: Mapping[str, Any]) -> str:
     width = max(map(len, ["class", *per_class]))
     header = f"{'class':{width}}  {'objects':>7}" + "".join(f"  {column:>10}" for column in _COLUMNS)
     total = {**metrics, "objects": sum(row["objects"] for row in per_class.values())}
-    rows = [f"{name:{width}}  {row['objects']:7d}" + "".join(f"  {_percent(row[column]):>10}" for column in _COLUMNS)
-            for name, row in [*per_class.items(), ("mean", total)]]
+    rows = [
+        f"{name:{width}}  {row['objects']:7d}" + "".join(f"  {_percent(row[column]):>10}" for column in _COLUMNS)
+        for name, row in [*per_class.items(), ("mean", total)]
+    ]
     rule = "-" * len(header)
     figures = "  ".join(f"{name} {_percent(metrics[name])}" for name in FIGURES)
     return "\n".join([header, rule, *rows[:-1], rule, rows[-1], "", f"COCO: {figures}"])

@@ -1,4 +1,5 @@
 """Average precision of PASCAL VOC, by the rules of the development kit (VOCevaldet.m of 2007, VOCap.m since 2010)."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -46,8 +47,9 @@ class VOCMetric:
         return float(average_precisions[counted].mean()) if counted.any() else float("nan")
 
 
-def voc_average_precision(samples: Sequence[Sample], detections: Mapping[str, Detections], classes: Sequence[str],
-                          iou_threshold: float = 0.5) -> VOCMetric:
+def voc_average_precision(
+    samples: Sequence[Sample], detections: Mapping[str, Detections], classes: Sequence[str], iou_threshold: float = 0.5
+) -> VOCMetric:
     """Evaluate detections as the PASCAL VOC development kit does.
 
     The detections of a class are taken from the highest score down, those of equal score in the order of `samples`
@@ -86,15 +88,17 @@ def voc_average_precision(samples: Sequence[Sample], detections: Mapping[str, De
     found = [detections.get(sample.image_id, Detections()) for sample in samples]
     scores = np.concatenate([np.zeros(0), *(image.scores for image in found)])
     labels = np.concatenate([np.zeros(0, np.int64), *(image.labels for image in found)])
-    outcomes = np.concatenate([np.zeros(0, np.int64),
-                               *(_outcomes(image, sample, iou_threshold) for image, sample in zip(found, samples))])
+    outcomes = np.concatenate(
+        [np.zeros(0, np.int64), *(_outcomes(image, sample, iou_threshold) for image, sample in zip(found, samples))]
+    )
     # The kit's precision would be 0/0 where only ignored detections lead; without them the curve is the same.
     order = np.argsort(-scores, kind="stable")
     order = order[outcomes[order] != _IGNORED]
     labels, hits = labels[order], outcomes[order] == _HIT
 
-    objects = np.bincount(np.concatenate([np.zeros(0, np.int64), *(s.labels[~s.difficult] for s in samples)]),
-                          minlength=len(classes))
+    objects = np.bincount(
+        np.concatenate([np.zeros(0, np.int64), *(s.labels[~s.difficult] for s in samples)]), minlength=len(classes)
+    )
     eleven_point, area = np.full((2, len(classes)), np.nan)
     for label in np.flatnonzero(objects):
         eleven_point[label] = eleven_point_ap(hits[labels == label], objects[label])

@@ -1,4 +1,5 @@
 """AP-loss as a Gluon block."""
+
 from __future__ import annotations
 
 from mxnet.gluon import HybridBlock

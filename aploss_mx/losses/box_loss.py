@@ -1,4 +1,5 @@
 """Regression of the boxes."""
+
 from __future__ import annotations
 
 from mxnet.gluon import HybridBlock

@@ -12,6 +12,7 @@ the chain rule carries that to the scores (Eq. 13): a positive rises by the sum 
 sum of the terms it appears in. Two refinements steady the training: the step inside L_ij is a ramp of half width
 `delta` (Eq. 14), and precision is interpolated (Algorithm 1).
 """
+
 from __future__ import annotations
 
 import mxnet as mx

@@ -12,6 +12,7 @@ a sum per bin then give G at every breakpoint, and a value and a slope per bin g
 the negatives are sorted nor the positives looped over, and all sums run in float64. G adds up terms that are not
 negative, and over gaps that no ramp crosses it is squeezed, so that its differences lose no digits.
 """
+
 from __future__ import annotations
 
 from typing import Iterator, NamedTuple

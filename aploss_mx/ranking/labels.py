@@ -1,4 +1,5 @@
 """Checks of the arguments that every ranking loss shares."""
+
 from __future__ import annotations
 
 import numpy as np

@@ -1,4 +1,5 @@
 """Detections drawn into pictures, and pictures gathered on one sheet."""
+
 from __future__ import annotations
 
 from functools import lru_cache
@@ -132,8 +133,9 @@ def _check_detections(
         raise ValueError(f"expected an RGB picture of uint8 (H, W, 3), got {image.dtype} {image.shape}")
     if len(labels) != len(boxes) or (scores is not None and len(scores) != len(boxes)):
         num_scores = "no" if scores is None else len(scores)
-        raise ValueError(f"every box needs its label and score, got {len(boxes)} boxes, {len(labels)} labels and "
-                         f"{num_scores} scores")
+        raise ValueError(
+            f"every box needs its label and score, got {len(boxes)} boxes, {len(labels)} labels and {num_scores} scores"
+        )
     if not np.isfinite(boxes).all():
         raise ValueError(f"boxes must be finite, got {boxes[~np.isfinite(boxes).all(axis=1)][0]}")
     if len(labels) and not (labels.min() >= 0 and labels.max() < len(classes)):

@@ -1,4 +1,5 @@
 """Figures of a training run, drawn from its metrics log."""
+
 from __future__ import annotations
 
 import csv

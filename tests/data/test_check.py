@@ -1,4 +1,5 @@
 """The preflight: every kind of broken image by itself, the report's numbers, and the command line."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -47,8 +48,17 @@ def exif(orientation: int) -> Image.Exif:
 
 # Images ------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("name, options", [("a.jpg", {}), ("a.jpg", {"progressive": True}), ("a.png", {}),
-                                           ("a.jpg", {"format": "PNG"}), ("a.jpg", {"exif": exif(1)})])
+
+@pytest.mark.parametrize(
+    "name, options",
+    [
+        ("a.jpg", {}),
+        ("a.jpg", {"progressive": True}),
+        ("a.png", {}),
+        ("a.jpg", {"format": "PNG"}),
+        ("a.jpg", {"exif": exif(1)}),
+    ],
+)
 def test_sound_images_pass(tmp_path, name, options):
     write_image(tmp_path / name, **options)
     assert check_images(dataset_of(sample_of(tmp_path / name))) == []
@@ -63,14 +73,17 @@ def test_missing_image(tmp_path):
 @pytest.mark.parametrize("part", [0.0, 0.5, 0.98])
 def test_truncated_image(tmp_path, name, part):
     content = write_image(tmp_path / name)
-    (tmp_path / name).write_bytes(content[:int(part * len(content))])
+    (tmp_path / name).write_bytes(content[: int(part * len(content))])
     problem = only_problem(tmp_path / name)
     assert (problem.severity, problem.kind) == (ERROR, "unreadable image")
     assert "OpenCV" not in problem.message
 
 
-@pytest.mark.parametrize("content", [b"<html>404</html>", b"\xff\xd8\xff\xd9", b"\x89PNG\r\n\x1a\n",
-                                     b"P6 60000 60000 255\n"], ids=["text", "no header", "signature", "pixel bomb"])
+@pytest.mark.parametrize(
+    "content",
+    [b"<html>404</html>", b"\xff\xd8\xff\xd9", b"\x89PNG\r\n\x1a\n", b"P6 60000 60000 255\n"],
+    ids=["text", "no header", "signature", "pixel bomb"],
+)
 def test_file_that_is_no_image(tmp_path, content):
     (tmp_path / "a.jpg").write_bytes(content)
     assert only_problem(tmp_path / "a.jpg").kind == "unreadable image"
@@ -125,16 +138,19 @@ def test_swapped_size_without_exif_is_not_explained(tmp_path):
 
 # Report ------------------------------------------------------------------------------------------
 
+
 def test_report_counts(tmp_path):
     path = tmp_path / "a.jpg"
     write_image(path)
     problems = [Problem(WARNING, BOX_LEFT_OUT, "a.xml", "no area"), Problem(WARNING, BOX_CLIPPED, "a.xml", "clipped")]
-    report = check_dataset(dataset_of(
-        sample_of(path, [0, 0, 1], [False, True, False]),
-        sample_of(path, [1], [True]),
-        sample_of(path),
-        problems=problems,
-    ))
+    report = check_dataset(
+        dataset_of(
+            sample_of(path, [0, 0, 1], [False, True, False]),
+            sample_of(path, [1], [True]),
+            sample_of(path),
+            problems=problems,
+        )
+    )
     assert report.images == 3 and report.images_without_objects == 2
     assert report.objects == {"cat": 1, "dog": 1} and report.difficult == {"cat": 1, "dog": 1}
     assert report.boxes_left_out == 1 and report.boxes_clipped == 1
@@ -180,6 +196,7 @@ def test_warnings_stop_nothing(tmp_path):
 
 # Command line ------------------------------------------------------------------------------------
 
+
 @pytest.fixture
 def folder(tmp_path):
     """One sound image with one cell, listed in train."""
@@ -189,7 +206,8 @@ def folder(tmp_path):
     (tmp_path / "ImageSets" / "Main" / "train.txt").write_text("a\n")
     (tmp_path / "Annotations" / "a.xml").write_text(
         f"<annotation><size><width>{WIDTH}</width><height>{HEIGHT}</height></size><object><name>RBC</name><bndbox>"
-        "<xmin>1</xmin><ymin>1</ymin><xmax>9</xmax><ymax>9</ymax></bndbox></object></annotation>")
+        "<xmin>1</xmin><ymin>1</ymin><xmax>9</xmax><ymax>9</ymax></bndbox></object></annotation>"
+    )
     return tmp_path
 
 
@@ -232,10 +250,14 @@ def test_command_line_misuse(folder, arguments, capsys):
 
 # Real data ---------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("folder, splits, options, left_out", [
-    ("VOCdevkit", "2007_val", {}, 0),
-    ("bccd", "trainval", {"classes": ("RBC", "WBC", "Platelets")}, 2),
-])
+
+@pytest.mark.parametrize(
+    "folder, splits, options, left_out",
+    [
+        ("VOCdevkit", "2007_val", {}, 0),
+        ("bccd", "trainval", {"classes": ("RBC", "WBC", "Platelets")}, 2),
+    ],
+)
 def test_real_data_is_fit_for_training(shared_data, folder, splits, options, left_out):
     report = check_dataset(VOCDetection(shared_data / folder, splits, **options))
     assert report.ok, str(report)

@@ -1,4 +1,5 @@
 """The generated data set: its pictures, its annotations, and what it does to folders."""
+
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
@@ -35,6 +36,7 @@ def rectangle(x1: float, y1: float, x2: float, y2: float, visible: np.ndarray) -
 
 # ---- one object ----
 
+
 def test_properties_of_a_whole_rectangle():
     visible = np.zeros((20, 20), bool)
     visible[3:9, 2:12] = True
@@ -68,6 +70,7 @@ def test_area_outside_the_picture_counts_as_hidden():
 
 
 # ---- pictures ----
+
 
 def test_pictures_are_rgb_and_hold_one_to_four_objects(pictures):
     assert all(image.shape == (SIZE, SIZE, 3) and image.dtype == np.uint8 for image, _ in pictures)
@@ -156,6 +159,7 @@ def test_a_picture_depends_on_each_of_seed_split_index_and_size():
 
 # ---- files ----
 
+
 def test_the_layout_is_that_of_voc(small_set):
     ids = [f"train_{index:06d}" for index in range(6)] + [f"val_{index:06d}" for index in range(3)]
     expected = {f"VOC2007/Annotations/{image_id}.xml" for image_id in ids}
@@ -205,6 +209,7 @@ def test_a_larger_set_begins_with_the_smaller(small_set, tmp_path):
 
 
 # ---- folders ----
+
 
 def test_a_complete_set_is_reused(tmp_path, monkeypatch):
     root = generate(tmp_path / "set", 2, 1, progress=False)
@@ -284,6 +289,7 @@ def test_parameters_out_of_range_are_refused_before_anything_is_written(tmp_path
 
 
 # ---- command line ----
+
 
 def test_the_command_writes_what_generate_writes(small_set, tmp_path, capsys):
     main(["--output", str(tmp_path / "set"), "--train", "6", "--val", "3", "--size", "128", "--seed", "0"])

@@ -1,4 +1,5 @@
 """Boxes move as pixels do, random draws obey their seed and SSD's rules, and unreadable files are named."""
+
 from __future__ import annotations
 
 import colorsys
@@ -70,8 +71,11 @@ def annotated_images(draw, min_boxes=0):
         sides = 0.5 + draw(fractions) * (width - 0.5), 0.5 + draw(fractions) * (height - 0.5)
         x1, y1 = draw(fractions) * (width - sides[0]), draw(fractions) * (height - sides[1])
         boxes.append([x1, y1, x1 + sides[0], y1 + sides[1]])
-    return (noise_image(height, width), np.array(boxes, np.float32).reshape(-1, 4),
-            np.arange(len(boxes), dtype=np.int64))
+    return (
+        noise_image(height, width),
+        np.array(boxes, np.float32).reshape(-1, 4),
+        np.arange(len(boxes), dtype=np.int64),
+    )
 
 
 def iou_of(a, b):
@@ -102,13 +106,16 @@ def test_a_jpeg_is_read_as_rgb(tmp_path):
         np.testing.assert_allclose(image[10, 15], (250, 10, 20), atol=4)
 
 
-@pytest.mark.parametrize("mode, pixel, expected", [
-    ("L", 77, (77, 77, 77)),
-    ("LA", (77, 5), (77, 77, 77)),
-    ("RGBA", (10, 20, 30, 40), (10, 20, 30)),
-    ("1", 1, (255, 255, 255)),
-    ("I;16", 0x4DFF, (0x4D, 0x4D, 0x4D)),
-])
+@pytest.mark.parametrize(
+    "mode, pixel, expected",
+    [
+        ("L", 77, (77, 77, 77)),
+        ("LA", (77, 5), (77, 77, 77)),
+        ("RGBA", (10, 20, 30, 40), (10, 20, 30)),
+        ("1", 1, (255, 255, 255)),
+        ("I;16", 0x4DFF, (0x4D, 0x4D, 0x4D)),
+    ],
+)
 def test_other_pixel_formats_become_rgb(tmp_path, mode, pixel, expected):
     path = tmp_path / "image.png"
     Image.new(mode, (3, 2), pixel).save(path)
@@ -136,7 +143,7 @@ def test_orientation_is_followed_only_on_request(tmp_path):
 
 def test_files_that_cannot_be_read_are_named(tmp_path):
     whole = jpeg_bytes(noise_image(40, 40))
-    contents = {"cut.jpg": whole[:len(whole) // 2], "empty.jpg": b"", "text.jpg": b"not an image"}
+    contents = {"cut.jpg": whole[: len(whole) // 2], "empty.jpg": b"", "text.jpg": b"not an image"}
     for name, content in contents.items():
         (tmp_path / name).write_bytes(content)
         with pytest.raises(OSError, match=name):
@@ -161,7 +168,7 @@ def test_any_damage_is_either_harmless_or_named(tmp_path):
     causes = set()
     for position in range(60):  # the header and the beginning of the pixels
         for value in (0, 7, 255):
-            path.write_bytes(whole[:position] + bytes([value]) + whole[position + 1:])
+            path.write_bytes(whole[:position] + bytes([value]) + whole[position + 1 :])
             try:
                 assert read_image(path).shape[2] == 3
             except OSError as error:
@@ -188,8 +195,9 @@ def test_normalize_is_the_published_formula():
     np.testing.assert_allclose(tensor, expected.transpose(2, 0, 1), atol=1e-5)
 
 
-@pytest.mark.parametrize("image", [np.zeros((4, 4, 3), np.float32), np.zeros((4, 4), np.uint8),
-                                   np.zeros((4, 4, 4), np.uint8)])
+@pytest.mark.parametrize(
+    "image", [np.zeros((4, 4, 3), np.float32), np.zeros((4, 4), np.uint8), np.zeros((4, 4, 4), np.uint8)]
+)
 def test_normalize_refuses_what_is_no_rgb_image(image):
     with pytest.raises(ValueError, match="uint8"):
         normalize(image)
@@ -305,8 +313,13 @@ def test_expand_happens_half_of_the_time_and_stays_within_its_bounds():
     np.testing.assert_allclose(np.quantile(lefts, [0, 0.5, 1]), [0, 0.5, 1], atol=0.06)
 
 
-@given(annotated_images(min_boxes=1), st.integers(0, 200), st.integers(0, 200), st.sampled_from([0.0, 0.1, 0.3, 0.7]),
-       SEEDS)
+@given(
+    annotated_images(min_boxes=1),
+    st.integers(0, 200),
+    st.integers(0, 200),
+    st.sampled_from([0.0, 0.1, 0.3, 0.7]),
+    SEEDS,
+)
 @settings(max_examples=150, deadline=None)
 def test_crops_meet_their_constraints(annotated, margin_x, margin_y, min_iou, seed):
     image, boxes, _ = annotated
@@ -365,8 +378,9 @@ def test_a_crop_keeps_exactly_the_objects_centred_in_it(annotated, seed):
 
 
 def test_clipping_leaves_out_boxes_without_area_or_outside():
-    boxes = np.array([[5, 5, 5, 9], [5, 9, 8, 9], [-9, 0, 4, 5], [-2, -2, 4, 4], [0, 0, 10, 10], [8, 8, 13, 13]],
-                     np.float32)
+    boxes = np.array(
+        [[5, 5, 5, 9], [5, 9, 8, 9], [-9, 0, 4, 5], [-2, -2, 4, 4], [0, 0, 10, 10], [8, 8, 13, 13]], np.float32
+    )
     kept, labels = clip_to_window(boxes, np.arange(6), Window(0, 0, 10, 10))
     assert labels.tolist() == [3, 4]
     assert kept.tolist() == [[0, 0, 4, 4], [0, 0, 10, 10]] and kept.dtype == np.float32
@@ -394,15 +408,17 @@ def test_a_rendered_window_is_the_crop_of_the_padded_image(data):
     x2, y2 = data.draw(st.integers(max(x1, 0) + 1, 35)), data.draw(st.integers(max(y1, 0) + 1, 35))
     image = noise_image(height, width)
     canvas = np.full((60, 60, 3), MEAN_COLOUR, np.uint8)
-    canvas[20:20 + height, 20:20 + width] = image
+    canvas[20 : 20 + height, 20 : 20 + width] = image
     boxes = np.array([[0, 0, width, height]], np.float32)
     rendered, moved = resize_window(image, boxes, Window(x1, y1, x2, y2), (y2 - y1, x2 - x1), cv2.INTER_LINEAR)
-    np.testing.assert_array_equal(rendered, canvas[20 + y1:20 + y2, 20 + x1:20 + x2])
+    np.testing.assert_array_equal(rendered, canvas[20 + y1 : 20 + y2, 20 + x1 : 20 + x2])
     np.testing.assert_array_equal(moved, boxes - [x1, y1, x1, y1])
 
 
-@pytest.mark.parametrize("window, expected", [((-999, 0, 1, 50), [59, 0, 60, 50]), ((49, 0, 1049, 50), [0, 0, 1, 50]),
-                                              ((0, 49, 50, 3000), [0, 0, 60, 1])])
+@pytest.mark.parametrize(
+    "window, expected",
+    [((-999, 0, 1, 50), [59, 0, 60, 50]), ((49, 0, 1049, 50), [0, 0, 1, 50]), ((0, 49, 50, 3000), [0, 0, 60, 1])],
+)
 def test_a_sliver_of_the_image_gets_a_pixel(window, expected):
     image = np.full((50, 50, 3), 255, np.uint8)
     visible = np.array([np.clip(window, 0, 50)], np.float32)
@@ -473,8 +489,11 @@ def test_images_one_pixel_wide_work(shape):
     height, width = shape
     for seed in range(50):
         tensor, boxes, _ = TrainTransform((32, 32))(
-            noise_image(height, width), np.array([[0, 0, width, height]], np.float32), np.array([0]),
-            np.random.default_rng(seed))
+            noise_image(height, width),
+            np.array([[0, 0, width, height]], np.float32),
+            np.array([0]),
+            np.random.default_rng(seed),
+        )
         assert tensor.shape == (3, 32, 32) and len(boxes) == 1
 
 
@@ -501,14 +520,20 @@ def test_flip_happens_half_of_the_time():
 
 def test_boxes_beyond_the_image_are_cut_off_before_anything_else():
     boxes = np.array([[-5, -5, 40, 40], [90, 90, 99, 99], [10, 10, 10, 20]], np.float32)
-    _, moved, labels = TrainTransform((30, 60), "none")(noise_image(30, 30), boxes, np.arange(3),
-                                                       np.random.default_rng(0))
+    _, moved, labels = TrainTransform((30, 60), "none")(
+        noise_image(30, 30), boxes, np.arange(3), np.random.default_rng(0)
+    )
     assert moved.tolist() == [[0, 0, 60, 30]] and labels.tolist() == [0]
 
 
-@pytest.mark.parametrize("size, augmentation, message", [
-    ((512, 0), "ssd", "size"), ((512,), "ssd", "size"), ((512, 512), "SSD", "one of ssd, flip, none"),
-])
+@pytest.mark.parametrize(
+    "size, augmentation, message",
+    [
+        ((512, 0), "ssd", "size"),
+        ((512,), "ssd", "size"),
+        ((512, 512), "SSD", "one of ssd, flip, none"),
+    ],
+)
 def test_bad_settings_are_refused(size, augmentation, message):
     with pytest.raises(ValueError, match=message):
         TrainTransform(size, augmentation)
@@ -517,27 +542,31 @@ def test_bad_settings_are_refused(size, augmentation, message):
 # ---- the test-time transform
 
 
-@pytest.mark.parametrize("width, height, shorter, longest, resized, padded", [
-    (500, 375, 600, 1000, (800, 600), (800, 608)),
-    (375, 500, 600, 1000, (600, 800), (608, 800)),
-    (1000, 300, 600, 1000, (1000, 300), (1024, 320)),
-    (2000, 300, 600, 1000, (1000, 150), (1024, 160)),
-    (500, 333, 500, 833, (751, 500), (768, 512)),
-    (500, 250, 500, 833, (833, 416), (864, 416)),
-    (1, 3000, 600, 1000, (1, 1000), (32, 1024)),
-])
+@pytest.mark.parametrize(
+    "width, height, shorter, longest, resized, padded",
+    [
+        (500, 375, 600, 1000, (800, 600), (800, 608)),
+        (375, 500, 600, 1000, (600, 800), (608, 800)),
+        (1000, 300, 600, 1000, (1000, 300), (1024, 320)),
+        (2000, 300, 600, 1000, (1000, 150), (1024, 160)),
+        (500, 333, 500, 833, (751, 500), (768, 512)),
+        (500, 250, 500, 833, (833, 416), (864, 416)),
+        (1, 3000, 600, 1000, (1, 1000), (32, 1024)),
+    ],
+)
 def test_test_sizes(width, height, shorter, longest, resized, padded):
     image = np.full((height, width, 3), 255, np.uint8)
     tensor, scale = EvalTransform(shorter, longest)(image)
     assert tensor.shape == (3, padded[1], padded[0]) and tensor.dtype == np.float32
     assert scale.dtype == np.float32
     np.testing.assert_allclose(scale, [resized[0] / width, resized[1] / height], rtol=1e-6)
-    assert (tensor[:, :resized[1], :resized[0]] > 2).all()
-    assert (tensor[:, resized[1]:] == 0).all() and (tensor[:, :, resized[0]:] == 0).all()
+    assert (tensor[:, : resized[1], : resized[0]] > 2).all()
+    assert (tensor[:, resized[1] :] == 0).all() and (tensor[:, :, resized[0] :] == 0).all()
 
 
-@given(st.integers(1, 400), st.integers(1, 400), st.integers(1, 200), st.integers(0, 200),
-       st.sampled_from([1, 32, 128]))
+@given(
+    st.integers(1, 400), st.integers(1, 400), st.integers(1, 200), st.integers(0, 200), st.sampled_from([1, 32, 128])
+)
 @settings(max_examples=100, deadline=None)
 def test_test_inputs_respect_their_limits(width, height, shorter, extra, multiple):
     tensor, scale = EvalTransform(shorter, shorter + extra, multiple)(np.zeros((height, width, 3), np.uint8))

@@ -1,4 +1,5 @@
 """Reading VOC folders: what is exact, what is left out, and what is refused, on folders the tests write."""
+
 from __future__ import annotations
 
 import pickle
@@ -55,8 +56,11 @@ def test_classes_are_the_twenty_in_order():
 
 
 def test_sample_is_exact(tmp_path):
-    dataset = read_one(tmp_path, object_xml("dog", (1, 1, WIDTH, HEIGHT)),
-                       object_xml("cat", ("2.5", " 3 ", "9", "8"), "<difficult>1</difficult>"))
+    dataset = read_one(
+        tmp_path,
+        object_xml("dog", (1, 1, WIDTH, HEIGHT)),
+        object_xml("cat", ("2.5", " 3 ", "9", "8"), "<difficult>1</difficult>"),
+    )
     sample = dataset[0]
     assert dataset.classes == ("cat", "dog") and len(dataset) == 1 and dataset.problems == []
     assert dataset.name == f"{tmp_path.name} train"
@@ -85,8 +89,9 @@ def test_parts_of_an_object_do_not_count(tmp_path):
     np.testing.assert_array_equal(read_one(tmp_path, person)[0].boxes, [[2, 2, 9, 9]])
 
 
-@pytest.mark.parametrize("size", ["", "<size><width>0</width><height>0</height></size>",
-                                  f"<size><width>{WIDTH}</width></size>"])
+@pytest.mark.parametrize(
+    "size", ["", "<size><width>0</width><height>0</height></size>", f"<size><width>{WIDTH}</width></size>"]
+)
 def test_missing_size_comes_from_the_image(tmp_path, size):
     sample = read_one(tmp_path, object_xml("cat", (30, 1, 99, 9)), size=size)[0]
     assert (sample.width, sample.height) == (WIDTH, HEIGHT)
@@ -100,8 +105,17 @@ def test_size_that_nothing_tells_is_an_error(tmp_path):
     assert "unknown size" in message and "a.xml" in message
 
 
-@pytest.mark.parametrize("suffix, filename", [(".jpeg", ""), (".png", ""), (".JPG", ""), (".bmp", "a.bmp"),
-                                              (".bmp", r"C:\photos\a.bmp"), (".bmp", "../elsewhere/a.bmp")])
+@pytest.mark.parametrize(
+    "suffix, filename",
+    [
+        (".jpeg", ""),
+        (".png", ""),
+        (".JPG", ""),
+        (".bmp", "a.bmp"),
+        (".bmp", r"C:\photos\a.bmp"),
+        (".bmp", "../elsewhere/a.bmp"),
+    ],
+)
 def test_image_file_is_found_beside_the_usual_name(tmp_path, suffix, filename):
     path = read_one(tmp_path, suffix=suffix, filename=filename)[0].image_path
     assert path == tmp_path / "JPEGImages" / f"a{suffix}"
@@ -115,6 +129,7 @@ def test_missing_image_is_left_for_the_preflight(tmp_path):
 
 # Boxes -------------------------------------------------------------------------------------------
 
+
 @pytest.mark.parametrize("box", [(5, 5, 5, 5), (5, 5, 5, 9), (5, 9, 9, 9), (9, 5, 5, 9)])
 def test_box_without_area_is_left_out_and_named(tmp_path, box):
     dataset = read_one(tmp_path, object_xml("cat", box), object_xml("dog", (1, 1, 4, 4)))
@@ -124,8 +139,9 @@ def test_box_without_area_is_left_out_and_named(tmp_path, box):
     assert problem.file.endswith("a.xml") and "no area" in problem.message
 
 
-@pytest.mark.parametrize("box", [(WIDTH + 1, 1, WIDTH + 9, 9), (-9, 1, 0, 9), (1, HEIGHT + 1, 9, HEIGHT + 5),
-                                 (1, -5, 9, 0)])
+@pytest.mark.parametrize(
+    "box", [(WIDTH + 1, 1, WIDTH + 9, 9), (-9, 1, 0, 9), (1, HEIGHT + 1, 9, HEIGHT + 5), (1, -5, 9, 0)]
+)
 def test_box_outside_is_left_out_and_named(tmp_path, box):
     dataset = read_one(tmp_path, object_xml("cat", box), object_xml("dog", (1, 1, 4, 4)))
     assert dataset[0].labels.tolist() == [1] and len(dataset[0].boxes) == 1
@@ -166,6 +182,7 @@ def test_kept_boxes_are_the_intersections_with_the_image(fuzzed_folder, boxes):
 
 # Splits ------------------------------------------------------------------------------------------
 
+
 def devkit(root: Path) -> Path:
     """VOC2007 with train (a) and val (b); VOC2012 with train (c)."""
     for year, split, stem in (("2007", "train", "a"), ("2007", "val", "b"), ("2012", "train", "c")):
@@ -178,8 +195,10 @@ def ids(root: Path, splits: str) -> list[str]:
     return [sample.image_id for sample in VOCDetection(root, splits)]
 
 
-@pytest.mark.parametrize("splits, expected", [("2007_train", "a"), ("2007_train+2012_train", "ac"),
-                                              ("2012_train+2007_val+2007_train", "cba"), ("val", "b")])
+@pytest.mark.parametrize(
+    "splits, expected",
+    [("2007_train", "a"), ("2007_train+2012_train", "ac"), ("2012_train+2007_val+2007_train", "cba"), ("val", "b")],
+)
 def test_splits_join_in_order(tmp_path, splits, expected):
     assert ids(devkit(tmp_path), splits) == list(expected)
 
@@ -269,27 +288,34 @@ def test_two_images_of_one_name(tmp_path):
 
 # Hostile and broken annotations ------------------------------------------------------------------
 
-ENTITY_BOMB = ('<!DOCTYPE annotation [<!ENTITY a "aaaaaaaaaa">' +
-               "".join(f'<!ENTITY {name} "{f"&{inner};" * 10}">' for inner, name in zip("abcdefgh", "bcdefghi")) +
-               "]><annotation><filename>&i;</filename></annotation>")
+ENTITY_BOMB = (
+    '<!DOCTYPE annotation [<!ENTITY a "aaaaaaaaaa">'
+    + "".join(f'<!ENTITY {name} "{f"&{inner};" * 10}">' for inner, name in zip("abcdefgh", "bcdefghi"))
+    + "]><annotation><filename>&i;</filename></annotation>"
+)
 
 
-@pytest.mark.parametrize("xml, reason", [
-    ("", "not readable as XML"),
-    ("\x89PNG\r\n", "not readable as XML"),
-    ("<annotation><object>", "not readable as XML"),
-    ('<?xml version="1.0" encoding="nonsense"?><annotation/>', "not readable as XML"),
-    (ENTITY_BOMB, "refused as unsafe XML"),
-    ('<!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/hosts">]><annotation><filename>&x;</filename></annotation>',
-     "refused as unsafe XML"),
-    ("<html></html>", "<html> is not an <annotation>"),
-    ("<annotation><object><bndbox/></object></annotation>", "no <name>"),
-    ("<annotation><object><name>cat</name></object></annotation>", "<bndbox/xmin> in <object> is ''"),
-    (f"<annotation>{object_xml('cat', (1, 1, 'nan', 5))}</annotation>", "<bndbox/xmax> in <object> is 'nan'"),
-    (f"<annotation>{object_xml('cat', (1, 1, 5, '1e999'))}</annotation>", "<bndbox/ymax> in <object> is '1e999'"),
-    ("<annotation><size><width>wide</width></size></annotation>", "<size/width> in <annotation> is 'wide'"),
-    (f"<annotation>{object_xml('cat', (1, 1, 5, 5), '<difficult>maybe</difficult>')}</annotation>", "'maybe'"),
-])
+@pytest.mark.parametrize(
+    "xml, reason",
+    [
+        ("", "not readable as XML"),
+        ("\x89PNG\r\n", "not readable as XML"),
+        ("<annotation><object>", "not readable as XML"),
+        ('<?xml version="1.0" encoding="nonsense"?><annotation/>', "not readable as XML"),
+        (ENTITY_BOMB, "refused as unsafe XML"),
+        (
+            '<!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/hosts">]><annotation><filename>&x;</filename></annotation>',
+            "refused as unsafe XML",
+        ),
+        ("<html></html>", "<html> is not an <annotation>"),
+        ("<annotation><object><bndbox/></object></annotation>", "no <name>"),
+        ("<annotation><object><name>cat</name></object></annotation>", "<bndbox/xmin> in <object> is ''"),
+        (f"<annotation>{object_xml('cat', (1, 1, 'nan', 5))}</annotation>", "<bndbox/xmax> in <object> is 'nan'"),
+        (f"<annotation>{object_xml('cat', (1, 1, 5, '1e999'))}</annotation>", "<bndbox/ymax> in <object> is '1e999'"),
+        ("<annotation><size><width>wide</width></size></annotation>", "<size/width> in <annotation> is 'wide'"),
+        (f"<annotation>{object_xml('cat', (1, 1, 5, 5), '<difficult>maybe</difficult>')}</annotation>", "'maybe'"),
+    ],
+)
 def test_broken_annotation_is_named(tmp_path, xml, reason):
     read_one(tmp_path)
     (tmp_path / "Annotations" / "a.xml").write_text(xml)
@@ -344,6 +370,7 @@ def test_data_error_survives_pickling(tmp_path):
 
 # Class names -------------------------------------------------------------------------------------
 
+
 def test_parse_classes_from_text_and_file(tmp_path):
     path = tmp_path / "names.txt"
     path.write_bytes(b"\xef\xbb\xbfRBC\r\nwhite cell \r\nPlatelets\r\n\r\n")
@@ -352,9 +379,17 @@ def test_parse_classes_from_text_and_file(tmp_path):
     assert parse_classes("person") == ("person",)
 
 
-@pytest.mark.parametrize("text, reason", [("", "empty"), ("a,,b", "class name 2 in 'a,,b' is empty"), ("a,b,", "empty"),
-                                          ("a,b,a", "repeated class names in 'a,b,a': a"),
-                                          ("nowhere.txt", "does not exist"), ("x" * 5000 + ",", "empty")])
+@pytest.mark.parametrize(
+    "text, reason",
+    [
+        ("", "empty"),
+        ("a,,b", "class name 2 in 'a,,b' is empty"),
+        ("a,b,", "empty"),
+        ("a,b,a", "repeated class names in 'a,b,a': a"),
+        ("nowhere.txt", "does not exist"),
+        ("x" * 5000 + ",", "empty"),
+    ],
+)
 def test_parse_classes_refuses(text, reason):
     with pytest.raises(ValueError, match=reason):
         parse_classes(text)
@@ -370,6 +405,7 @@ def test_parse_classes_refuses_files(tmp_path, content):
 
 # Real data ---------------------------------------------------------------------------------------
 
+
 def test_real_voc(shared_data):
     dataset = VOCDetection(shared_data / "VOCdevkit", "2007_val")
     assert len(dataset) == 500 and dataset.problems == []
@@ -383,7 +419,9 @@ def test_real_bccd(shared_data):
     labels = Counter(label for sample in dataset for label in sample.labels.tolist())
     assert len(dataset) == 364 and sum(labels.values()) == 4888 - 2 and set(labels) == {0, 1, 2}
     assert [Path(problem.file).stem for problem in dataset.problems if problem.kind == BOX_LEFT_OUT] == [
-        "BloodImage_00338", "BloodImage_00343"]
+        "BloodImage_00338",
+        "BloodImage_00343",
+    ]
 
 
 def test_real_bccd_with_the_wrong_classes(shared_data):

@@ -1,4 +1,5 @@
 """COCO figures against closed forms and a plain transcription of the matching."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -18,8 +19,11 @@ SMALL, MEDIUM, LARGE = (10, 10, 30, 30), (40, 10, 80, 50), (0, 0, 97, 98)
 
 
 def test_perfect_detections_score_one():
-    samples = [make_sample("a", [SMALL, MEDIUM], labels=[0, 1], difficult=[False, True]), make_sample("b"),
-               make_sample("c", [SMALL, MEDIUM, LARGE], labels=[1, 1, 2])]
+    samples = [
+        make_sample("a", [SMALL, MEDIUM], labels=[0, 1], difficult=[False, True]),
+        make_sample("b"),
+        make_sample("c", [SMALL, MEDIUM, LARGE], labels=[1, 1, 2]),
+    ]
     metric = coco_average_precision(samples, perfect_detections(samples), CLASSES)
     assert set(metric.figures) == set(FIGURES)
     for name, value in metric.figures.items():
@@ -96,6 +100,7 @@ def test_prints_nothing(capsys):
 
 # ---- COCO's rules without crowds, with a loop for everything ----
 
+
 def overlap(box, other):
     sides = [max(0.0, float(min(box[i + 2], other[i + 2])) - float(max(box[i], other[i]))) for i in (0, 1)]
     areas = [float(b[2] - b[0]) * float(b[3] - b[1]) for b in (box, other)]
@@ -135,6 +140,7 @@ def test_ap50_equals_plain_loops(scene):
 
 # ---- invariances ----
 
+
 @settings(max_examples=20, deadline=None)
 @given(scene=scenes(distinct_scores=True), seed=st.integers(0, 2**16))
 def test_order_of_images_does_not_matter(scene, seed):
@@ -152,10 +158,17 @@ def test_difficult_object_and_its_detections_change_nothing(scene, score, label)
     samples, detections = scene
     first, *rest = samples
     found = detections[first.image_id]
-    harder = dataclasses.replace(first, boxes=np.vstack([first.boxes, np.float32([MEDIUM])]),
-                                 labels=np.append(first.labels, label), difficult=np.append(first.difficult, True))
-    more = Detections(np.vstack([found.boxes, np.float32([MEDIUM] * 2)]),
-                      np.append(found.scores, np.float32([score] * 2)), np.append(found.labels, [label] * 2))
+    harder = dataclasses.replace(
+        first,
+        boxes=np.vstack([first.boxes, np.float32([MEDIUM])]),
+        labels=np.append(first.labels, label),
+        difficult=np.append(first.difficult, True),
+    )
+    more = Detections(
+        np.vstack([found.boxes, np.float32([MEDIUM] * 2)]),
+        np.append(found.scores, np.float32([score] * 2)),
+        np.append(found.labels, [label] * 2),
+    )
     metric = coco_average_precision(samples, detections, CLASSES)
     changed = coco_average_precision([harder, *rest], {**detections, first.image_id: more}, CLASSES)
     np.testing.assert_allclose(changed.ap, metric.ap, rtol=1e-9)

@@ -1,4 +1,5 @@
 """Detections: what they refuse to be, and their JSON file."""
+
 from __future__ import annotations
 
 import json
@@ -28,20 +29,24 @@ def assert_equal(found, expected):
 
 # ---- Detections ----
 
+
 def test_default_is_empty():
     assert len(Detections()) == 0
     assert Detections().boxes.shape == (0, 4)
 
 
-@pytest.mark.parametrize(("boxes", "scores", "labels", "message"), [
-    ([(0, 0, 1, 1)], [0.5, 0.5], [0], "need boxes"),
-    ([(0, 0, 1, 1)], [0.5], [0, 1], "need boxes"),
-    ([(0, 0, 1, 1)], [0.5], [-1], "labels -1"),
-    ([(0, 0, 1, np.nan)], [0.5], [0], "not finite"),
-    ([(0, 0, 1, 1)], [np.inf], [0], "not finite"),
-    ([(5, 0, 1, 1)], [0.5], [0], "x2 < x1"),
-    ([(0, 5, 1, 1)], [0.5], [0], "x2 < x1"),
-])
+@pytest.mark.parametrize(
+    ("boxes", "scores", "labels", "message"),
+    [
+        ([(0, 0, 1, 1)], [0.5, 0.5], [0], "need boxes"),
+        ([(0, 0, 1, 1)], [0.5], [0, 1], "need boxes"),
+        ([(0, 0, 1, 1)], [0.5], [-1], "labels -1"),
+        ([(0, 0, 1, np.nan)], [0.5], [0], "not finite"),
+        ([(0, 0, 1, 1)], [np.inf], [0], "not finite"),
+        ([(5, 0, 1, 1)], [0.5], [0], "x2 < x1"),
+        ([(0, 5, 1, 1)], [0.5], [0], "x2 < x1"),
+    ],
+)
 def test_refuses(boxes, scores, labels, message):
     with pytest.raises(ValueError, match=message):
         make_detections(boxes, scores, labels)
@@ -57,18 +62,22 @@ def test_refuses_labels_that_are_not_integers():
 BOX = [(0, 0, 9, 9)]
 
 
-@pytest.mark.parametrize(("samples", "found", "message"), [
-    ([make_sample("a"), make_sample("a")], {}, "unique.*: a$"),
-    ([make_sample("a")], {"b": make_detections()}, "not in the ground truth: b;"),
-    ([make_sample("a", BOX, [3])], {}, "ground truth of image a: labels 3 have no class, there are 3"),
-    ([make_sample("a")], {"a": make_detections(BOX, [1], [7])}, "detections of image a: labels 7 have no class"),
-])
+@pytest.mark.parametrize(
+    ("samples", "found", "message"),
+    [
+        ([make_sample("a"), make_sample("a")], {}, "unique.*: a$"),
+        ([make_sample("a")], {"b": make_detections()}, "not in the ground truth: b;"),
+        ([make_sample("a", BOX, [3])], {}, "ground truth of image a: labels 3 have no class, there are 3"),
+        ([make_sample("a")], {"a": make_detections(BOX, [1], [7])}, "detections of image a: labels 7 have no class"),
+    ],
+)
 def test_mismatch_of_truth_detections_and_classes(samples, found, message):
     with pytest.raises(ValueError, match=message):
         check_detections(samples, found, CLASSES)
 
 
 # ---- the file ----
+
 
 def test_layout_of_the_file(tmp_path):
     found = {"000001": make_detections([(10.5, 20, 40.5, 60.25)], [0.75], [1]), "000002": make_detections()}
@@ -78,13 +87,17 @@ def test_layout_of_the_file(tmp_path):
 
 
 @settings(max_examples=60, deadline=None)
-@given(corners=hnp.arrays(np.float32, st.tuples(st.integers(0, 5), st.just(4)),
-                          elements=st.floats(-4096, 4096, width=32)), seed=st.integers(0, 99))
+@given(
+    corners=hnp.arrays(np.float32, st.tuples(st.integers(0, 5), st.just(4)), elements=st.floats(-4096, 4096, width=32)),
+    seed=st.integers(0, 99),
+)
 def test_round_trip(tmp_path_factory, corners, seed):
     boxes = np.hstack([np.minimum(corners[:, :2], corners[:, 2:]), np.maximum(corners[:, :2], corners[:, 2:])])
     rng = np.random.default_rng(seed)
-    found = {image_id: make_detections(boxes, rng.normal(size=len(boxes)), rng.integers(0, 3, len(boxes)))
-             for image_id in IMAGES}
+    found = {
+        image_id: make_detections(boxes, rng.normal(size=len(boxes)), rng.integers(0, 3, len(boxes)))
+        for image_id in IMAGES
+    }
     path = tmp_path_factory.mktemp("detections") / "detections.json"
     save_detections(path, found, CLASSES)
     loaded = load_detections(path, CLASSES, IMAGES)
@@ -122,14 +135,17 @@ def test_save_refuses_labels_without_class(tmp_path):
         save_detections(tmp_path / "detections.json", {"a": make_detections([(0, 0, 1, 1)], [1], [3])}, CLASSES)
 
 
-@pytest.mark.parametrize(("text", "message"), [
-    ("", "is not a JSON file"),
-    ("not json", "is not a JSON file"),
-    ("[" * 100_000, "is not a JSON file"),
-    ('{"image_id": "000001"}', "must hold a list of detections, but holds a dict"),
-    ("null", "holds a NoneType"),
-    ("[3]", r"entry 0 \(from 0\) must be an object, but is a int"),
-])
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "is not a JSON file"),
+        ("not json", "is not a JSON file"),
+        ("[" * 100_000, "is not a JSON file"),
+        ('{"image_id": "000001"}', "must hold a list of detections, but holds a dict"),
+        ("null", "holds a NoneType"),
+        ("[3]", r"entry 0 \(from 0\) must be an object, but is a int"),
+    ],
+)
 def test_hostile_files(tmp_path, text, message):
     path = tmp_path / "hostile.json"
     path.write_text(text, encoding="utf-8")
@@ -149,24 +165,27 @@ def test_missing_file(tmp_path):
         load_detections(tmp_path / "missing.json", CLASSES, IMAGES)
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    ({"image_id": 1}, "image_id 1, which must be a string"),
-    ({"image_id": ["000001"]}, "which must be a string"),
-    ({"category": None}, "category None, which must be a string"),
-    ({"bbox": [0, 0, 1]}, "four finite numbers"),
-    ({"bbox": "0 0 1 1"}, "four finite numbers"),
-    ({"bbox": [0, 0, "1", 1]}, "four finite numbers"),
-    ({"bbox": [0, 0, float("nan"), 1]}, "four finite numbers"),
-    ({"bbox": [0, float("-inf"), 1, 1]}, "four finite numbers"),
-    ({"bbox": [0, 0, 10 ** 400, 1]}, "four finite numbers"),
-    ({"bbox": [3e38, 0, 3e38, 1]}, "four finite numbers"),
-    ({"bbox": [0, 0, -1, 1]}, "negative size"),
-    ({"bbox": [0, 0, 1, -1]}, "negative size"),
-    ({"score": float("nan")}, "score nan"),
-    ({"score": 1e39}, "finite number"),
-    ({"score": "0.5"}, "score '0.5'"),
-    ({"score": True}, "score True"),
-])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"image_id": 1}, "image_id 1, which must be a string"),
+        ({"image_id": ["000001"]}, "which must be a string"),
+        ({"category": None}, "category None, which must be a string"),
+        ({"bbox": [0, 0, 1]}, "four finite numbers"),
+        ({"bbox": "0 0 1 1"}, "four finite numbers"),
+        ({"bbox": [0, 0, "1", 1]}, "four finite numbers"),
+        ({"bbox": [0, 0, float("nan"), 1]}, "four finite numbers"),
+        ({"bbox": [0, float("-inf"), 1, 1]}, "four finite numbers"),
+        ({"bbox": [0, 0, 10**400, 1]}, "four finite numbers"),
+        ({"bbox": [3e38, 0, 3e38, 1]}, "four finite numbers"),
+        ({"bbox": [0, 0, -1, 1]}, "negative size"),
+        ({"bbox": [0, 0, 1, -1]}, "negative size"),
+        ({"score": float("nan")}, "score nan"),
+        ({"score": 1e39}, "finite number"),
+        ({"score": "0.5"}, "score '0.5'"),
+        ({"score": True}, "score True"),
+    ],
+)
 def test_hostile_entries(tmp_path, change, message):
     path = tmp_path / "hostile.json"
     path.write_text(json.dumps([ENTRY, {**ENTRY, **change}]), encoding="utf-8")
@@ -174,10 +193,13 @@ def test_hostile_entries(tmp_path, change, message):
         load_detections(path, CLASSES, IMAGES)
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    ({"category": "Dog"}, "unknown categories Dog; the classes are cat, dog, bird"),
-    ({"image_id": "000003"}, "images that are not in the split: 000003;"),
-])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"category": "Dog"}, "unknown categories Dog; the classes are cat, dog, bird"),
+        ({"image_id": "000003"}, "images that are not in the split: 000003;"),
+    ],
+)
 def test_unknown_names(tmp_path, change, message):
     path = tmp_path / "foreign.json"
     path.write_text(json.dumps([ENTRY, {**ENTRY, **change}]), encoding="utf-8")

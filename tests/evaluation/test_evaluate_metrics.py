@@ -1,4 +1,5 @@
 """The dict of all metrics and its table."""
+
 from __future__ import annotations
 
 import json
@@ -24,8 +25,12 @@ def metrics():
 
 def test_values(metrics):
     assert set(metrics) == {*FIGURES, "VOC07_AP50", "VOC10_AP50", "per_class"}
-    cat = {"AP": (51 + 50 * 2 / 3) / 101, "AP50": (51 + 50 * 2 / 3) / 101,
-           "VOC07_AP50": (6 + 5 * 2 / 3) / 11, "VOC10_AP50": 5 / 6}
+    cat = {
+        "AP": (51 + 50 * 2 / 3) / 101,
+        "AP50": (51 + 50 * 2 / 3) / 101,
+        "VOC07_AP50": (6 + 5 * 2 / 3) / 11,
+        "VOC10_AP50": 5 / 6,
+    }
     dog = dict.fromkeys(cat, 0)
     assert metrics["per_class"]["cat"] == pytest.approx({**cat, "objects": 2})
     assert metrics["per_class"]["dog"] == {**dog, "objects": 1}

@@ -1,4 +1,5 @@
 """Average precision of PASCAL VOC against closed forms, a plain transcription of the kit's rules and invariances."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -26,19 +27,23 @@ def assert_same(metric, expected):
 
 # ---- average precision of a given ranking ----
 
-@pytest.mark.parametrize(("ranking", "objects", "eleven_point", "area"), [
-    ("T", 1, 1, 1),
-    ("F", 1, 0, 0),
-    ("", 1, 0, 0),
-    ("T", 2, 6 / 11, 1 / 2),
-    ("FT", 1, 1 / 2, 1 / 2),
-    # Recall 1/2 at precision 1, then recall 1 at precision 2/3.
-    ("TFT", 2, (6 * 1 + 5 * 2 / 3) / 11, 1 / 2 * 1 + 1 / 2 * 2 / 3),
-    # The later 3/4 lifts the earlier 1/2 and 2/3.
-    ("FTTT", 4, 8 / 11 * 3 / 4, 3 / 4 * 3 / 4),
-    # Recall 3/10 reaches the point 0.3, though the float 3 * 0.1 is above 3 / 10.
-    ("TTT", 10, 4 / 11, 3 / 10),
-])
+
+@pytest.mark.parametrize(
+    ("ranking", "objects", "eleven_point", "area"),
+    [
+        ("T", 1, 1, 1),
+        ("F", 1, 0, 0),
+        ("", 1, 0, 0),
+        ("T", 2, 6 / 11, 1 / 2),
+        ("FT", 1, 1 / 2, 1 / 2),
+        # Recall 1/2 at precision 1, then recall 1 at precision 2/3.
+        ("TFT", 2, (6 * 1 + 5 * 2 / 3) / 11, 1 / 2 * 1 + 1 / 2 * 2 / 3),
+        # The later 3/4 lifts the earlier 1/2 and 2/3.
+        ("FTTT", 4, 8 / 11 * 3 / 4, 3 / 4 * 3 / 4),
+        # Recall 3/10 reaches the point 0.3, though the float 3 * 0.1 is above 3 / 10.
+        ("TTT", 10, 4 / 11, 3 / 10),
+    ],
+)
 def test_closed_forms(ranking, objects, eleven_point, area):
     hits = np.array([letter == "T" for letter in ranking], bool)
     assert eleven_point_ap(hits, objects) == pytest.approx(eleven_point, rel=1e-12)
@@ -47,16 +52,25 @@ def test_closed_forms(ranking, objects, eleven_point, area):
 
 # ---- matching ----
 
+
 def test_overlap_is_that_of_inclusive_pixels():
     # Kit: object [1, 1, 10, 10], detection [1, 1, 10, 5] are 100 and 50 pixels, overlap 0.5 to the bit.
     sample, found = make_sample("a", [(0, 0, 10, 10)]), {"a": make_detections([(0, 0, 10, 5)], [0.5])}
     assert voc_average_precision([sample], found, CLASSES).mean_area == 1
     assert voc_average_precision([sample], found, CLASSES, iou_threshold=0.501).mean_area == 0
     # Kit: [1, 1, 10, 10] and [10, 1, 19, 10] share one column, overlap 10 / 190; [11, ...] touches without overlap.
-    assert voc_average_precision([sample], {"a": make_detections([(9, 0, 19, 10)], [0.5])}, CLASSES,
-                                 iou_threshold=10 / 190).mean_area == 1
-    assert voc_average_precision([sample], {"a": make_detections([(10, 0, 20, 10)], [0.5])}, CLASSES,
-                                 iou_threshold=1e-9).mean_area == 0
+    assert (
+        voc_average_precision(
+            [sample], {"a": make_detections([(9, 0, 19, 10)], [0.5])}, CLASSES, iou_threshold=10 / 190
+        ).mean_area
+        == 1
+    )
+    assert (
+        voc_average_precision(
+            [sample], {"a": make_detections([(10, 0, 20, 10)], [0.5])}, CLASSES, iou_threshold=1e-9
+        ).mean_area
+        == 0
+    )
 
 
 def test_second_detection_of_an_object_is_a_false_positive():
@@ -105,8 +119,11 @@ def test_no_objects_have_no_mean(samples):
 
 
 def test_perfect_detections_score_one():
-    samples = [make_sample("a", [BOX, FAR], labels=[0, 1], difficult=[False, True]), make_sample("b"),
-               make_sample("c", [BOX, FAR, (1, 2, 9, 90)], labels=[1, 1, 2])]
+    samples = [
+        make_sample("a", [BOX, FAR], labels=[0, 1], difficult=[False, True]),
+        make_sample("b"),
+        make_sample("c", [BOX, FAR, (1, 2, 9, 90)], labels=[1, 1, 2]),
+    ]
     metric = voc_average_precision(samples, perfect_detections(samples), CLASSES)
     np.testing.assert_array_equal(metric.objects, [1, 2, 1])
     np.testing.assert_array_equal(metric.area, 1)
@@ -120,6 +137,7 @@ def test_threshold_out_of_range(threshold):
 
 
 # ---- the kit's rules, in its own pixels and with a loop for everything ----
+
 
 def devkit_overlap(bb, bbgt):
     iw = min(bb[2], bbgt[2]) - max(bb[0], bbgt[0]) + 1
@@ -137,12 +155,20 @@ def devkit_pixels(corners):
 
 def devkit_class(samples, detections, label, threshold):
     """Number of objects, 11-point AP and area AP of one class."""
-    truth = {s.image_id: [(devkit_pixels(box), bool(hard)) for box, its, hard in zip(s.boxes, s.labels, s.difficult)
-                          if its == label] for s in samples}
+    truth = {
+        s.image_id: [
+            (devkit_pixels(box), bool(hard)) for box, its, hard in zip(s.boxes, s.labels, s.difficult) if its == label
+        ]
+        for s in samples
+    }
     objects = sum(not hard for image in truth.values() for _, hard in image)
     found = [(s.image_id, detections[s.image_id]) for s in samples]
-    rows = [(score, image_id, devkit_pixels(box)) for image_id, image in found
-            for box, score, its in zip(image.boxes, image.scores, image.labels) if its == label]
+    rows = [
+        (score, image_id, devkit_pixels(box))
+        for image_id, image in found
+        for box, score, its in zip(image.boxes, image.scores, image.labels)
+        if its == label
+    ]
     taken, true, false, curve = set(), 0, 0, [(Fraction(0), Fraction(0))]
     for _, image_id, box in sorted(rows, key=lambda row: -row[0]):
         best, winner = -math.inf, None
@@ -162,8 +188,10 @@ def devkit_class(samples, detections, label, threshold):
     if not objects:
         return 0, math.nan, math.nan
     eleven = sum(max((p for r, p in curve if r >= Fraction(tenths, 10)), default=0) for tenths in range(11)) / 11
-    area = sum((r - before) * max(p for _, p in curve[i:])
-               for i, ((before, _), (r, _)) in enumerate(zip(curve, curve[1:]), start=1))
+    area = sum(
+        (r - before) * max(p for _, p in curve[i:])
+        for i, ((before, _), (r, _)) in enumerate(zip(curve, curve[1:]), start=1)
+    )
     return objects, float(eleven), float(area)
 
 
@@ -182,24 +210,33 @@ def test_equals_the_kit(pixels_per_unit, data, threshold):
 
 # ---- invariances ----
 
+
 @settings(max_examples=60, deadline=None)
 @given(scene=scenes(distinct_scores=True), seed=st.integers(0, 2**16))
 def test_order_of_images_and_detections_does_not_matter(scene, seed):
     samples, detections = scene
     rng = np.random.default_rng(seed)
     orders = {image_id: rng.permutation(len(found)) for image_id, found in detections.items()}
-    shuffled = {image_id: Detections(found.boxes[orders[image_id]], found.scores[orders[image_id]],
-                                     found.labels[orders[image_id]]) for image_id, found in detections.items()}
-    assert_same(voc_average_precision([samples[i] for i in rng.permutation(len(samples))], shuffled, CLASSES),
-                voc_average_precision(samples, detections, CLASSES))
+    shuffled = {
+        image_id: Detections(
+            found.boxes[orders[image_id]], found.scores[orders[image_id]], found.labels[orders[image_id]]
+        )
+        for image_id, found in detections.items()
+    }
+    assert_same(
+        voc_average_precision([samples[i] for i in rng.permutation(len(samples))], shuffled, CLASSES),
+        voc_average_precision(samples, detections, CLASSES),
+    )
 
 
 @settings(max_examples=60, deadline=None)
 @given(scene=scenes())
 def test_only_the_order_of_scores_matters(scene):
     samples, detections = scene
-    moved = {image_id: dataclasses.replace(found, scores=np.exp(5 * found.scores) - 100)
-             for image_id, found in detections.items()}
+    moved = {
+        image_id: dataclasses.replace(found, scores=np.exp(5 * found.scores) - 100)
+        for image_id, found in detections.items()
+    }
     assert_same(voc_average_precision(samples, moved, CLASSES), voc_average_precision(samples, detections, CLASSES))
 
 
@@ -209,8 +246,9 @@ def test_every_image_twice_changes_nothing_but_the_number_of_objects(scene):
     # Each detection ties with its copy alone: the precision between the two never exceeds those around them.
     samples, detections = scene
     copies = [dataclasses.replace(sample, image_id=sample.image_id + "copy") for sample in samples]
-    twice = voc_average_precision(samples + copies,
-                                  {**detections, **{f"{key}copy": found for key, found in detections.items()}}, CLASSES)
+    twice = voc_average_precision(
+        samples + copies, {**detections, **{f"{key}copy": found for key, found in detections.items()}}, CLASSES
+    )
     once = voc_average_precision(samples, detections, CLASSES)
     assert_same(dataclasses.replace(twice, objects=twice.objects // 2), once)
 
@@ -221,9 +259,18 @@ def test_difficult_object_and_its_detections_change_nothing(scene, score, label)
     samples, detections = scene
     first, *rest = samples
     found = detections[first.image_id]
-    harder = dataclasses.replace(first, boxes=np.vstack([np.float32([FAR]), first.boxes]),
-                                 labels=np.append(label, first.labels), difficult=np.append(True, first.difficult))
-    more = Detections(np.vstack([np.float32([FAR, FAR]), found.boxes]),
-                      np.append(np.float32([score] * 2), found.scores), np.append([label] * 2, found.labels))
-    assert_same(voc_average_precision([harder, *rest], {**detections, first.image_id: more}, CLASSES),
-                voc_average_precision(samples, detections, CLASSES))
+    harder = dataclasses.replace(
+        first,
+        boxes=np.vstack([np.float32([FAR]), first.boxes]),
+        labels=np.append(label, first.labels),
+        difficult=np.append(True, first.difficult),
+    )
+    more = Detections(
+        np.vstack([np.float32([FAR, FAR]), found.boxes]),
+        np.append(np.float32([score] * 2), found.scores),
+        np.append([label] * 2, found.labels),
+    )
+    assert_same(
+        voc_average_precision([harder, *rest], {**detections, first.image_id: more}, CLASSES),
+        voc_average_precision(samples, detections, CLASSES),
+    )

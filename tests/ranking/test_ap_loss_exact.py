@@ -1,4 +1,5 @@
 """The exact AP-loss: closed forms, agreement with the reference, and what must not change it."""
+
 from __future__ import annotations
 
 import warnings
@@ -47,7 +48,7 @@ def vectorised_ap_loss(scores, labels, delta=1.0, interpolated=True, chunk=16):
 
     grad, best, total = np.zeros(scores.shape), 0.0, 0.0
     for start in range(0, len(positive), chunk):
-        rows = positive[start:start + chunk]
+        rows = positive[start : start + chunk]
         above = steps(rows, negative)
         positive_rank = steps(rows, positive).sum(axis=1) + 0.5
         precision = positive_rank / (positive_rank + above.sum(axis=1))
@@ -188,10 +189,14 @@ def test_ignored_nan_beside_nothing_valid(ap_loss):
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
-@pytest.mark.parametrize("labels", [
-    pytest.param([1, 0, 1, 0, -1], id="both kinds"), pytest.param([1, 1, -1, 1, 1], id="no negative"),
-    pytest.param([0, 0, 0, 0, -1], id="no positive"),
-])
+@pytest.mark.parametrize(
+    "labels",
+    [
+        pytest.param([1, 0, 1, 0, -1], id="both kinds"),
+        pytest.param([1, 1, -1, 1, 1], id="no negative"),
+        pytest.param([0, 0, 0, 0, -1], id="no positive"),
+    ],
+)
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_a_non_finite_valid_score_gives_a_non_finite_loss(ap_loss, labels, dtype, bad):
     labels = np.array(labels)
@@ -325,9 +330,11 @@ def test_equals_the_reference(problem, interpolated, layout):
 
 @settings(deadline=None, max_examples=200)
 @given(
-    st.lists(st.tuples(st.floats(-1e4, 1e4) | st.integers(-8, 8).map(float), st.sampled_from([-1, 0, 0, 1, 1])),
-             max_size=12),
-    DELTAS, st.booleans(),
+    st.lists(
+        st.tuples(st.floats(-1e4, 1e4) | st.integers(-8, 8).map(float), st.sampled_from([-1, 0, 0, 1, 1])), max_size=12
+    ),
+    DELTAS,
+    st.booleans(),
 )
 def test_equals_the_reference_on_few_scores(entries, delta, interpolated):
     scores, labels = np.array([s for s, _ in entries]), np.array([label for _, label in entries], np.int8)
@@ -388,7 +395,8 @@ SEEDS = st.integers(0, 2**32 - 1)
 
 def for_random_rankings(test):
     return settings(deadline=None, max_examples=25)(
-        given(st.builds(random_problem, SEEDS, st.integers(1, 200)), DELTAS, st.booleans())(test))
+        given(st.builds(random_problem, SEEDS, st.integers(1, 200)), DELTAS, st.booleans())(test)
+    )
 
 
 @for_random_rankings
@@ -451,7 +459,7 @@ def test_scoring_everything_twice(problem, delta, interpolated):
     scores, labels = problem
     loss, _ = exact.ap_loss_and_grad(scores, labels, delta, interpolated)
     twice, grad = exact.ap_loss_and_grad(np.tile(scores, 2), np.tile(labels, 2), delta, interpolated)
-    np.testing.assert_allclose(grad[:scores.size], grad[scores.size:], rtol=1e-6)
+    np.testing.assert_allclose(grad[: scores.size], grad[scores.size :], rtol=1e-6)
     assert loss - 1e-12 <= twice <= 4 / 3 * loss + 1e-12
 
 
@@ -512,11 +520,20 @@ def test_anchors_ignored_and_not_finite(bad):
         assert not np.isfinite(exact.ap_loss_and_grad_of_anchors(logits, np.array([[1, 0, target]]))[0])
 
 
-@pytest.mark.parametrize("logits_shape, targets", [
-    ((1, 3, 2), [[0, 0]]), ((3, 2), [[0, 0, 0]]), ((1, 3, 2), [0, 0, 0]), ((1, 3, 2), [[0, 0, 3]]),
-    ((1, 3, 2), [[0, 0, -2]]), ((1, 3, 2), [[0, 0, 0.5]]), ((1, 3, 2), [[0, -0.5, 1]]), ((1, 3, 2), [[0, 0, np.nan]]),
-    ((1, 3, 2), [[0, 0, 257]]),
-])
+@pytest.mark.parametrize(
+    "logits_shape, targets",
+    [
+        ((1, 3, 2), [[0, 0]]),
+        ((3, 2), [[0, 0, 0]]),
+        ((1, 3, 2), [0, 0, 0]),
+        ((1, 3, 2), [[0, 0, 3]]),
+        ((1, 3, 2), [[0, 0, -2]]),
+        ((1, 3, 2), [[0, 0, 0.5]]),
+        ((1, 3, 2), [[0, -0.5, 1]]),
+        ((1, 3, 2), [[0, 0, np.nan]]),
+        ((1, 3, 2), [[0, 0, 257]]),
+    ],
+)
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_anchors_with_other_targets_are_refused(logits_shape, targets):
     with pytest.raises(ValueError):

@@ -1,4 +1,5 @@
 """The reference AP-loss against the definition in exact rational arithmetic."""
+
 from __future__ import annotations
 
 from fractions import Fraction
@@ -59,9 +60,7 @@ DELTAS = st.sampled_from([0.05, 0.25, 0.5, 1.0, 2.0, 4.0]) | st.floats(0.05, 4.0
 
 
 @settings(deadline=None, max_examples=200)
-@given(
-    st.lists(st.tuples(st.floats(-1e4, 1e4) | st.floats(-3, 3), LABELS), max_size=10), DELTAS, st.booleans()
-)
+@given(st.lists(st.tuples(st.floats(-1e4, 1e4) | st.floats(-3, 3), LABELS), max_size=10), DELTAS, st.booleans())
 @example([], 1.0, True)
 @example([(0.0, 1), (0.0, 1), (0.0, 0)], 1.0, True)
 def test_equals_rational_arithmetic(entries, delta, interpolated):
@@ -70,8 +69,10 @@ def test_equals_rational_arithmetic(entries, delta, interpolated):
 
 @settings(deadline=None, max_examples=200)
 @given(
-    st.lists(st.tuples(st.integers(-4, 4), LABELS), max_size=10), st.sampled_from([0.25, 0.5, 1.0, 2.0, 4.0]),
-    st.sampled_from([np.float16, np.float32, np.float64]), st.booleans(),
+    st.lists(st.tuples(st.integers(-4, 4), LABELS), max_size=10),
+    st.sampled_from([0.25, 0.5, 1.0, 2.0, 4.0]),
+    st.sampled_from([np.float16, np.float32, np.float64]),
+    st.booleans(),
 )
 def test_equals_rational_arithmetic_on_ties_and_breakpoints(entries, delta, dtype, interpolated):
     scores = np.array([step * delta / 2 for step, _ in entries], dtype)

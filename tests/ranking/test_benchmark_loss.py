@@ -1,4 +1,5 @@
 """The loss benchmark at its small size: the rows come out, and both methods compute the same thing."""
+
 from __future__ import annotations
 
 import csv

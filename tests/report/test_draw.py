@@ -1,4 +1,5 @@
 """Pictures with detections, and contact sheets."""
+
 from __future__ import annotations
 
 import cv2
@@ -28,6 +29,7 @@ def relative_luminance(color: np.ndarray) -> float:
 
 
 # ---- detections ----
+
 
 def test_the_edges_have_the_colour_of_the_class_and_the_inside_is_left():
     image = grey()
@@ -147,7 +149,9 @@ def test_a_caption_wider_than_the_picture_is_written_smaller():
 @settings(max_examples=60, deadline=None)
 @given(
     boxes=npst.arrays(np.float32, st.tuples(st.integers(0, 4), st.just(4)), elements=st.floats(-1e6, 1e6, width=32)),
-    height=st.integers(1, 80), width=st.integers(1, 80), seed=st.integers(0, 99),
+    height=st.integers(1, 80),
+    width=st.integers(1, 80),
+    seed=st.integers(0, 99),
 )
 def test_any_finite_boxes_on_any_picture(boxes, height, width, seed):
     rng = np.random.default_rng(seed)
@@ -180,6 +184,7 @@ def test_arguments_that_do_not_fit_are_refused(change, message):
 
 # ---- colours ----
 
+
 def test_colours_differ_for_as_many_classes_as_there_are():
     colors = np.array([class_color(label) for label in range(80)])
     distances = np.linalg.norm(colors[:, None] - colors, axis=2) + 1000 * np.eye(len(colors))
@@ -206,6 +211,7 @@ def test_text_is_legible_on_its_colour(label):
 
 
 # ---- contact sheets ----
+
 
 def test_a_sheet_of_equal_pictures_holds_each_unchanged_in_reading_order():
     images = [np.full((40, 60, 3), value, np.uint8) for value in (0, 50, 100, 150, 200)]

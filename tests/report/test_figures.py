@@ -1,4 +1,5 @@
 """The figure of a training run."""
+
 from __future__ import annotations
 
 import sys
@@ -33,9 +34,7 @@ def write_log(folder: Path, *rows: str) -> Path:
 
 def curves(figure: Figure) -> list[dict[str, np.ndarray]]:
     """Points of every curve, by the first word of its legend, for each panel."""
-    return [
-        {line.get_label().split()[0].rstrip(","): line.get_xydata() for line in axes.lines} for axes in figure.axes
-    ]
+    return [{line.get_label().split()[0].rstrip(","): line.get_xydata() for line in axes.lines} for axes in figure.axes]
 
 
 def assert_is_picture(path: Path) -> None:
@@ -48,8 +47,12 @@ def assert_is_picture(path: Path) -> None:
 
 
 def test_curves_hold_the_numbers_of_the_log(tmp_path, figures):
-    rows = ["1,10,0.01,3.0,2.0,1.0,30,,,\n", "1,20,0.01,2.5,1.75,0.75,30,,,\n", "1,20,,,,,,0.1,0.3,0.05\n",
-            "2,40,0.01,2.0,1.5,0.5,30,0.2,0.4,0.15\n"]
+    rows = [
+        "1,10,0.01,3.0,2.0,1.0,30,,,\n",
+        "1,20,0.01,2.5,1.75,0.75,30,,,\n",
+        "1,20,,,,,,0.1,0.3,0.05\n",
+        "2,40,0.01,2.0,1.5,0.5,30,0.2,0.4,0.15\n",
+    ]
     plot_training(write_log(tmp_path, *rows), tmp_path / "run.png")
     assert_is_picture(tmp_path / "run.png")
     losses, precisions = curves(figures[0])
@@ -98,8 +101,11 @@ def test_a_diverged_run_can_be_plotted(tmp_path, figures):
 
 
 def test_curves_are_told_apart_without_colour_and_axes_say_what_they_show(tmp_path, figures):
-    rows = [row.format(epoch=epoch, step=step) for epoch, step in ((1, 10), (2, 20))
-            for row in (TRAINING_ROW, EVALUATION_ROW)]
+    rows = [
+        row.format(epoch=epoch, step=step)
+        for epoch, step in ((1, 10), (2, 20))
+        for row in (TRAINING_ROW, EVALUATION_ROW)
+    ]
     plot_training(write_log(tmp_path, *rows), tmp_path / "run.png")
     for axes, x_label in zip(figures[0].axes, ("step", "epoch")):
         assert len({line.get_linestyle() for line in axes.lines}) == 3
