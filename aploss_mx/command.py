@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Callable, Iterator
 
-from aploss_mx.atomic import replacing
+from aploss_mx.atomic import write_text
 from aploss_mx.config import TEST_SETTINGS, Recipe, add_recipe_flags, recipe_from_flags, settings_given
 from aploss_mx.data.check import Dataset, Report, check_dataset
 from aploss_mx.detector import Detector
@@ -138,8 +138,7 @@ def report_metrics(dataset: Dataset, detections: dict, output: Path | None) -> d
     metrics = evaluate(dataset.samples, detections, dataset.classes)
     print(format_table(metrics))
     if output:
-        with replacing(output) as path:
-            path.write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
+        write_text(output, json.dumps(metrics, indent=1) + "\n")
     return metrics
 
 

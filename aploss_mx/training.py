@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from mxnet import autograd
 from mxnet.gluon.utils import split_and_load
 from tqdm import tqdm
 
-from aploss_mx.atomic import replacing
+from aploss_mx.atomic import write_text
 from aploss_mx.backbones import load_pretrained
 from aploss_mx.checkpoint import (
     Checkpoint,
@@ -38,7 +39,7 @@ from aploss_mx.schedule import learning_rate
 from symbols.retinanet import get_network
 
 # Settings that may change when a run goes on; any other would make it a different run.
-CHANGEABLE = {"epochs", "val_interval", "val_split", *TEST_SETTINGS}
+CHANGEABLE = {"epochs", "lr_decay_epoch", "val_interval", "val_split", *TEST_SETTINGS}
 
 
 class TrainingError(RuntimeError):
@@ -158,8 +159,7 @@ class TrainingRun:
         self.detector = Detector(self.network, classes, recipe, options.devices[0])
         self.val_loader = self.detector.loader(val_samples, options.num_workers)
         self.log = MetricsLog(options.save_prefix, self.step)
-        with replacing(options.save_prefix / "recipe.yaml") as path:
-            path.write_text(yaml.safe_dump(recipe.to_dict(), sort_keys=False), encoding="utf-8")
+        write_text(options.save_prefix / "recipe.yaml", yaml.safe_dump(recipe.to_dict(), sort_keys=False))
 
     def run(self) -> dict[str, Any]:
         """Train to the last epoch and return the last evaluation's metrics, as `evaluation.evaluate` gives them.
@@ -192,8 +192,9 @@ class TrainingRun:
         detections = self.detector.detect(self.val_samples, self.val_loader)
         metrics = evaluate(self.val_samples, detections, self.classes)
         save_detections(self.options.save_prefix / "detections.json", detections, self.classes)
-        with replacing(self.options.save_prefix / "metrics.json") as path:
-            path.write_text(json.dumps({"epoch": self.epoch, **metrics}, indent=1) + "\n", encoding="utf-8")
+        write_text(
+            self.options.save_prefix / "metrics.json", json.dumps({"epoch": self.epoch, **metrics}, indent=1) + "\n"
+        )
         self.log.write({"epoch": self.epoch, "step": self.step, "seconds": round(self.seconds, 1), **metrics})
         shown = "  ".join(f"{name} {100 * (metrics[name] or 0):.1f}" for name in ("AP", "AP50", "AP75", "VOC07_AP50"))
         tqdm.write(f"epoch {self.epoch}: {shown}")
@@ -235,24 +236,41 @@ class TrainingRun:
     def _train_epoch(self, bar: tqdm, start: float) -> None:
         self.sampler.epoch = self.epoch
         mx.random.seed(self.recipe.seed + self.epoch)
-        recent: list[np.ndarray] = []
-        since = time.monotonic()
+        losses: list[np.ndarray] = []
+        logged, since, begin = 0, time.monotonic(), time.monotonic()
         for batch in self.loader:
             rate = learning_rate(self.recipe, self.step, len(self.sampler))
-            recent.append(self.update(batch, rate))
+            losses.append(self.update(batch, rate))
             self.step += 1
             bar.update()
             if self.step % self.options.log_interval == 0:
-                class_loss, box_loss = np.mean(recent, axis=0)
                 now = time.monotonic()
-                speed = len(recent) * self.recipe.batch_size / (now - since)
-                bar.set_postfix_str(f"class {class_loss:.3f} box {box_loss:.3f} {speed:.1f} img/s")
-                self.log.write({
-                    "epoch": self.epoch, "step": self.step, "seconds": round(now - start, 1), "lr": rate,
-                    "loss": round(float(class_loss + box_loss), 6), "cls_loss": round(float(class_loss), 6),
-                    "box_loss": round(float(box_loss), 6), "images_per_second": round(speed, 2),
-                })  # fmt: skip
-                recent, since = [], now
+                figures = self._figures(losses[logged:], now - since)
+                bar.set_postfix_str(
+                    "class {cls_loss:.3f} box {box_loss:.3f} {images_per_second:.1f} img/s".format(**figures)
+                )
+                self.log.write(
+                    {
+                        "epoch": self.epoch + 1,
+                        "step": self.step,
+                        "seconds": round(now - start, 1),
+                        "lr": rate,
+                        **figures,
+                    }
+                )
+                logged, since = len(losses), now
+        figures = self._figures(losses, time.monotonic() - begin)
+        shown = "  ".join(f"{name} {value:.4g}" for name, value in figures.items())
+        tqdm.write(f"epoch {self.epoch + 1}/{self.recipe.epochs}: {shown}")
+
+    def _figures(self, losses: Sequence[np.ndarray], seconds: float) -> dict[str, float]:
+        class_loss, box_loss = (round(float(value), 6) for value in np.mean(losses, axis=0))
+        return {
+            "loss": round(class_loss + box_loss, 6),
+            "cls_loss": class_loss,
+            "box_loss": box_loss,
+            "images_per_second": round(len(losses) * self.recipe.batch_size / seconds, 2),
+        }
 
     def _evaluates_after(self, epoch: int) -> bool:
         interval = self.recipe.val_interval
@@ -297,7 +315,9 @@ class TrainingRun:
 
 
 def _check_writable(folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    with replacing(folder / "recipe.yaml.probe") as probe:
-        probe.write_text("")
-    (folder / "recipe.yaml.probe").unlink()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OSError(f"cannot write to --save-prefix {folder}: {error.strerror}") from error

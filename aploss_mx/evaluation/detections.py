@@ -11,6 +11,7 @@ from typing import Any, Iterable, Mapping, Sequence
 
 import numpy as np
 
+from aploss_mx.atomic import write_text
 from aploss_mx.data.sample import Sample
 
 # Half of what float32 holds, so that x + w fits as well.
@@ -118,7 +119,7 @@ def save_detections(path: str | os.PathLike, detections: Mapping[str, Detections
             {"image_id": image_id, "category": classes[label], "bbox": bbox, "score": score}
             for label, bbox, score in zip(found.labels, xywh.tolist(), found.scores.tolist())
         ]
-    _write_atomically(Path(path), json.dumps(entries))
+    write_text(path, json.dumps(entries))
 
 
 def load_detections(path: str | os.PathLike, classes: Sequence[str], image_ids: Iterable[str]) -> dict[str, Detections]:
@@ -221,15 +222,3 @@ def _listed(names: Iterable[Any], most: int = 5) -> str:
     ordered = [str(name) for name in sorted(names)]
     more = f", ... ({len(ordered)} in all)" if len(ordered) > most else ""
     return ", ".join(ordered[:most]) + more
-
-
-def _write_atomically(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    except BaseException:
-        if temporary.exists():
-            temporary.unlink()
-        raise

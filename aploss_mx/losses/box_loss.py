@@ -10,9 +10,9 @@ class BoxLoss(HybridBlock):
 
     Inputs
     ------
-    deltas : NDArray or Symbol, shape (B, N, 4)
-    box_targets : NDArray or Symbol, shape (B, N, 4)
-    class_targets : NDArray or Symbol, shape (B, N)
+    deltas : NDArray or Symbol of float32, shape (B, N, 4)
+    box_targets : NDArray or Symbol of float32, shape (B, N, 4)
+    class_targets : NDArray or Symbol of float32, shape (B, N)
         Positive where above 0.
 
     Outputs

@@ -32,8 +32,8 @@ class APLossOp(mx.operator.CustomOp):
     def forward(self, is_train, req, in_data, out_data, aux):
         logits, class_targets = (array.asnumpy() for array in in_data)
         loss, grad = ap_loss_and_grad_of_anchors(logits, class_targets, self.delta, self.interpolated)
-        self.assign(out_data[0], req[0], mx.nd.array([loss], ctx=out_data[0].context, dtype=out_data[0].dtype))
-        self.assign(out_data[1], req[1], mx.nd.array(grad, ctx=out_data[1].context, dtype=out_data[1].dtype))
+        self.assign(out_data[0], req[0], loss)
+        self.assign(out_data[1], req[1], grad)
 
     def backward(self, req, out_grad, in_data, out_data, in_grad, aux):
         self.assign(in_grad[0], req[0], mx.nd.broadcast_mul(out_data[1], out_grad[0].reshape((1, 1, 1))))
@@ -49,8 +49,11 @@ class APLossProp(mx.operator.CustomOpProp):
     (1,), and `gradient` (B, N, K), which the incoming gradient of the loss scales in the backward pass.
     """
 
-    def __init__(self, delta: str = "1.0", interpolated: str = "True"):
+    def __init__(self, **attributes: str):
         super().__init__(need_top_grad=True)
+        self.attributes = attributes
+
+    def _read(self, delta: str = "1.0", interpolated: str = "True") -> None:
         self.delta = float(delta)
         check_delta(self.delta)
         if interpolated not in ("True", "False", "1", "0"):
@@ -58,6 +61,8 @@ class APLossProp(mx.operator.CustomOpProp):
         self.interpolated = interpolated in ("True", "1")
 
     def list_arguments(self):
+        # MXNet 1.9.1 crashes where a constructor raises; this is its first call that may.
+        self._read(**self.attributes)
         return ["logits", "class_targets"]
 
     def list_outputs(self):
@@ -65,6 +70,8 @@ class APLossProp(mx.operator.CustomOpProp):
 
     def infer_shape(self, in_shape):
         logits = in_shape[0]
+        if len(logits) != 3:
+            raise ValueError(f"aploss takes logits of shape (B, N, K), not {tuple(logits)}")
         return [logits, logits[:2]], [[1], logits], []
 
     def infer_type(self, in_type):

@@ -104,9 +104,8 @@ class Breakpoints:
         """Return sum_j f(s_j - s_i) for each positive i, of the scores that `accumulate` has summed up."""
         counts, heights = statistics
         beyond = counts[::-1].cumsum()[::-1]
-        hinge = heights
-        hinge[:-1] += beyond[1:] * self.gaps
-        hinge = hinge[::-1].cumsum()[::-1]
+        rises = heights + np.append(beyond[1:] * self.gaps, 0.0)
+        hinge = rises[::-1].cumsum()[::-1]
         return (hinge[self.lower] - hinge[self.upper]) / self.ramps
 
     def pulls(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -6,7 +6,7 @@ import numpy as np
 
 
 def check_arguments(scores: np.ndarray, labels: np.ndarray, delta: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return `scores` and `labels` as arrays, or say what is wrong with them.
+    """Return `scores`, in floating point, and `labels` as arrays, or say what is wrong with them.
 
     Raises
     ------
@@ -14,6 +14,8 @@ def check_arguments(scores: np.ndarray, labels: np.ndarray, delta: float) -> tup
         If the shapes differ, a label is not in {-1, 0, 1}, or `delta` is not a positive number.
     """
     scores, labels = np.asarray(scores), np.asarray(labels)
+    if scores.dtype.kind != "f":
+        scores = scores.astype(np.float64)
     if scores.shape != labels.shape:
         raise ValueError(f"scores and labels differ in shape: {scores.shape} and {labels.shape}")
     check_delta(delta)

@@ -17,28 +17,7 @@ def ap_loss_and_grad(
 ) -> tuple[float, np.ndarray]:
     """AP-loss and its error-driven gradient by Algorithm 1, in float64, O(P (P + N)).
 
-    Parameters
-    ----------
-    scores : ndarray of float, any shape
-        Logits of the replicated anchors of a batch.
-    labels : ndarray, shape of `scores`
-        1 positive, 0 negative, -1 ignored.
-    delta : float
-        Half the width of the piecewise step function, in units of the scores (Eq. 14).
-    interpolated : bool
-        Whether the precision is interpolated: made non-decreasing in the positives' scores (§3.4).
-
-    Returns
-    -------
-    loss : float
-        1 - average precision; 0 without a positive; NaN where a valid score is not finite.
-    grad : ndarray of float32, shape of `scores`
-        The update's negative (Eq. 13): positives at most 0, negatives at least 0, sum 0.
-
-    Raises
-    ------
-    ValueError
-        As `aploss_mx.ranking.labels.check_arguments`.
+    Arguments, results and errors are those of `aploss_mx.ranking.exact.ap_loss_and_grad`.
     """
     scores, labels = check_arguments(scores, labels, delta)
     s, t = scores.astype(np.float64).ravel(), labels.ravel()

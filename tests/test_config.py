@@ -1,0 +1,253 @@
+"""Recipes and flags: what is read, what is refused and how, and the numbers of the paper."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import fields
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aploss_mx.command import training_parser
+from aploss_mx.config import (
+    TEST_SETTINGS,
+    ConfigError,
+    Recipe,
+    add_test_flags,
+    load_recipe,
+    recipe_from_flags,
+    recipe_names,
+    settings_given,
+)
+
+NAMES = [item.name for item in fields(Recipe)]
+# Words that the data set or the weights judge, not the recipe.
+FREE_TEXT = {"pretrained", "train_split", "val_split", "classes"}
+WRONG = {
+    "network": ["resnet", "", None, 50],
+    "channels": [0, -1, 1.5, "many", "", None, [256]],
+    "new_conv_std": [0, -0.01, "kaiming", "nan", float("inf")],
+    "augmentation": ["SSD", "mirror", True],
+    "data_shape": [500, 0, -512, "512x512", 512.5, [512, 512]],
+    "loss": ["focal", None],
+    "delta": [0, -1, "nan", float("inf"), None],
+    "interpolated": ["maybe", 2, None, ""],
+    "batch_size": [0, -16, 2.5, "x", float("inf"), float("nan")],
+    "epochs": [0, "ten", None, 1.5, float("inf")],
+    "optimizer": ["SGD", "rmsprop"],
+    "lr": [0, -0.1, "fast", "nan", "inf", None],
+    "lr_decay": [0, -1, "nan"],
+    "lr_decay_epoch": ["110,x", [0], [-1], 110, "1.5", None, [[1]]],
+    "warmup_steps": [-1, 0.5, "long", None, float("inf")],
+    "warmup_factor": [-0.1, 1.1, "nan", "x"],
+    "momentum": [-0.1, 1.1, "nan"],
+    "wd": ["x", None, "nan", "inf", -1e-4],
+    "seed": [-1, 0.5, "x", float("inf")],
+    "val_interval": [-1, "x", 0.5],
+    "test_short": [0, -600, "x"],
+    "test_long": [0, 1.5, "x"],
+    "topk": [0, "x"],
+    "score_threshold": [-0.01, 1.01, "nan"],
+    "nms_threshold": [-0.01, 1.01, "nan"],
+    "max_detections": [0, "x"],
+}
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
+    max_leaves=4,
+)
+
+
+def parser_of_training() -> argparse.ArgumentParser:
+    return training_parser("A training.", "voc07_resnet50", "data")
+
+
+def from_command_line(*flags: str) -> Recipe:
+    return recipe_from_flags(parser_of_training().parse_args(flags))
+
+
+def test_unknown_settings_are_refused_with_the_list():
+    with pytest.raises(ConfigError) as error:
+        Recipe.from_dict({"lr": 0.01, "momentun": 0.9, "leraning_rate": 1}, "mine.yaml")
+    message = str(error.value)
+    assert message.startswith("mine.yaml: unknown setting leraning_rate, momentun;")
+    assert all(name in message for name in NAMES)
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in WRONG.items() for value in values])
+def test_wrong_values_are_refused_by_name(name, value):
+    with pytest.raises(ConfigError, match=f"^mine.yaml: {name} = "):
+        Recipe.from_dict({name: value}, "mine.yaml")
+
+
+def test_every_setting_has_wrong_values_above():
+    assert WRONG.keys() | FREE_TEXT == set(NAMES)
+
+
+@given(st.sampled_from(NAMES), ANYTHING)
+def test_any_value_is_read_or_refused(name, value):
+    try:
+        recipe = Recipe.from_dict({name: value})
+    except ConfigError as error:
+        assert f"{name} = " in str(error)
+    else:
+        assert Recipe.from_dict(recipe.to_dict()) == recipe
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("lr", "1e-4", 1e-4),
+        ("epochs", "7", 7),
+        ("interpolated", "False", False),
+        ("interpolated", "yes", True),
+        ("lr_decay_epoch", "9, 3", (3, 9)),
+        ("lr_decay_epoch", "", ()),
+        ("new_conv_std", "he", None),
+        ("new_conv_std", "0.02", 0.02),
+        ("warmup_steps", "0", 0),
+        ("wd", "0", 0.0),
+        ("network", "resnet101_v1b", "resnet101_v1b"),
+        ("classes", "cat,dog", "cat,dog"),
+    ],
+)
+def test_text_becomes_values(name, text, value):
+    given_as_text = getattr(Recipe().override(**{name: text}), name)
+    assert given_as_text == value
+    assert type(given_as_text) is type(value)
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_shipped_recipes_load_and_survive_their_files(name):
+    recipe = load_recipe(name)
+    assert Recipe.from_dict(recipe.to_dict()) == recipe
+    assert Recipe.from_dict(json.loads(json.dumps(recipe.to_dict()))) == recipe
+    assert Recipe.from_dict(yaml.safe_load(yaml.safe_dump(recipe.to_dict()))) == recipe
+    assert recipe.test_short <= recipe.test_long
+    assert all(epoch < recipe.epochs for epoch in recipe.lr_decay_epoch)
+
+
+def test_the_recipes_that_the_readme_starts_from_are_shipped():
+    assert {"quickstart", "voc07_resnet50"} <= set(recipe_names())
+
+
+def test_numbers_of_the_paper():
+    assert load_recipe("voc07_resnet50").to_dict() == {
+        "network": "resnet50_v1b",
+        "channels": 256,
+        "new_conv_std": 0.01,
+        "pretrained": "gluoncv",
+        "train_split": "2007_trainval+2012_trainval",
+        "val_split": "2007_test",
+        "classes": "voc",
+        "augmentation": "ssd",
+        "data_shape": 512,
+        "loss": "ap",
+        "delta": 1.0,
+        "interpolated": True,
+        "batch_size": 16,
+        "epochs": 160,
+        "optimizer": "sgd",
+        "lr": 0.001,
+        "lr_decay": 0.1,
+        "lr_decay_epoch": [110, 140],
+        "warmup_steps": 500,
+        "warmup_factor": 1 / 3,
+        "momentum": 0.9,
+        "wd": 0.0001,
+        "seed": 0,
+        "val_interval": 10,
+        "test_short": 600,
+        "test_long": 1000,
+        "topk": 1000,
+        "score_threshold": 0.01,
+        "nms_threshold": 0.5,
+        "max_detections": 100,
+    }
+
+
+def test_defaults_are_the_papers_at_its_benchmark_size():
+    paper = load_recipe("voc07_resnet50").to_dict()
+    assert Recipe().to_dict() == {**paper, "test_short": 500, "test_long": 833}
+
+
+def test_a_recipe_of_ones_own_is_read_by_path(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("lr: 1e-4\nlr_decay_epoch: [5, 2]\nnew_conv_std: he\n")  # to YAML, 1e-4 is text
+    recipe = load_recipe(str(path))
+    assert (recipe.lr, recipe.lr_decay_epoch, recipe.new_conv_std) == (1e-4, (2, 5), None)
+    assert recipe == Recipe().override(lr=1e-4, lr_decay_epoch=(2, 5), new_conv_std=None)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "must hold"),
+        (b"- lr\n- 0.1\n", "must hold"),
+        (b"lr", "must hold"),
+        (b"lr: [", "is not YAML"),
+        (b"lr: \x00", "is not YAML"),
+        (b"\xff\xfe\x00", "is not YAML"),
+        (b"lr: !!python/object/apply:os.getcwd []", "is not YAML"),
+        (b"lr: slow", "lr = 'slow'"),
+        (b"speed: 1", "unknown setting speed"),
+        (b"1: 2\n", "unknown setting 1"),
+        (b"on: 2\nlr: 0.1\nspeed: 1\n", "unknown setting"),  # to YAML, on is true
+        (b"classes: [cat, dog]\n", "classes = "),  # not a list for which to look for the class "['cat'"
+    ],
+)
+def test_files_that_are_no_recipe_are_refused(tmp_path, content, message):
+    path = tmp_path / "mine.yaml"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError) as error:
+        load_recipe(str(path))
+    assert str(path) in str(error.value)
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["voc08", "", "nowhere/mine.yaml", "mine.yml"])
+def test_missing_recipes_are_answered_with_the_shipped_ones(name):
+    with pytest.raises(ConfigError, match="no recipe") as error:
+        load_recipe(name)
+    assert all(shipped in str(error.value) for shipped in recipe_names())
+
+
+def test_flags_override_the_recipe_and_nothing_else():
+    recipe = from_command_line("--recipe", "quickstart", "--lr", "0.5", "--test-long", "200", "--seed", "3")
+    assert recipe == load_recipe("quickstart").override(lr=0.5, test_long=200, seed=3)
+    assert from_command_line() == load_recipe("voc07_resnet50")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_setting_has_a_flag_and_help(name):
+    value = getattr(load_recipe("quickstart"), name)
+    text = {None: "he"}.get(value, ",".join(map(str, value)) if isinstance(value, tuple) else str(value))
+    flag = f"--{name.replace('_', '-')}"
+    assert getattr(from_command_line(flag, text), name) == value
+
+    shown = " ".join(parser_of_training().format_help().split())
+    setting = next(item for item in fields(Recipe) if item.name == name)
+    assert f"{flag} … {setting.metadata['help']}" in shown
+
+
+def test_wrong_flags_are_refused_by_name():
+    with pytest.raises(ConfigError, match="^flags: batch_size = '0': must be a positive whole number$"):
+        from_command_line("--batch-size", "0")
+
+
+def test_settings_given_are_those_on_the_command_line():
+    assert settings_given(parser_of_training().parse_args([])) == {}
+    arguments = parser_of_training().parse_args(["--lr", "1", "--val-interval", "0", "--gpus", "0", "--classes", ""])
+    assert settings_given(arguments) == {"lr": "1", "val_interval": "0", "classes": ""}
+
+
+def test_test_flags_are_the_test_settings_alone():
+    parser = argparse.ArgumentParser()
+    add_test_flags(parser)
+    given_flags = [text for name in TEST_SETTINGS for text in (f"--{name.replace('_', '-')}", "1")]
+    assert settings_given(parser.parse_args(given_flags)) == dict.fromkeys(TEST_SETTINGS, "1")
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--lr", "1"])

@@ -1,0 +1,63 @@
+"""Flags become contexts, or a message that says what is wrong with them."""
+
+from __future__ import annotations
+
+import mxnet as mx
+import pytest
+
+from aploss_mx.devices import parse_devices
+
+
+@pytest.fixture
+def two_gpus(monkeypatch):
+    monkeypatch.setattr(mx.context, "num_gpus", lambda: 2)
+
+
+def test_default_is_one_cpu():
+    assert parse_devices() == [mx.cpu(0)]
+
+
+def test_several_cpus():
+    assert parse_devices("", 3) == [mx.cpu(0), mx.cpu(1), mx.cpu(2)]
+
+
+@pytest.mark.parametrize("cpus", [0, -1])
+def test_fewer_cpus_than_one_are_refused(cpus):
+    with pytest.raises(ValueError, match=f"--cpus must be at least 1, not {cpus}"):
+        parse_devices("", cpus)
+
+
+@pytest.mark.parametrize(("gpus", "ids"), [("0", [0]), ("0,1", [0, 1]), ("1,0", [1, 0]), (" 0, 1", [0, 1])])
+def test_gpus_in_the_order_given(two_gpus, gpus, ids):
+    assert parse_devices(gpus) == [mx.gpu(number) for number in ids]
+
+
+def test_gpus_win_over_cpus(two_gpus):
+    assert parse_devices("1", cpus=4) == [mx.gpu(1)]
+
+
+@pytest.mark.parametrize("gpus", ["2", "0,2", "-1"])
+def test_gpus_that_are_not_there_are_refused(two_gpus, gpus):
+    with pytest.raises(ValueError, match=rf"--gpus {gpus}: .* sees 2 GPU\(s\)"):
+        parse_devices(gpus)
+
+
+def test_twice_the_same_gpu_is_refused(two_gpus):
+    with pytest.raises(ValueError, match="--gpus 0,1,0 names a GPU twice"):
+        parse_devices("0,1,0")
+
+
+@pytest.mark.parametrize("gpus", ["all", "0,", "0;1", "0.5", ","])
+def test_what_is_no_list_of_ids_is_refused(gpus):
+    with pytest.raises(ValueError, match=f"--gpus takes ids joined by commas, such as 0,1, not '{gpus}'"):
+        parse_devices(gpus)
+
+
+def test_driver_that_fails_counts_as_no_gpu(monkeypatch):
+    def fail():
+        raise mx.MXNetError("CUDA: no driver")
+
+    monkeypatch.setattr(mx.context, "num_gpus", fail)
+    with pytest.raises(ValueError, match=r"sees 0 GPU\(s\) here; GPUs need the mxnet-cu112 build"):
+        parse_devices("0")
+    assert parse_devices() == [mx.cpu(0)]

@@ -1,0 +1,117 @@
+"""A run that was stopped and goes on ends exactly like one that was not."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+
+import pytest
+from tiny_training import assert_same_arrays, paint_shapes, run_script, running_script, tiny_flags, tiny_run, wait_until
+
+from aploss_mx.checkpoint import Checkpoint
+from aploss_mx.metrics_log import read_metrics
+from aploss_mx.training import TrainingRun
+
+# Neither warm-up nor decay ends where an epoch of two steps does not, but for the warm-up: it spans the stop.
+SCHEDULE = {"epochs": 4, "warmup_steps": 4, "warmup_factor": 0.5, "lr_decay_epoch": "3", "lr": 0.008}
+RATES = [0.004, 0.005, 0.006, 0.007, 0.008, 0.008, 0.0008, 0.0008]
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory):
+    return paint_shapes(tmp_path_factory.mktemp("data") / "shapes")
+
+
+@pytest.fixture
+def workplace(tmp_path):
+    """A folder for runs that is removed afterwards: pytest keeps the others for days."""
+    yield tmp_path
+    shutil.rmtree(tmp_path)
+
+
+def assert_same_end(folder, other) -> None:
+    one, two = Checkpoint.load(folder / "last.npz"), Checkpoint.load(other / "last.npz")
+    assert (one.epoch, one.step, one.recipe, one.best) == (two.epoch, two.step, two.recipe, two.best)
+    assert_same_arrays(one.parameters, two.parameters)
+    assert_same_arrays(one.optimizer, two.optimizer)
+    timed = {"seconds", "images_per_second"}
+    rows, other_rows = (
+        [{name: text for name, text in row.items() if name not in timed} for row in read_metrics(path / "metrics.csv")]
+        for path in (folder, other)
+    )
+    assert rows == other_rows
+    for name in ("metrics.json", "detections.json"):
+        assert json.loads((folder / name).read_text()) == json.loads((other / name).read_text())
+
+
+@pytest.mark.parametrize("settings", [{}, {"optimizer": "adam", "lr": 0.002}], ids=["sgd", "adam"])
+def test_a_run_that_breaks_off_amid_an_epoch_ends_alike(shapes, workplace, monkeypatch, settings):
+    settings = {**SCHEDULE, "val_interval": 2, **settings}
+    whole, broken = workplace / "whole", workplace / "broken"
+    tiny_run(shapes, whole, **settings).run()
+
+    update = TrainingRun.update
+
+    def fail_at_the_fourth(run, batch, rate):
+        if run.step == 3:
+            raise ConnectionError("the power failed")
+        return update(run, batch, rate)
+
+    monkeypatch.setattr(TrainingRun, "update", fail_at_the_fourth)
+    with pytest.raises(ConnectionError):
+        tiny_run(shapes, broken, **settings).run()
+    monkeypatch.undo()
+    assert [int(row["step"]) for row in read_metrics(broken / "metrics.csv")] == [1, 2, 3]
+    run = tiny_run(shapes, broken, resume="auto", **settings)
+    assert (run.epoch, run.step) == (1, 2)
+    run.run()
+    assert_same_end(broken, whole)
+
+
+def test_rates_and_steps_after_a_stop(shapes, workplace):
+    folder = workplace / "run"
+    for epochs in (1, 2, 4):
+        tiny_run(shapes, folder, resume="auto", **{**SCHEDULE, "epochs": epochs}).run()
+    rows = [row for row in read_metrics(folder / "metrics.csv") if row["lr"]]
+    assert [int(row["step"]) for row in rows] == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert [float(row["lr"]) for row in rows] == pytest.approx(RATES)
+
+
+def test_a_run_that_goes_on_from_a_file_in_another_folder_ends_alike(shapes, workplace):
+    whole, first, second = (workplace / name for name in ("whole", "first", "second"))
+    tiny_run(shapes, whole, epochs=2).run()
+    tiny_run(shapes, first, epochs=1).run()
+    tiny_run(shapes, second, epochs=2, resume=str(first / "last.npz")).run()
+    one, two = Checkpoint.load(second / "last.npz"), Checkpoint.load(whole / "last.npz")
+    assert_same_arrays(one.parameters, two.parameters)
+    assert_same_arrays(one.optimizer, two.optimizer)
+    assert [row["step"] for row in read_metrics(second / "metrics.csv")] == ["3", "4", "4"]
+
+
+def test_a_killed_process_goes_on_as_if_nothing_had_happened(workplace):
+    shapes = paint_shapes(workplace / "shapes", num_train=32)  # 8 steps an epoch
+    whole, killed = workplace / "whole", workplace / "killed"
+    settings = {"epochs": 3, "augmentation": "ssd", "warmup_steps": 10, "lr_decay_epoch": "2"}
+
+    def flags(folder):
+        return [*tiny_flags(shapes, folder, **settings), "--num-workers", "1", "--resume", "auto"]
+
+    run_script("train_voc.py", flags(whole))
+    with running_script("train_voc.py", flags(killed)) as process:
+        wait_until(
+            lambda: (killed / "last.npz").exists() and len(read_metrics(killed / "metrics.csv")) >= 10, process
+        )
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    checkpoint = Checkpoint.load(killed / "last.npz")
+    steps = [int(row["step"]) for row in read_metrics(killed / "metrics.csv")]
+    assert (checkpoint.epoch, checkpoint.step) == (1, 8)
+    assert 8 < steps[-1] < 16  # amid the second epoch
+
+    run_script("train_voc.py", flags(killed))
+    assert_same_end(killed, whole)
+    steps = [int(row["step"]) for row in read_metrics(killed / "metrics.csv") if row["loss"]]
+    assert steps == list(range(1, 25))
+    assert not list(killed.glob(".*"))

@@ -1,0 +1,345 @@
+"""The training loop: what a run writes, what it refuses before it starts, and how it ends when it must."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+
+import numpy as np
+import pytest
+from tiny_training import (
+    assert_same_arrays,
+    paint_shapes,
+    run_script,
+    running_script,
+    tiny_flags,
+    tiny_recipe,
+    tiny_run,
+    wait_until,
+)
+
+from aploss_mx.checkpoint import Checkpoint, CheckpointError, optimizer_states, parameters_of
+from aploss_mx.config import ConfigError, load_recipe
+from aploss_mx.data.shapes import SHAPES_CLASSES
+from aploss_mx.detector import Detector
+from aploss_mx.metrics_log import read_metrics
+from aploss_mx.training import CHANGEABLE, TrainingError, TrainingRun
+
+OTHER = {
+    "network": "resnet34_v1b",
+    "channels": "24",
+    "new_conv_std": "0.01",
+    "pretrained": "gluoncv",
+    "train_split": "2007_val",
+    "val_split": "2007_train",
+    "classes": "circle,square",
+    "augmentation": "none",
+    "data_shape": "96",
+    "delta": "0.5",
+    "interpolated": "false",
+    "batch_size": "2",
+    "epochs": "3",
+    "optimizer": "adam",
+    "lr": "0.02",
+    "lr_decay": "0.5",
+    "lr_decay_epoch": "1",
+    "warmup_steps": "5",
+    "warmup_factor": "0.5",
+    "momentum": "0.8",
+    "wd": "0.001",
+    "seed": "1",
+    "val_interval": "1",
+    "test_short": "32",
+    "test_long": "96",
+    "topk": "10",
+    "score_threshold": "0.5",
+    "nms_threshold": "0.3",
+    "max_detections": "5",
+}
+"""Another value for each setting of the tiny recipe; there is only one loss to choose."""
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory):
+    return paint_shapes(tmp_path_factory.mktemp("data") / "shapes")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder for a run, from which the checkpoints are removed afterwards: pytest keeps the others for days."""
+    yield tmp_path / "run"
+    for path in tmp_path.rglob("*.npz"):
+        path.unlink()
+
+
+@pytest.fixture(scope="module")
+def finished(shapes, tmp_path_factory):
+    """The folder of a run of one epoch of two steps, not to be changed."""
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    tiny_run(shapes, folder).run()
+    yield folder
+    for path in folder.glob("*.npz"):
+        path.unlink()
+
+
+def content_of(folder) -> dict[str, tuple[int, int]]:
+    """Size and time of all files: enough to see that none was touched."""
+    return {str(path): (path.stat().st_size, path.stat().st_mtime_ns) for path in folder.rglob("*")}
+
+
+def test_a_run_writes_all_it_promises(shapes, folder, capsys):
+    run = tiny_run(shapes, folder, epochs=2, val_interval=1)
+    metrics = run.run()
+    names = {path.name for path in folder.iterdir()}
+    assert names == {"last.npz", "best.npz", "metrics.csv", "metrics.json", "detections.json", "recipe.yaml",
+                     "tensorboard"}  # fmt: skip
+    assert load_recipe(str(folder / "recipe.yaml")) == run.recipe
+    assert json.loads((folder / "metrics.json").read_text()) == {"epoch": 2, **metrics}
+
+    last = Checkpoint.load(folder / "last.npz")
+    assert (last.recipe, last.classes, last.epoch, last.step) == (run.recipe, SHAPES_CLASSES, 2, 4)
+    assert_same_arrays(last.parameters, parameters_of(run.network))
+    best = Checkpoint.load(folder / "best.npz")
+    assert last.best == best.best
+    assert best.best["epoch"] == best.epoch
+
+    rows = read_metrics(folder / "metrics.csv")
+    training = [row for row in rows if row["loss"]]
+    evaluations = [row for row in rows if row["AP"]]
+    assert [int(row["step"]) for row in training] == [1, 2, 3, 4]
+    assert [int(row["step"]) for row in evaluations] == [2, 4]
+    assert [int(row["epoch"]) for row in evaluations] == [1, 2]
+    for row in training:
+        assert float(row["loss"]) == pytest.approx(float(row["cls_loss"]) + float(row["box_loss"]), abs=2e-6)
+        assert 0 <= float(row["cls_loss"]) <= 1
+    assert float(evaluations[-1]["AP"]) == metrics["AP"]
+    assert "epoch 2: AP " in capsys.readouterr().out
+
+
+def test_the_rows_of_a_training_tell_epoch_and_step_alike(finished):
+    """The epoch of a row is that of the evaluation at the same step."""
+    rows = read_metrics(finished / "metrics.csv")
+    assert {(row["step"], row["epoch"]) for row in rows} == {("1", "1"), ("2", "1")}
+
+
+def test_the_same_detector_comes_out_of_the_checkpoint(shapes, finished):
+    run = tiny_run(shapes, finished, resume="auto")
+    detector = Detector.load(finished / "last.npz")
+    ours = run.detector.detect(run.val_samples, run.val_loader)
+    theirs = detector.detect(run.val_samples, detector.loader(run.val_samples, 0))
+    assert ours.keys() == theirs.keys() == {sample.image_id for sample in run.val_samples}
+    assert sum(map(len, ours.values())) > 0
+    for image_id in ours:
+        np.testing.assert_array_equal(ours[image_id].boxes, theirs[image_id].boxes)
+        np.testing.assert_array_equal(ours[image_id].scores, theirs[image_id].scores)
+
+
+def test_workers_do_not_change_the_result(shapes, folder, finished):
+    run = tiny_run(shapes, folder, workers=2)
+    run.run()
+    assert_same_arrays(parameters_of(run.network), Checkpoint.load(finished / "last.npz").parameters)
+
+
+def test_evaluations_come_at_the_interval_and_at_the_end(shapes, folder, monkeypatch):
+    scores = {2: 0.1, 4: 0.3, 5: 0.2}
+    evaluated = []
+
+    def evaluate(run):
+        evaluated.append(run.epoch)
+        return {"AP": scores[run.epoch], "AP50": 0.5, "AP75": None}
+
+    monkeypatch.setattr(TrainingRun, "evaluate", evaluate)
+    monkeypatch.setattr(TrainingRun, "_train_epoch", lambda run, *_: None)
+    metrics = tiny_run(shapes, folder, epochs=5, val_interval=2).run()
+    assert evaluated == [2, 4, 5]
+    assert metrics["AP"] == 0.2
+    assert Checkpoint.load(folder / "best.npz").epoch == 4
+    assert Checkpoint.load(folder / "last.npz").epoch == 5
+    assert Checkpoint.load(folder / "last.npz").best == {"epoch": 4, "AP": 0.3, "AP50": 0.5, "AP75": 0.0}
+
+
+# Losses that are not finite
+
+
+def spoil(batch):
+    """Return a batch whose box targets are not finite. Pixels would not do: MXNet's ReLU makes NaN 0 on a CPU."""
+    images, class_targets, box_targets = batch
+    return [images, class_targets, box_targets * np.nan]
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_changes_no_weight(shapes, folder):
+    run = tiny_run(shapes, folder)
+    batch = next(iter(run.loader))
+    run.update(batch, 0.01)
+    before = {name: array for name, array in parameters_of(run.network).items() if "running_" not in name}
+    states = optimizer_states(run.trainer, run.network)
+    with pytest.raises(TrainingError, match="the loss is not finite at step 0 .*there was no checkpoint yet"):
+        run.update(spoil(batch), 0.01)
+    after = parameters_of(run.network)
+    assert_same_arrays({name: after[name] for name in before}, before)
+    assert_same_arrays(optimizer_states(run.trainer, run.network), states)
+
+
+def test_the_last_checkpoint_outlives_a_loss_that_is_not_finite(shapes, folder, monkeypatch):
+    update = TrainingRun.update
+    monkeypatch.setattr(
+        TrainingRun, "update", lambda run, batch, rate: update(run, spoil(batch) if run.step == 3 else batch, rate)
+    )
+    with pytest.raises(TrainingError, match=r"not finite at step 3 .*the last good checkpoint is .*last\.npz"):
+        tiny_run(shapes, folder, epochs=3).run()
+    monkeypatch.undo()
+    assert Checkpoint.load(folder / "last.npz").step == 2
+    assert tiny_run(shapes, folder, resume="auto", epochs=2).epoch == 1
+
+
+def test_weights_that_are_not_finite_reach_no_checkpoint(shapes, folder, monkeypatch):
+    """The last step of an epoch may spoil the weights, and then no loss has shown it before the checkpoint."""
+    update = TrainingRun.update
+
+    def spoil_the_fourth(run, batch, rate):
+        losses = update(run, batch, rate)
+        if run.step == 3:
+            run.network.fpn.output3.weight.set_data(run.network.fpn.output3.weight.data() * np.nan)
+        return losses
+
+    monkeypatch.setattr(TrainingRun, "update", spoil_the_fourth)
+    with pytest.raises(TrainingError):
+        tiny_run(shapes, folder, epochs=3).run()
+    assert Checkpoint.load(folder / "last.npz").step == 2
+
+
+@pytest.mark.parametrize("val_interval", [0, 1])
+@pytest.mark.parametrize("rate", ["1e3", "1e9", "1e38"])
+def test_a_run_that_diverges_leaves_a_checkpoint_that_loads_or_none(shapes, folder, rate, val_interval):
+    with pytest.raises((TrainingError, ValueError)):
+        tiny_run(shapes, folder, epochs=4, val_interval=val_interval, lr=rate, batch_size=8).run()
+    if (folder / "last.npz").exists():
+        Checkpoint.load(folder / "last.npz")
+
+
+# What is refused before training
+
+
+def test_a_folder_that_holds_a_run_is_left_alone(shapes, finished):
+    before = content_of(finished)
+    with pytest.raises(ConfigError, match="run holds a run already: .*--resume auto, or .*--save-prefix"):
+        tiny_run(shapes, finished)
+    assert content_of(finished) == before
+
+
+@pytest.mark.parametrize("name", sorted(OTHER.keys() - CHANGEABLE))
+def test_a_run_does_not_go_on_with_another_setting(shapes, finished, name):
+    before = content_of(finished)
+    with pytest.raises(CheckpointError, match=rf"cannot go on with other settings \({name}: .* → "):
+        tiny_run(shapes, finished, resume="auto", **{name: OTHER[name]})
+    assert content_of(finished) == before
+
+
+def test_all_changed_settings_are_named(shapes, finished):
+    with pytest.raises(CheckpointError, match=r"\(lr: 0\.01 → 0\.02; seed: 0 → 7\)"):
+        tiny_run(shapes, finished, resume="auto", lr=0.02, seed=7, epochs=9)
+
+
+def test_a_run_does_not_go_on_with_other_classes(shapes, finished):
+    run = tiny_run(shapes, finished, resume="auto")
+    with pytest.raises(CheckpointError, match="classes are circle, square"):
+        TrainingRun(run.recipe, SHAPES_CLASSES[::-1], [], [], run.options)
+
+
+def test_every_setting_is_changed_in_these_tests():
+    recipe = tiny_recipe()
+    assert OTHER.keys() | {"loss"} == recipe.to_dict().keys()
+    assert all(getattr(recipe.override(**{name: text}), name) != getattr(recipe, name) for name, text in OTHER.items())
+
+
+@pytest.mark.parametrize("name", sorted(CHANGEABLE))
+def test_these_settings_may_change(shapes, finished, folder, name):
+    run = tiny_run(shapes, folder, resume=str(finished / "last.npz"), **{name: OTHER[name]})
+    assert (run.epoch, run.step) == (1, 2)
+    assert load_recipe(str(folder / "recipe.yaml")) == tiny_recipe(**{name: OTHER[name]})
+
+
+def test_a_finished_run_that_goes_on_writes_no_row_twice(shapes, folder):
+    tiny_run(shapes, folder).run()
+    once = read_metrics(folder / "metrics.csv")
+    before = Checkpoint.load(folder / "last.npz")
+    metrics = tiny_run(shapes, folder, resume="auto").run()
+    assert metrics["AP"] == float(once[-1]["AP"])
+    assert_same_arrays(Checkpoint.load(folder / "last.npz").parameters, before.parameters)
+    assert read_metrics(folder / "metrics.csv") == once
+
+
+def test_resume_auto_starts_anew_where_there_is_nothing(shapes, folder):
+    run = tiny_run(shapes, folder, resume="auto")
+    assert (run.epoch, run.step) == (0, 0)
+
+
+def test_a_missing_checkpoint_is_named_and_no_folder_made(shapes, folder):
+    with pytest.raises(CheckpointError, match=r"no checkpoint .*nowhere\.npz"):
+        tiny_run(shapes, folder, resume=str(folder / "nowhere.npz"))
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("cpus", [3, 8])
+def test_a_batch_must_divide_evenly_over_the_devices(shapes, folder, cpus):
+    with pytest.raises(ConfigError, match=f"batch_size 4 cannot be split evenly over {cpus} devices"):
+        tiny_run(shapes, folder, cpus=cpus)
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("below", ["", "run", "a/b/run"])
+def test_a_folder_that_cannot_be_made_is_refused_before_training(shapes, tmp_path, below, monkeypatch):
+    monkeypatch.setattr(TrainingRun, "update", lambda *_: pytest.fail("it trains"))
+    (tmp_path / "notes.txt").write_text("a regular file")
+    with pytest.raises(OSError, match=r"notes\.txt"):
+        tiny_run(shapes, tmp_path / "notes.txt" / below).run()
+    assert (tmp_path / "notes.txt").read_text() == "a regular file"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_read_only_folder_is_refused_before_training(shapes, folder, monkeypatch):
+    monkeypatch.setattr(TrainingRun, "update", lambda *_: pytest.fail("it trains"))
+    folder.mkdir(mode=0o500)
+    with pytest.raises(OSError, match="run"):
+        tiny_run(shapes, folder).run()
+
+
+def test_a_full_disk_is_noticed_before_training(shapes, folder, monkeypatch):
+    """Stands in for a read-only folder where the tests run as root."""
+
+    def refuse(path, *_, **__):
+        raise OSError(30, "Read-only file system", str(path))
+
+    monkeypatch.setattr(TrainingRun, "update", lambda *_: pytest.fail("it trains"))
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(OSError, match="run.*Read-only file system"):
+        tiny_run(shapes, folder)
+
+
+# Ctrl-C
+
+
+def test_ctrl_c_ends_a_training_that_goes_on_later(shapes, folder):
+    flags = [*tiny_flags(shapes, folder, epochs=500), "--num-workers", "2"]
+    with running_script("train_voc.py", flags) as process:
+        wait_until(lambda: (folder / "last.npz").exists(), process)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: the workers get it as well
+        stdout, stderr = process.communicate(timeout=60)
+        with pytest.raises(ProcessLookupError):
+            os.killpg(process.pid, 0)  # no worker is left
+    assert process.returncode == 130
+    assert "interrupted" in stderr
+    assert "--resume auto" in stderr
+    assert "Traceback" not in stdout + stderr
+    assert not list(folder.glob(".*.tmp"))
+
+    checkpoint = Checkpoint.load(folder / "last.npz")
+    assert 1 <= checkpoint.epoch < 500
+    epochs = checkpoint.epoch + 1
+    run_script("train_voc.py", [*tiny_flags(shapes, folder, epochs=epochs), "--resume", "auto"])
+    assert Checkpoint.load(folder / "last.npz").epoch == epochs
+    with open(folder / "metrics.csv", newline="") as file:
+        steps = [int(row["step"]) for row in csv.DictReader(file) if row["loss"]]
+    assert steps == list(range(1, 2 * epochs + 1))

@@ -1,0 +1,116 @@
+"""A training so small that a test can afford it: ResNet-18 with narrow heads on a few generated shapes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Callable, Iterator
+
+import mxnet as mx
+import numpy as np
+
+from aploss_mx.config import Recipe
+from aploss_mx.data.shapes import SHAPES_CLASSES, generate
+from aploss_mx.data.voc import VOCDetection
+from aploss_mx.training import Options, TrainingRun
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+SETTINGS = {
+    "network": "resnet18_v1b",
+    "channels": 16,
+    "new_conv_std": "he",
+    "pretrained": "none",
+    "classes": ",".join(SHAPES_CLASSES),
+    "train_split": "2007_train",
+    "val_split": "2007_val",
+    "augmentation": "flip",
+    "data_shape": 64,
+    "batch_size": 4,
+    "epochs": 1,
+    "lr": 0.01,
+    "lr_decay_epoch": "",
+    "warmup_steps": 0,
+    "val_interval": 0,
+    "test_short": 64,
+    "test_long": 64,
+}
+
+
+def tiny_recipe(**settings) -> Recipe:
+    return Recipe.from_dict({**SETTINGS, **settings})
+
+
+def paint_shapes(root: Path, num_train: int = 8, num_val: int = 4) -> Path:
+    return generate(root, num_train=num_train, num_val=num_val, size=64, progress=False)
+
+
+def tiny_run(shapes: Path, folder: Path, resume: str = "", cpus: int = 1, workers: int = 0, **settings) -> TrainingRun:
+    """Return a run in this process, ready to go; every step writes a row of metrics."""
+    recipe = tiny_recipe(**settings)
+    train = VOCDetection(shapes, recipe.train_split, SHAPES_CLASSES)
+    val = VOCDetection(shapes, recipe.val_split, SHAPES_CLASSES)
+    devices = [mx.cpu(number) for number in range(cpus)]
+    options = Options(folder, devices, num_workers=workers, resume=resume, log_interval=1)
+    return TrainingRun(recipe, SHAPES_CLASSES, train.samples, val.samples, options)
+
+
+def tiny_flags(shapes: Path, folder: Path, **settings) -> list[str]:
+    """Return the command line of `train_voc.py` for the same run."""
+    flags = ["--dataset-root", str(shapes), "--save-prefix", str(folder), "--num-workers", "0", "--log-interval", "1"]
+    for name, value in {**SETTINGS, **settings}.items():
+        flags += [f"--{name.replace('_', '-')}", str(value)]
+    return flags
+
+
+@contextmanager
+def running_script(name: str, flags: list[str]) -> Iterator[subprocess.Popen]:
+    """Start a script, on one thread and as leader of a process group, of which nothing outlives the block."""
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        [sys.executable, str(REPOSITORY / "scripts" / name), *flags],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
+    )
+    try:
+        yield process
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+def run_script(name: str, flags: list[str]) -> str:
+    """Run a script to its good end and return what it printed."""
+    with running_script(name, flags) as process:
+        stdout, stderr = process.communicate(timeout=120)
+    assert process.returncode == 0, stderr
+    return stdout
+
+
+def wait_until(condition: Callable[[], bool], process: subprocess.Popen, seconds: float = 90) -> None:
+    """Wait while the process runs; fail where it ends, or the time does, before the condition holds."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, f"ended too early: {process.stderr.read()}"
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.01)
+
+
+def assert_same_arrays(one: dict, other: dict) -> None:
+    """Assert that two dicts of arrays, or of lists of arrays, hold the same bits."""
+    assert one.keys() == other.keys()
+    for name in one:
+        ours, theirs = (value if isinstance(value, list) else [value] for value in (one[name], other[name]))
+        assert len(ours) == len(theirs), name
+        for mine, yours in zip(ours, theirs):
+            assert mine.dtype == yours.dtype, name
+            np.testing.assert_array_equal(mine, yours, err_msg=name)
