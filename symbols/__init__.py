@@ -15,6 +15,7 @@ for _name, _type in {"bool": bool, "int": int, "float": float, "object": object}
         setattr(np, _name, _type)
 
 # MXNet's own default runs at the speed of one thread.
-os.environ.setdefault(
-    "OMP_NUM_THREADS", str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-)
+_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+os.environ.setdefault("OMP_NUM_THREADS", str(_cores))
+# Threads that wait for each other go to sleep soon: spinning on, they would starve the processes that load data.
+os.environ.setdefault("GOMP_SPINCOUNT", "20000")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import gc
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -198,6 +200,10 @@ def test_numbers_that_are_not_finite_are_refused_by_name(small, tmp_path, place,
         Checkpoint.load(tmp_path / "last.npz")
 
 
+def interrupt(*_, **__) -> None:
+    raise KeyboardInterrupt
+
+
 def as_bytes(about: object) -> np.ndarray:
     return np.frombuffer(json.dumps(about).encode(), np.uint8)
 
@@ -267,6 +273,19 @@ def test_a_write_that_fails_half_way_changes_nothing(small, tmp_path, monkeypatc
     with pytest.raises(type(failure)):
         replace(small, epoch=4, step=56).save(path)
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
+
+
+def test_a_write_that_is_interrupted_prints_no_traceback_later(small, saved, monkeypatch):
+    """Python prints what it cannot raise, such as an error when it clears up a half-written archive."""
+    unraisable = []
+    monkeypatch.setattr(sys, "unraisablehook", unraisable.append)
+    monkeypatch.setattr(np.lib.format, "write_array", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        small.save(saved)
+    gc.collect()
+    assert not unraisable
+    monkeypatch.undo()
+    assert_same(Checkpoint.load(saved), small)
 
 
 def test_a_newer_checkpoint_replaces_the_older_and_leaves_nothing_else(small, saved):

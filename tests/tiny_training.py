@@ -68,12 +68,11 @@ def tiny_flags(shapes: Path, folder: Path, **settings) -> list[str]:
 
 
 @contextmanager
-def running_script(name: str, flags: list[str]) -> Iterator[subprocess.Popen]:
-    """Start a script, on one thread and as leader of a process group, of which nothing outlives the block."""
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+def running(command: list[str]) -> Iterator[subprocess.Popen]:
+    """Start a program, on one thread and as leader of a process group, of which nothing outlives the block."""
     process = subprocess.Popen(
-        [sys.executable, str(REPOSITORY / "scripts" / name), *flags],
-        env=environment,
+        command,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -86,6 +85,11 @@ def running_script(name: str, flags: list[str]) -> Iterator[subprocess.Popen]:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
+
+
+def running_script(name: str, flags: list[str]):
+    """Start a script, as `running` does."""
+    return running([sys.executable, str(REPOSITORY / "scripts" / name), *flags])
 
 
 def run_script(name: str, flags: list[str]) -> str:
