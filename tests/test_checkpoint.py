@@ -168,7 +168,7 @@ def test_files_that_lack_their_last_bytes_are_refused(saved, missing):
         Checkpoint.load(saved)
 
 
-@pytest.mark.parametrize("mask", [0x01, 0x80, 0xFF])
+@pytest.mark.parametrize("mask", [0x01, 0xFF])
 def test_a_flipped_byte_is_refused_or_does_not_matter(small, saved, mask):
     content = saved.read_bytes()
     directory = content.index(b"PK\x01\x02")  # of the ZIP archive; no checksum covers it

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from xml.etree import ElementTree
@@ -89,7 +90,7 @@ def message_of(main, flags) -> str:
 
 def table_of(printed: str) -> str:
     """Return the table of average precisions, which comes after that of the objects."""
-    return printed[printed.rindex("\nclass ") + 1 :].split("\n\n")[0]
+    return re.search(r"^class .*?(?=\n\n)", printed, re.DOTALL | re.MULTILINE).group()
 
 
 # train_voc.py

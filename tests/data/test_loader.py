@@ -230,8 +230,15 @@ def test_test_batches_hold_the_transformed_images(samples, workers):
 # Ctrl-C
 
 
-def test_interrupt_stops_no_worker_and_still_reaches_this_process(samples):
-    handler = signal.getsignal(signal.SIGINT)
+@pytest.fixture
+def handler():
+    """Python's own handler of Ctrl-C, put in place: background jobs start without it."""
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield signal.default_int_handler
+    signal.signal(signal.SIGINT, previous)
+
+
+def test_interrupt_stops_no_worker_and_still_reaches_this_process(samples, handler):
     loader = test_loader(TestSet(samples, EVAL), workers=2, batch_size=2)
     assert signal.getsignal(signal.SIGINT) is handler
     workers = [process.pid for process in loader._worker_pool._pool]
