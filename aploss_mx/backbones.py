@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 
 import mxnet as mx
 import numpy as np
 from gluoncv.model_zoo import get_model
 
+from aploss_mx.archive import ArchiveError, read_npz
 from symbols.resnet import ResNetFeatures
 
 BATCH_NORM_EPS = 1e-5
@@ -68,11 +68,15 @@ def _from_file(path: Path) -> dict[str, np.ndarray]:
         raise WeightsError(f"no file {path}; --pretrained takes 'gluoncv', 'none', a .params or an .npz file")
     try:
         if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as archive:
-                return from_torchvision({key: archive[key] for key in archive.files})
+            return from_torchvision(read_npz(path))
         return {key.split(":")[-1]: array.asnumpy() for key, array in mx.nd.load(str(path)).items()}
-    except (OSError, ValueError, AttributeError, zipfile.BadZipFile, mx.MXNetError) as error:
-        raise WeightsError(f"{path} is no readable weights file: {str(error).splitlines()[0]}") from error
+    except AttributeError:
+        raise WeightsError(f"{path} is no readable weights file: its arrays have no names") from None
+    except (OSError, ArchiveError) as error:
+        raise WeightsError(f"{path} is no readable weights file: {error}") from error
+    except mx.MXNetError as error:
+        reason = str(error).strip().splitlines()[-1]  # MXNet puts its own stack above
+        raise WeightsError(f"{path} is no readable weights file: {reason}") from error
 
 
 def from_torchvision(state: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

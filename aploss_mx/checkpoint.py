@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import mxnet as mx
 import numpy as np
 
 import aploss_mx
+from aploss_mx.archive import ArchiveError, read_npz
 from aploss_mx.atomic import replacing
 from aploss_mx.config import ConfigError, Recipe
 from symbols.retinanet import RetinaNet
@@ -59,6 +59,9 @@ class Checkpoint:
 
     def save(self, path: Path) -> None:
         """Write the checkpoint, replacing an older one only when it is complete."""
+        arrays = {f"parameter/{name}": array for name, array in self.parameters.items()}
+        for name, states in self.optimizer.items():
+            arrays.update({f"optimizer/{number}/{name}": state for number, state in enumerate(states)})
         about = {
             "format": FORMAT,
             "aploss_mx": aploss_mx.__version__,
@@ -69,12 +72,10 @@ class Checkpoint:
             "seconds": self.seconds,
             "best": self.best,
             "pretrained": self.pretrained,
+            "arrays": list(arrays),  # no checksum covers an archive's list of contents
         }
-        arrays = {f"parameter/{name}": array for name, array in self.parameters.items()}
-        for name, states in self.optimizer.items():
-            arrays.update({f"optimizer/{number}/{name}": state for number, state in enumerate(states)})
-        with replacing(path) as temporary, open(temporary, "wb") as file:
-            np.savez(file, about=np.frombuffer(json.dumps(about).encode(), np.uint8), **arrays)
+        with replacing(path) as temporary:
+            np.savez(temporary, about=np.frombuffer(json.dumps(about).encode(), np.uint8), **arrays)
 
     @classmethod
     def load(cls, path: str | Path) -> Checkpoint:
@@ -87,42 +88,39 @@ class Checkpoint:
         """
         path = Path(path)
         try:
-            with np.load(path, allow_pickle=False) as archive:
-                if "about" not in archive.files:
-                    raise CheckpointError(f"{path} is an .npz file but no checkpoint of aploss_mx")
-                about = json.loads(archive["about"].tobytes())
-                arrays = {name: archive[name] for name in archive.files if name != "about"}
+            arrays = read_npz(path)
         except FileNotFoundError:
             raise CheckpointError(f"no checkpoint {path}") from None
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-            if isinstance(error, CheckpointError):
-                raise
+        except (OSError, ArchiveError) as error:
             raise CheckpointError(f"{path} is damaged or no checkpoint ({error}); use an older one") from error
-        if about["format"] != FORMAT:
-            raise CheckpointError(f"{path} has format {about['format']}, this version reads {FORMAT}")
-        for name, array in arrays.items():
-            if not np.isfinite(array).all():
-                raise CheckpointError(f"{path}: {name} holds numbers that are not finite; use an older checkpoint")
         try:
-            recipe = Recipe.from_dict(about["recipe"], str(path))
+            about = json.loads(arrays.pop("about").tobytes())
+            if about["format"] != FORMAT:
+                raise CheckpointError(f"{path} has format {about['format']}, this version reads {FORMAT}")
+            if set(arrays) != set(about["arrays"]):
+                raise CheckpointError(f"{path} is damaged or no checkpoint (arrays are missing); use an older one")
+            for name, array in arrays.items():
+                if not np.isfinite(array).all():
+                    raise CheckpointError(f"{path}: {name} holds numbers that are not finite; use an older checkpoint")
+            return cls(
+                recipe=Recipe.from_dict(about["recipe"], str(path)),
+                classes=tuple(about["classes"]),
+                epoch=about["epoch"],
+                step=about["step"],
+                seconds=about["seconds"],
+                best=about["best"],
+                pretrained=tuple(about["pretrained"]),
+                parameters={
+                    name.split("/", 1)[1]: array for name, array in arrays.items() if name.startswith("parameter/")
+                },
+                optimizer=_optimizer_arrays(arrays),
+            )
+        except CheckpointError:
+            raise
         except ConfigError as error:
             raise CheckpointError(str(error)) from error
-        optimizer: dict[str, list[np.ndarray]] = {}
-        for name in sorted(name for name in arrays if name.startswith("optimizer/")):
-            optimizer.setdefault(name.split("/", 2)[2], []).append(arrays[name])
-        return cls(
-            recipe=recipe,
-            classes=tuple(about["classes"]),
-            epoch=about["epoch"],
-            step=about["step"],
-            seconds=about["seconds"],
-            best=about["best"],
-            pretrained=tuple(about["pretrained"]),
-            parameters={
-                name.split("/", 1)[1]: array for name, array in arrays.items() if name.startswith("parameter/")
-            },
-            optimizer=optimizer,
-        )
+        except (KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(f"{path} is an .npz file but no checkpoint of aploss_mx") from error
 
     def restore(self, network: RetinaNet) -> None:
         """Fill an initialised network and freeze what was frozen.
@@ -150,6 +148,14 @@ class Checkpoint:
         network.initialize(ctx=ctx)
         self.restore(network)
         return network
+
+
+def _optimizer_arrays(arrays: dict[str, np.ndarray]) -> dict[str, list[np.ndarray]]:
+    """Return the arrays named ``optimizer/NUMBER/PARAMETER`` by parameter, in the order of their numbers."""
+    states: dict[str, list[np.ndarray]] = {}
+    for key in sorted(key for key in arrays if key.startswith("optimizer/")):
+        states.setdefault(key.split("/", 2)[2], []).append(arrays[key])
+    return states
 
 
 def parameters_of(network: RetinaNet) -> dict[str, np.ndarray]:

@@ -118,7 +118,7 @@ class Recipe:
     test_short: int = _setting(500, _positive, "shorter side of test images in pixels")
     test_long: int = _setting(833, _positive, "longest that the longer side may get, in pixels")
     topk: int = _setting(1000, _positive, "candidates kept on each pyramid level before NMS")
-    score_threshold: float = _setting(0.01, _fraction, "lowest score of a candidate (not applied on P7)")
+    score_threshold: float = _setting(0.01, _fraction, "score that a candidate must exceed (not applied on P7)")
     nms_threshold: float = _setting(0.5, _fraction, "IoU above which per-class NMS drops the lower score")
     max_detections: int = _setting(100, _positive, "boxes kept on an image")
 

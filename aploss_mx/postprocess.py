@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import mxnet as mx
 import numpy as np
+from scipy.special import expit
 
 from aploss_mx.anchors import ANCHORS_PER_CELL, level_shapes, make_anchors
 from aploss_mx.boxes import box_areas, clip_boxes
@@ -22,7 +23,7 @@ class PostProcessing:
     topk : int
         Candidates (anchor, class) kept on each pyramid level.
     score_threshold : float
-        Lowest sigmoid score of a candidate; not applied on P7.
+        Sigmoid score that a candidate must exceed; not applied on P7.
     nms_threshold : float
         IoU above which the lower of two boxes of one class is dropped.
     max_detections : int
@@ -46,16 +47,19 @@ class PostProcessing:
         """
         places = self._candidates(logits, height, width)
         anchors, labels = np.divmod(places, logits.shape[1])
-        if len(anchors) == 0:
-            return Detections()
         boxes = decode(deltas[anchors], make_anchors(height, width)[anchors])
-        scores = 1 / (1 + np.exp(-logits.reshape(-1)[places]))
-        rows = np.concatenate([labels[:, None], scores[:, None], boxes], axis=1).astype(np.float32)
+        # Ranked by logit: sigmoid scores near 1 are equal in float32.
+        rows = np.concatenate([labels[:, None], logits.reshape(-1, 1)[places], boxes], axis=1).astype(np.float32)
         kept = mx.nd.contrib.box_nms(
-            mx.nd.array(rows), overlap_thresh=self.nms_threshold, coord_start=2, score_index=1, id_index=0
+            mx.nd.array(rows),
+            overlap_thresh=self.nms_threshold,
+            valid_thresh=-np.inf,
+            coord_start=2,
+            score_index=1,
+            id_index=0,
         ).asnumpy()
         kept = kept[kept[:, 0] >= 0][: self.max_detections]
-        return Detections(kept[:, 2:], kept[:, 1], kept[:, 0].astype(np.int64))
+        return Detections(kept[:, 2:], expit(kept[:, 1]), kept[:, 0].astype(np.int64))
 
     def _candidates(self, logits: np.ndarray, height: int, width: int) -> np.ndarray:
         """Return flat places in `logits`: the best of each level, above the threshold on all levels but the last."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-from contextlib import contextmanager
 from typing import Iterator, NamedTuple, Sequence
 
 import cv2
@@ -104,8 +102,7 @@ class TestSet:
 
 def training_loader(dataset: TrainingSet, sampler: EpochSampler, workers: int) -> DataLoader:
     """Return a loader of (images, class targets, box targets); set `sampler.epoch` before each iteration."""
-    with _interrupts_left_to_the_parent():
-        return DataLoader(dataset, batch_sampler=sampler, num_workers=workers)
+    return DataLoader(dataset, batch_sampler=sampler, num_workers=workers)
 
 
 def test_loader(dataset: TestSet, workers: int, batch_size: int = 8) -> DataLoader:
@@ -118,22 +115,7 @@ def test_loader(dataset: TestSet, workers: int, batch_size: int = 8) -> DataLoad
         for _, indices in sorted(by_shape.items())
         for start in range(0, len(indices), batch_size)
     ]
-    with _interrupts_left_to_the_parent():
-        return DataLoader(dataset, batch_sampler=batches, num_workers=workers)
+    return DataLoader(dataset, batch_sampler=batches, num_workers=workers)
 
 
 test_loader.__test__ = False
-
-
-@contextmanager
-def _interrupts_left_to_the_parent() -> Iterator[None]:
-    """Start workers that ignore Ctrl-C: only the training process answers it."""
-    try:
-        previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    except ValueError:  # not in the main thread
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, previous)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
 from pathlib import Path
 
 import cv2
@@ -246,12 +245,3 @@ def test_interrupt_stops_no_worker_and_still_reaches_this_process(samples, handl
         os.kill(pid, signal.SIGINT)
     assert len(batches_of(loader)) == 4
     assert [process.pid for process in loader._worker_pool._pool] == workers
-
-
-def test_loader_may_be_made_in_another_thread(samples):
-    loaders = []
-    dataset = TestSet(samples, EVAL)
-    thread = threading.Thread(target=lambda: loaders.append(test_loader(dataset, workers=0)))
-    thread.start()
-    thread.join()
-    assert len(loaders) == 1 and len(batches_of(loaders[0])) == 3
