@@ -12,11 +12,12 @@ from typing import Iterator
 def replacing(path: str | os.PathLike) -> Iterator[Path]:
     """Give a temporary path to write, and move it over `path` when the block ends well.
 
-    The temporary file stands beside `path` and is removed if the block fails; its folder is made if need be.
+    The temporary file stands beside `path` and is removed if the block fails, or overwritten by the next one where
+    the process was killed; its folder is made if need be.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")
+    temporary = path.with_name(f".unfinished.{path.name}")
     try:
         yield temporary
         with open(temporary, "rb+") as file:

@@ -99,10 +99,7 @@ class Checkpoint:
                 raise CheckpointError(f"{path} has format {about['format']}, this version reads {FORMAT}")
             if set(arrays) != set(about["arrays"]):
                 raise CheckpointError(f"{path} is damaged or no checkpoint (arrays are missing); use an older one")
-            for name, array in arrays.items():
-                if not np.isfinite(array).all():
-                    raise CheckpointError(f"{path}: {name} holds numbers that are not finite; use an older checkpoint")
-            return cls(
+            checkpoint = cls(
                 recipe=Recipe.from_dict(about["recipe"], str(path)),
                 classes=tuple(about["classes"]),
                 epoch=about["epoch"],
@@ -115,12 +112,24 @@ class Checkpoint:
                 },
                 optimizer=_optimizer_arrays(arrays),
             )
+            damaged = checkpoint.not_finite()
         except CheckpointError:
             raise
         except ConfigError as error:
             raise CheckpointError(str(error)) from error
         except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(f"{path} is an .npz file but no checkpoint of aploss_mx") from error
+        if damaged:
+            raise CheckpointError(f"{path}: {damaged[0]} holds numbers that are not finite; use an older checkpoint")
+        return checkpoint
+
+    def not_finite(self) -> list[str]:
+        """Return the names of the parameters that, or whose optimizer state, hold numbers that are not finite."""
+        return [
+            name
+            for name, array in self.parameters.items()
+            if not all(np.isfinite(values).all() for values in (array, *self.optimizer.get(name, ())))
+        ]
 
     def restore(self, network: RetinaNet) -> None:
         """Fill an initialised network and freeze what was frozen.

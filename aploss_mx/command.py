@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Callable, Iterator
 
 from aploss_mx.atomic import write_text
-from aploss_mx.config import TEST_SETTINGS, Recipe, add_recipe_flags, recipe_from_flags, settings_given
+from aploss_mx.config import Recipe, add_recipe_flags, recipe_from_flags, settings_given
 from aploss_mx.data.check import Dataset, Report, check_dataset
 from aploss_mx.detector import Detector
 from aploss_mx.devices import parse_devices
@@ -22,6 +22,14 @@ from aploss_mx.training import Options, TrainingError, TrainingRun
 
 INTERRUPTED = 130  # exit status of a program that Ctrl-C ends
 OpenDataset = Callable[[Recipe, str], Dataset]
+
+
+def positive_int(text: str) -> int:
+    """Return a number for argparse, which reports others."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, not {number}")
+    return number
 
 
 def add_device_flags(parser: argparse.ArgumentParser) -> None:
@@ -43,7 +51,7 @@ def training_parser(description: str | None, default_recipe: str, default_root: 
     parser.add_argument("--save-prefix", type=Path, help="folder of the run (default: runs/RECIPE)")
     add_device_flags(parser)
     parser.add_argument(
-        "--cpus", type=int, default=1, metavar="N", help="CPU devices, to try data parallelism (default: 1)"
+        "--cpus", type=positive_int, default=1, metavar="N", help="CPU devices, to try data parallelism (default: 1)"
     )
     parser.add_argument(
         "--kv-store",
@@ -56,7 +64,7 @@ def training_parser(description: str | None, default_recipe: str, default_root: 
     )
     parser.add_argument(
         "--log-interval",
-        type=int,
+        type=positive_int,
         default=20,
         metavar="STEPS",
         help="steps between metrics rows (default: %(default)s)",
@@ -84,15 +92,13 @@ def run_training(arguments: argparse.Namespace, open_dataset: OpenDataset) -> di
     )
     if arguments.eval_only:
         checkpoint = options.last if options.resume in ("", "auto") else options.resume
-        test_settings = {name: text for name, text in settings_given(arguments).items() if name in TEST_SETTINGS}
-        detector = Detector.load(checkpoint, options.devices[0], **test_settings)
-        dataset = open_dataset(recipe, recipe.val_split)
+        detector = Detector.load(checkpoint, options.devices[0], **settings_given(arguments))
+        dataset = open_dataset(detector.recipe, detector.recipe.val_split)
         preflight(dataset)
         return score(detector, dataset, options.num_workers)
 
     train, val = open_dataset(recipe, recipe.train_split), open_dataset(recipe, recipe.val_split)
-    if preflight(train).images_without_objects == len(train.samples):
-        raise ValueError(f"{train.name} has no object to train on")
+    preflight(train)
     preflight(val)
     run = TrainingRun(recipe, train.classes, train.samples, val.samples, options)
     metrics = run.run()

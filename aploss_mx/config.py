@@ -46,6 +46,23 @@ def _fraction(value: Any) -> float:
     return number
 
 
+def _not_negative(value: Any) -> float:
+    number = float(value)
+    if not 0 <= number < float("inf"):
+        raise ValueError("must be a number, 0 or more")
+    return number
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError("must be text")
+    return value
+
+
+def _names(value: Any) -> str:
+    return ",".join(map(_text, value)) if isinstance(value, (list, tuple)) else _text(value)
+
+
 def _std(value: Any) -> float | None:
     return None if value in (None, "he") else _positive_float(value)
 
@@ -95,9 +112,9 @@ class Recipe:
         str,
         "backbone weights: 'gluoncv' downloads, 'none' starts at random, else a .params or .npz file",
     )
-    train_split: str = _setting("2007_trainval+2012_trainval", str, "splits to train on, YEAR_NAME joined by +")
-    val_split: str = _setting("2007_test", str, "splits to evaluate on")
-    classes: str = _setting("voc", str, "'voc', names joined by commas, or a file with a name a line")
+    train_split: str = _setting("2007_trainval+2012_trainval", _text, "splits to train on, YEAR_NAME joined by +")
+    val_split: str = _setting("2007_test", _text, "splits to evaluate on")
+    classes: str = _setting("voc", _names, "'voc', names joined by commas, or a file with a name a line")
     augmentation: str = _setting("ssd", _one_of("ssd", "flip", "none"), "training augmentation: ssd, flip or none")
     data_shape: int = _setting(512, _image_side, "side of the square training images in pixels, a multiple of 32")
     loss: str = _setting("ap", _one_of("ap"), "classification loss")
@@ -112,7 +129,7 @@ class Recipe:
     warmup_steps: int = _setting(500, _count, "steps of linear warm-up")
     warmup_factor: float = _setting(1 / 3, _fraction, "fraction of the learning rate that the warm-up starts from")
     momentum: float = _setting(0.9, _fraction, "SGD momentum")
-    wd: float = _setting(1e-4, float, "weight decay")
+    wd: float = _setting(1e-4, _not_negative, "weight decay")
     seed: int = _setting(0, _count, "seed of initialisation, order and augmentation")
     val_interval: int = _setting(10, _count, "epochs between evaluations, 0 for the last epoch only")
     test_short: int = _setting(500, _positive, "shorter side of test images in pixels")
@@ -132,10 +149,13 @@ class Recipe:
             If a key is unknown or a value cannot be used.
         """
         known = {item.name: item for item in fields(cls)}
-        unknown = sorted(set(settings) - set(known))
+        unknown = sorted(str(name) for name in settings if name not in known)
         if unknown:
             raise ConfigError(f"{source}: unknown setting {', '.join(unknown)}; there are {', '.join(known)}")
-        return cls(**{name: _parse(known[name], value, source) for name, value in settings.items()})
+        recipe = cls(**{name: _parse(known[name], value, source) for name, value in settings.items()})
+        if recipe.test_short > recipe.test_long:
+            raise ConfigError(f"{source}: test_short = {recipe.test_short} exceeds test_long = {recipe.test_long}")
+        return recipe
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain YAML and JSON types, which `from_dict` reads back."""
@@ -149,7 +169,7 @@ class Recipe:
 def _parse(item: Any, value: Any, source: str) -> Any:
     try:
         return item.metadata["parse"](value)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise ConfigError(f"{source}: {item.name} = {value!r}: {error}") from None
 
 

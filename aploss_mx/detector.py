@@ -37,6 +37,7 @@ class Detector:
     def __init__(self, network: RetinaNet, classes: Sequence[str], recipe: Recipe, device: mx.Context):
         self.network = network
         self.classes = tuple(classes)
+        self.recipe = recipe
         self.device = device
         self.transform = EvalTransform(recipe.test_short, recipe.test_long)
         self.postprocess = PostProcessing(

@@ -33,6 +33,7 @@ from aploss_mx.data.transforms import TrainTransform
 from aploss_mx.detector import Detector
 from aploss_mx.evaluation.detections import save_detections
 from aploss_mx.evaluation.evaluate import evaluate
+from aploss_mx.interrupt import GracefulInterrupt
 from aploss_mx.losses import APLoss, BoxLoss
 from aploss_mx.metrics_log import MetricsLog
 from aploss_mx.schedule import learning_rate
@@ -155,6 +156,11 @@ class TrainingRun:
             train_samples, TrainTransform((recipe.data_shape, recipe.data_shape), recipe.augmentation), recipe.seed
         )
         self.sampler = EpochSampler(len(dataset), recipe.batch_size, recipe.seed)
+        if self.step != self.epoch * len(self.sampler):
+            raise CheckpointError(
+                f"the checkpoint made {self.step} steps in {self.epoch} epochs, but the data now make "
+                f"{len(self.sampler)} steps an epoch: they have changed"
+            )
         self.loader = training_loader(dataset, self.sampler, options.num_workers)
         self.detector = Detector(self.network, classes, recipe, options.devices[0])
         self.val_loader = self.detector.loader(val_samples, options.num_workers)
@@ -167,35 +173,35 @@ class TrainingRun:
         Raises
         ------
         TrainingError
-            If a loss is not finite.
+            If a loss or a parameter is not finite.
         """
         start = time.monotonic() - self.seconds
         metrics: dict[str, Any] = {}
         bar = tqdm(total=self.recipe.epochs * len(self.sampler), initial=self.step, unit="step", disable=None)
-        with bar:
+        with bar, GracefulInterrupt() as interrupt:
             while self.epoch < self.recipe.epochs:
                 bar.set_description(f"epoch {self.epoch + 1}/{self.recipe.epochs}")
-                self._train_epoch(bar, start)
+                self._train_epoch(bar, start, interrupt)
                 self.epoch += 1
                 self.seconds = time.monotonic() - start
                 if self._evaluates_after(self.epoch):
                     metrics = self.evaluate()
+                    seconds = round(self.seconds, 1)
+                    self.log.write({"epoch": self.epoch, "step": self.step, "seconds": seconds, **metrics})
                     self._keep_best(metrics)
                 self._checkpoint_now().save(self.options.last)
-        if not metrics:
-            metrics = self.evaluate()
+                interrupt.check()
         self.log.close()
-        return metrics
+        return metrics or self.evaluate()
 
     def evaluate(self) -> dict[str, Any]:
-        """Evaluate on the validation samples; writes ``detections.json`` and ``metrics.json`` and logs the row."""
+        """Evaluate on the validation samples; writes ``detections.json`` and ``metrics.json``."""
         detections = self.detector.detect(self.val_samples, self.val_loader)
         metrics = evaluate(self.val_samples, detections, self.classes)
         save_detections(self.options.save_prefix / "detections.json", detections, self.classes)
         write_text(
             self.options.save_prefix / "metrics.json", json.dumps({"epoch": self.epoch, **metrics}, indent=1) + "\n"
         )
-        self.log.write({"epoch": self.epoch, "step": self.step, "seconds": round(self.seconds, 1), **metrics})
         shown = "  ".join(f"{name} {100 * (metrics[name] or 0):.1f}" for name in ("AP", "AP50", "AP75", "VOC07_AP50"))
         tqdm.write(f"epoch {self.epoch}: {shown}")
         return metrics
@@ -206,7 +212,7 @@ class TrainingRun:
         Raises
         ------
         TrainingError
-            If a loss is not finite; the parameters are left as they were.
+            If a loss is not finite; weights and optimizer are left as they were.
         """
         devices = self.options.devices
         parts = [split_and_load(array, devices) for array in batch]
@@ -221,11 +227,9 @@ class TrainingRun:
         autograd.backward(totals)
         values = np.array([[loss.asscalar() for loss in pair] for pair in losses])
         if not np.isfinite(values).all():
-            last = self.options.last
             raise TrainingError(
-                f"the loss is not finite at step {self.step} (class loss, box loss by device: {values.tolist()}): "
-                "lower --lr or lengthen --warmup-steps; "
-                + (f"the last good checkpoint is {last}" if last.exists() else "there was no checkpoint yet")
+                f"the loss is not finite at step {self.step} (class loss, box loss by device: {values.tolist()}); "
+                f"{self._advice()}"
             )
         if values.any():
             self.trainer.set_learning_rate(rate)
@@ -233,7 +237,7 @@ class TrainingRun:
             self.trainer.step(len(devices))
         return values.mean(axis=0)
 
-    def _train_epoch(self, bar: tqdm, start: float) -> None:
+    def _train_epoch(self, bar: tqdm, start: float, interrupt: GracefulInterrupt) -> None:
         self.sampler.epoch = self.epoch
         mx.random.seed(self.recipe.seed + self.epoch)
         losses: list[np.ndarray] = []
@@ -243,6 +247,7 @@ class TrainingRun:
             losses.append(self.update(batch, rate))
             self.step += 1
             bar.update()
+            interrupt.check()
             if self.step % self.options.log_interval == 0:
                 now = time.monotonic()
                 figures = self._figures(losses[logged:], now - since)
@@ -282,7 +287,7 @@ class TrainingRun:
             self._checkpoint_now().save(self.options.best)
 
     def _checkpoint_now(self) -> Checkpoint:
-        return Checkpoint(
+        checkpoint = Checkpoint(
             recipe=self.recipe,
             classes=self.classes,
             epoch=self.epoch,
@@ -293,6 +298,16 @@ class TrainingRun:
             parameters=parameters_of(self.network),
             optimizer=optimizer_states(self.trainer, self.network),
         )
+        # MXNet's ReLU turns NaN into 0 on the CPU: weights can be spoilt behind a loss that is finite.
+        spoilt = checkpoint.not_finite()
+        if spoilt:
+            raise TrainingError(f"{spoilt[0]} is not finite after step {self.step}; {self._advice()}")
+        return checkpoint
+
+    def _advice(self) -> str:
+        last = self.options.last
+        kept = f"the last good checkpoint is {last}" if last.exists() else "there was no checkpoint yet"
+        return f"lower --lr or lengthen --warmup-steps; {kept}"
 
     def _checkpoint(self) -> Checkpoint | None:
         """Return the checkpoint to go on from, once it is known to fit."""
@@ -303,7 +318,12 @@ class TrainingRun:
             )
         if not options.resume or (options.resume == "auto" and not options.last.exists()):
             return None
-        checkpoint = Checkpoint.load(options.last if options.resume == "auto" else options.resume)
+        path = options.last if options.resume == "auto" else Path(options.resume)
+        if options.last.exists() and not (path.exists() and path.samefile(options.last)):
+            raise ConfigError(
+                f"{options.save_prefix} holds another run than {path}: choose another --save-prefix to go on from it"
+            )
+        checkpoint = Checkpoint.load(path)
         old, new = checkpoint.recipe.to_dict(), self.recipe.to_dict()
         changed = [f"{name}: {old[name]} → {new[name]}" for name in new if old[name] != new[name]
                    and name not in CHANGEABLE]  # fmt: skip

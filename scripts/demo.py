@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import glob
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Sequence
 
@@ -48,6 +49,9 @@ def main(argv: list[str] | None = None) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     files = find_pictures(arguments.input)
+    repeated = [stem for stem, count in Counter(file.stem for file in files).items() if count > 1]
+    if repeated:
+        raise ValueError(f"--input {arguments.input}: several pictures are named {repeated[0]}; give them one by one")
     detector = Detector.load(arguments.params, parse_devices(arguments.gpus)[0], **settings_given(arguments))
     arguments.output.mkdir(parents=True, exist_ok=True)
     detections, pictures, unreadable = {}, [], []
@@ -57,7 +61,7 @@ def run(arguments: argparse.Namespace) -> None:
         except OSError as error:
             unreadable.append(error)
             continue
-        found = detections[file.name] = detector.predict(image)
+        found = detections[file.stem] = detector.predict(image)
         picture = annotate(image, found, detector.classes, arguments.min_score)
         target = arguments.output / f"{file.stem}.png"
         write_picture(target, picture)

@@ -196,7 +196,7 @@ def test_numbers_that_are_not_finite_are_refused_by_name(small, tmp_path, place,
     array = small.parameters["head.weight"] if place.startswith("parameter") else small.optimizer["head.weight"][1]
     array[1, 2] = value
     small.save(tmp_path / "last.npz")
-    with pytest.raises(CheckpointError, match=f"last.npz: {place} holds numbers that are not finite"):
+    with pytest.raises(CheckpointError, match="last.npz: head.weight holds numbers that are not finite"):
         Checkpoint.load(tmp_path / "last.npz")
 
 

@@ -196,7 +196,8 @@ def test_a_recipe_of_ones_own_is_read_by_path(tmp_path):
         (b"speed: 1", "unknown setting speed"),
         (b"1: 2\n", "unknown setting 1"),
         (b"on: 2\nlr: 0.1\nspeed: 1\n", "unknown setting"),  # to YAML, on is true
-        (b"classes: [cat, dog]\n", "classes = "),  # not a list for which to look for the class "['cat'"
+        (b"classes: [cat, 1]\n", "classes = ['cat', 1]: must be text"),
+        (b"train_split: [train]\n", "train_split = ['train']: must be text"),
     ],
 )
 def test_files_that_are_no_recipe_are_refused(tmp_path, content, message):
@@ -206,6 +207,10 @@ def test_files_that_are_no_recipe_are_refused(tmp_path, content, message):
         load_recipe(str(path))
     assert str(path) in str(error.value)
     assert message in str(error.value)
+
+
+def test_classes_may_be_a_list():
+    assert Recipe.from_dict({"classes": ["cat", "Dog"]}).classes == "cat,Dog"
 
 
 @pytest.mark.parametrize("name", ["voc08", "", "nowhere/mine.yaml", "mine.yml"])
@@ -226,7 +231,8 @@ def test_every_setting_has_a_flag_and_help(name):
     value = getattr(load_recipe("quickstart"), name)
     text = {None: "he"}.get(value, ",".join(map(str, value)) if isinstance(value, tuple) else str(value))
     flag = f"--{name.replace('_', '-')}"
-    assert getattr(from_command_line(flag, text), name) == value
+    arguments = ["--recipe", "quickstart", flag, text]
+    assert getattr(from_command_line(*arguments), name) == value
 
     shown = " ".join(parser_of_training().format_help().split())
     setting = next(item for item in fields(Recipe) if item.name == name)

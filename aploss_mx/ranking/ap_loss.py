@@ -15,10 +15,15 @@ sum of the terms it appears in. Two refinements steady the training: the step in
 
 from __future__ import annotations
 
+import atexit
+
 import mxnet as mx
 
 from aploss_mx.ranking.exact import ap_loss_and_grad_of_anchors
 from aploss_mx.ranking.labels import check_delta
+
+# At its own exit MXNet would wait for pending operators without letting their Python run.
+atexit.register(mx.nd.waitall)
 
 
 class APLossOp(mx.operator.CustomOp):
