@@ -169,10 +169,8 @@ def test_eval_only_without_a_checkpoint(shapes, folder):
         ({"recipe": "voc12"}, ["no recipe 'voc12'", "quickstart", "voc07_resnet50"]),
         ({"gpus": "99"}, ["--gpus 99", "GPU(s) here"]),
         ({"gpus": "zero"}, ["--gpus takes ids", "'zero'"]),
-        ({"cpus": "0"}, ["--cpus must be at least 1"]),
         ({"cpus": "3"}, ["batch_size 4 cannot be split evenly over 3 devices"]),
         ({"resume": "old.npz"}, ["no checkpoint old.npz"]),
-        ({"log_interval": "0"}, ["log-interval"]),
         ({"test_short": "96"}, ["test_short", "test_long"]),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
@@ -182,6 +180,15 @@ def test_what_cannot_be_used_is_told_before_anything_is_written(shapes, folder, 
     message = message_of(train_voc.main, tiny_flags(shapes, folder, **settings))
     assert all(part in message for part in told), message
     assert not list(folder.rglob("*"))
+
+
+@pytest.mark.parametrize("flag", ["cpus", "log_interval"])
+def test_counts_of_nothing_are_refused_by_the_parser(shapes, folder, flag, capsys):
+    with pytest.raises(SystemExit) as exit_status:
+        train_voc.main(tiny_flags(shapes, folder, **{flag: "0"}))
+    assert exit_status.value.code == 2
+    assert f"--{flag.replace('_', '-')}: must be at least 1, not 0" in capsys.readouterr().err
+    assert not folder.exists()
 
 
 def test_a_missing_data_set_is_told(tmp_path, folder):
@@ -372,14 +379,23 @@ def test_demo_on_all_photographs(shared_data, trained, tmp_path, capsys):
         *(f"{path.stem}.png" for path in photographs),
     }
     assert min(size_of(sheet)) > 100
-    found = load_detections(output / "detections.json", SHAPES_CLASSES, [path.name for path in photographs])
+    found = load_detections(output / "detections.json", SHAPES_CLASSES, [path.stem for path in photographs])
     for path in photographs:
         width, height = size_of(path)
         assert size_of(output / f"{path.stem}.png") == (width, height)
-        boxes = found[path.name].boxes
+        boxes = found[path.stem].boxes
         assert boxes.min(initial=0) >= 0
         assert (boxes[:, 2:] <= [width + 0.01, height + 0.01]).all()
-        assert f"{path}: {int((found[path.name].scores >= 0.02).sum())} object(s)" in printed
+        assert f"{path}: {int((found[path.stem].scores >= 0.02).sum())} object(s)" in printed
+
+
+def test_demo_refuses_pictures_of_one_name(shared_data, trained, tmp_path):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        shutil.copy(shared_data / "demo" / "dog.jpg", tmp_path / folder)
+    with pytest.raises(SystemExit, match="several pictures are named dog"):
+        run_demo(trained, tmp_path / "*" / "*.jpg", tmp_path / "found")
+    assert not (tmp_path / "found").exists()
 
 
 def test_demo_on_a_file_draws_what_scores_enough(shared_data, trained, tmp_path):
