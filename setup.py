@@ -11,19 +11,19 @@ REQUIREMENTS = [
     "numpy>=1.20,<1.24; python_version<'3.12'",
     "numpy>=1.26,<2; python_version>='3.12'",
     "setuptools; python_version>='3.12'",
-    "defusedxml>=0.7",
-    "matplotlib>=3.5",
+    "defusedxml>=0.7,<1",
+    "matplotlib>=3.5,<3.11",
     # 4.12 wants numpy 2 on some platforms.
     "opencv-python>=4.5.4,<4.12",
     "pandas<3",
-    "Pillow>=9.1",
+    "Pillow>=9.1,<14",
     "portalocker",
-    "pycocotools>=2.0.6",
-    "PyYAML>=5.4",
+    "pycocotools>=2.0.6,<2.1",
+    "PyYAML>=5.4,<7",
     "requests",
     "scipy<1.16",
-    "tensorboardX>=2.5",
-    "tqdm>=4.60",
+    "tensorboardX>=2.5,<3",
+    "tqdm>=4.60,<5",
 ]
 
 setup(
@@ -39,7 +39,7 @@ setup(
     extras_require={
         "cpu": ["mxnet==1.9.1"],
         "gpu": ["mxnet-cu112==1.9.1"],
-        "dev": ["hypothesis>=6", "pytest>=7", "ruff>=0.6"],
+        "dev": ["hypothesis>=6", "pytest>=7", "ruff>=0.12"],
     },
     classifiers=[f"Programming Language :: Python :: 3.{minor}" for minor in range(8, 13)],
 )

@@ -16,8 +16,8 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
 
     Raises
     ------
-    FileNotFoundError
-        If there is no such file.
+    OSError
+        If there is no such file or it cannot be read.
     ArchiveError
         If it is cut off, damaged or no archive.
     """
@@ -27,7 +27,7 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
             raise ArchiveError("it holds a single array, not an archive")
         with archive:
             return {name: archive[name] for name in archive.files}
-    except (FileNotFoundError, ArchiveError):
+    except (OSError, MemoryError, ArchiveError):
         raise
     except Exception as error:  # damage surfaces as whatever zipfile, zlib, or the parser of NumPy's headers raises
         raise ArchiveError(f"{type(error).__name__}: {error}") from error

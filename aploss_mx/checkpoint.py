@@ -35,8 +35,10 @@ class Checkpoint:
     classes : tuple of str
     epoch, step : int
         Epochs and steps done.
+    updates : int
+        Steps that the optimizer counted: one without any loss is none.
     seconds : float
-        Wall time spent so far.
+        Wall time of training and evaluations before this checkpoint.
     best : dict
         Figures of the best evaluation so far; empty before the first.
     pretrained : tuple of str
@@ -51,6 +53,7 @@ class Checkpoint:
     classes: tuple[str, ...]
     epoch: int
     step: int
+    updates: int
     seconds: float
     best: dict[str, float]
     pretrained: tuple[str, ...]
@@ -69,6 +72,7 @@ class Checkpoint:
             "classes": self.classes,
             "epoch": self.epoch,
             "step": self.step,
+            "updates": self.updates,
             "seconds": self.seconds,
             "best": self.best,
             "pretrained": self.pretrained,
@@ -104,6 +108,7 @@ class Checkpoint:
                 classes=tuple(about["classes"]),
                 epoch=about["epoch"],
                 step=about["step"],
+                updates=about["updates"],
                 seconds=about["seconds"],
                 best=about["best"],
                 pretrained=tuple(about["pretrained"]),
@@ -183,9 +188,16 @@ def optimizer_states(trainer: mx.gluon.Trainer, network: RetinaNet) -> dict[str,
     return states
 
 
-def restore_optimizer(trainer: mx.gluon.Trainer, network: RetinaNet, states: dict[str, list[np.ndarray]], step: int):
-    """Put state arrays back on all devices and let the optimizer count on from `step`."""
-    trainer._optimizer.begin_num_update = trainer._optimizer.num_update = step
+def updates_of(trainer: mx.gluon.Trainer) -> int:
+    """Return how many steps the optimizer has made."""
+    return trainer._optimizer.num_update
+
+
+def restore_optimizer(
+    trainer: mx.gluon.Trainer, network: RetinaNet, states: dict[str, list[np.ndarray]], updates: int
+) -> None:
+    """Put state arrays back on all devices and let the optimizer count on from `updates`."""
+    trainer._optimizer.begin_num_update = trainer._optimizer.num_update = updates
     for index, (name, param) in enumerate(_named(network)):
         if name not in states:
             continue

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Callable, Iterator
 
+import mxnet as mx
+
 from aploss_mx.atomic import write_text
 from aploss_mx.config import Recipe, add_recipe_flags, recipe_from_flags, settings_given
 from aploss_mx.data.check import Dataset, Report, check_dataset
@@ -32,16 +34,35 @@ def positive_int(text: str) -> int:
     return number
 
 
-def add_device_flags(parser: argparse.ArgumentParser) -> None:
-    """Add ``--gpus`` and ``--num-workers``."""
-    parser.add_argument("--gpus", default="", metavar="0,1", help="GPUs to use (default: the CPU)")
+def add_gpus_flag(parser: argparse.ArgumentParser, example: str = "0") -> None:
+    """Add ``--gpus``."""
+    parser.add_argument("--gpus", default="", metavar=example, help="GPUs to use (default: the CPU)")
+
+
+def add_workers_flag(parser: argparse.ArgumentParser) -> None:
+    """Add ``--num-workers``."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     parser.add_argument(
         "--num-workers",
         type=int,
-        default=min(8, os.cpu_count() or 1),
+        default=min(8, cores),
         metavar="N",
         help="processes that load images (default: %(default)s)",
     )
+
+
+def one_device(arguments: argparse.Namespace) -> mx.Context:
+    """Return the device that ``--gpus`` names.
+
+    Raises
+    ------
+    ValueError
+        If it names several, or as `parse_devices`.
+    """
+    devices = parse_devices(arguments.gpus)
+    if len(devices) > 1:
+        raise ValueError(f"--gpus {arguments.gpus}: detection runs on one device")
+    return devices[0]
 
 
 def training_parser(description: str | None, default_recipe: str, default_root: str) -> argparse.ArgumentParser:
@@ -49,7 +70,8 @@ def training_parser(description: str | None, default_recipe: str, default_root: 
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset-root", default=default_root, help="folder of the data set (default: %(default)s)")
     parser.add_argument("--save-prefix", type=Path, help="folder of the run (default: runs/RECIPE)")
-    add_device_flags(parser)
+    add_gpus_flag(parser, "0,1")
+    add_workers_flag(parser)
     parser.add_argument(
         "--cpus", type=positive_int, default=1, metavar="N", help="CPU devices, to try data parallelism (default: 1)"
     )
@@ -57,7 +79,7 @@ def training_parser(description: str | None, default_recipe: str, default_root: 
         "--kv-store",
         default="device",
         choices=["device", "local"],
-        help="kvstore that sums gradients (default: device)",
+        help="kvstore that sums gradients on this machine (default: device)",
     )
     parser.add_argument(
         "--resume", default="", metavar="auto|FILE", help="go on from the run's last checkpoint, or from a file"
@@ -91,15 +113,18 @@ def run_training(arguments: argparse.Namespace, open_dataset: OpenDataset) -> di
         log_interval=arguments.log_interval,
     )
     if arguments.eval_only:
-        checkpoint = options.last if options.resume in ("", "auto") else options.resume
+        checkpoint = options.last if options.resume in ("", "auto") else Path(options.resume)
         detector = Detector.load(checkpoint, options.devices[0], **settings_given(arguments))
         dataset = open_dataset(detector.recipe, detector.recipe.val_split)
         preflight(dataset)
-        return score(detector, dataset, options.num_workers)
+        return score(detector, dataset, options.num_workers, output=options.save_prefix / "evaluation.json")
 
+    options.checkpoint()
     train, val = open_dataset(recipe, recipe.train_split), open_dataset(recipe, recipe.val_split)
     preflight(train)
     preflight(val)
+    # By name, whatever file they came from: a checkpoint must not depend on one.
+    recipe = recipe.override(classes=train.classes)
     run = TrainingRun(recipe, train.classes, train.samples, val.samples, options)
     metrics = run.run()
     print(format_table(metrics))
@@ -150,11 +175,19 @@ def report_metrics(dataset: Dataset, detections: dict, output: Path | None) -> d
 
 @contextmanager
 def readable_errors() -> Iterator[None]:
-    """End the program with one message instead of a traceback where the user can mend what is wrong."""
+    """End the program with one message instead of a traceback where the user can mend what is wrong.
+
+    The environment variable APLOSS_MX_TRACEBACK brings the traceback back.
+    """
     try:
         yield
     except KeyboardInterrupt:
         print("\ninterrupted; a training run goes on from its last whole epoch with --resume auto", file=sys.stderr)
         sys.exit(INTERRUPTED)
-    except (ValueError, OSError, TrainingError) as error:
-        sys.exit(f"error: {error}")
+    except (ValueError, OSError, TrainingError, mx.MXNetError) as error:
+        if os.environ.get("APLOSS_MX_TRACEBACK"):
+            raise
+        message = str(error)
+        if isinstance(error, mx.MXNetError):
+            message = message.strip().splitlines()[-1]  # MXNet puts its own stack above
+        sys.exit(f"error: {message}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Sequence
+from typing import Any, Callable, Sequence
 
 import mxnet as mx
 import numpy as np
@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from aploss_mx.checkpoint import Checkpoint
 from aploss_mx.config import Recipe
-from aploss_mx.data.loader import TestSet, test_loader
+from aploss_mx.data.loader import EvaluationSet, evaluation_loader
 from aploss_mx.data.sample import Sample
 from aploss_mx.data.transforms import EvalTransform
 from aploss_mx.evaluation.detections import Detections
@@ -46,7 +46,7 @@ class Detector:
 
     @classmethod
     def load(cls, path: str | Path, device: mx.Context | None = None, **settings: Any) -> Detector:
-        """Load a checkpoint; `settings` override its recipe's test settings, such as ``test_short=600``.
+        """Load a checkpoint; `settings` override its recipe's, such as ``test_short=600``.
 
         Raises
         ------
@@ -68,10 +68,12 @@ class Detector:
 
     def loader(self, samples: Sequence[Sample], num_workers: int) -> DataLoader:
         """Return the loader that `detect` takes."""
-        return test_loader(TestSet(samples, self.transform), num_workers)
+        return evaluation_loader(EvaluationSet(samples, self.transform), num_workers)
 
-    def detect(self, samples: Sequence[Sample], loader: DataLoader) -> dict[str, Detections]:
-        """Return the detections in all samples by image id, with a progress bar."""
+    def detect(
+        self, samples: Sequence[Sample], loader: DataLoader, after_batch: Callable[[], None] = lambda: None
+    ) -> dict[str, Detections]:
+        """Return the detections in all samples by image id, with a progress bar; calls `after_batch` now and then."""
         detections = {}
         with tqdm(total=len(samples), desc="detecting", unit="img", leave=False, disable=None) as bar:
             for images, scales, indices in loader:
@@ -80,6 +82,7 @@ class Detector:
                 found = self._detect(images, scales.asnumpy(), shapes)
                 detections.update(zip((sample.image_id for sample in batch), found))
                 bar.update(len(batch))
+                after_batch()
         return detections
 
     def _detect(self, images: mx.nd.NDArray, scales: np.ndarray, shapes: Sequence[tuple[int, int]]) -> list[Detections]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import signal
-import sys
 from typing import Any
+
+STDERR = 2
+MESSAGE = b"\nstopping after this step; Ctrl-C once more stops at once\n"
 
 
 class GracefulInterrupt:
@@ -33,7 +36,8 @@ class GracefulInterrupt:
         if self.pressed:
             raise KeyboardInterrupt
         self.pressed = True
-        print("\nstopping after this step; once more stops at once", file=sys.stderr)
+        # print() may not be entered again where the signal struck inside it.
+        os.write(STDERR, MESSAGE)
 
     def check(self) -> None:
         """Raise KeyboardInterrupt if Ctrl-C was pressed."""

@@ -24,16 +24,22 @@ class MetricsLog:
     folder : Path
     step : int
         Steps done: rows of an interrupted run beyond them are dropped, since they come again.
+
+    Attributes
+    ----------
+    evaluated : set of int
+        Steps after which the log held an evaluation when it was opened.
     """
 
     def __init__(self, folder: Path, step: int = 0):
         self.path = folder / "metrics.csv"
         rows = [row for row in read_metrics(self.path) if int(row["step"]) <= step] if step else []
+        self.evaluated = {int(row["step"]) for row in rows if row["AP"] or row["VOC07_AP50"]}
         with replacing(self.path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, COLUMNS)
             writer.writeheader()
             writer.writerows(rows)
-        self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=step or None)
+        self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
 
     def write(self, figures: Mapping[str, float]) -> None:
         """Append a row; columns that `figures` lacks stay empty, and others are left out."""

@@ -51,7 +51,7 @@ class PostProcessing:
         # Ranked by logit: sigmoid scores near 1 are equal in float32.
         rows = np.concatenate([labels[:, None], logits.reshape(-1, 1)[places], boxes], axis=1).astype(np.float32)
         kept = mx.nd.contrib.box_nms(
-            mx.nd.array(rows),
+            mx.nd.array(rows, ctx=mx.cpu()),
             overlap_thresh=self.nms_threshold,
             valid_thresh=-np.inf,
             coord_start=2,

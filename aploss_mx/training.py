@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Sequence
+from typing import Any, Callable, Sequence
 
 import mxnet as mx
 import numpy as np
@@ -25,22 +25,26 @@ from aploss_mx.checkpoint import (
     optimizer_states,
     parameters_of,
     restore_optimizer,
+    updates_of,
 )
 from aploss_mx.config import TEST_SETTINGS, ConfigError, Recipe
-from aploss_mx.data.loader import EpochSampler, TrainingSet, training_loader
+from aploss_mx.data.loader import EpochSampler, EvaluationSet, TrainingSet, evaluation_loader, training_loader
 from aploss_mx.data.sample import Sample
-from aploss_mx.data.transforms import TrainTransform
+from aploss_mx.data.transforms import EvalTransform, TrainTransform
 from aploss_mx.detector import Detector
 from aploss_mx.evaluation.detections import save_detections
-from aploss_mx.evaluation.evaluate import evaluate
+from aploss_mx.evaluation.evaluate import evaluate, format_summary
 from aploss_mx.interrupt import GracefulInterrupt
 from aploss_mx.losses import APLoss, BoxLoss
 from aploss_mx.metrics_log import MetricsLog
 from aploss_mx.schedule import learning_rate
-from symbols.retinanet import get_network
+from symbols.retinanet import RetinaNet, get_network
 
 # Settings that may change when a run goes on; any other would make it a different run.
-CHANGEABLE = {"epochs", "lr_decay_epoch", "val_interval", "val_split", *TEST_SETTINGS}
+MEASURED_WITH = {"val_split", *TEST_SETTINGS}
+CHANGEABLE = MEASURED_WITH | {
+    "epochs", "lr", "lr_decay", "lr_decay_epoch", "warmup_steps", "warmup_factor", "val_interval", "pretrained",
+}  # fmt: skip
 
 
 class TrainingError(RuntimeError):
@@ -49,7 +53,7 @@ class TrainingError(RuntimeError):
 
 @dataclass(frozen=True)
 class Options:
-    """How to run a recipe: none of these changes what one CPU device computes.
+    """Where and how to run a recipe.
 
     Attributes
     ----------
@@ -83,6 +87,27 @@ class Options:
     def best(self) -> Path:
         """The checkpoint of the highest AP."""
         return self.save_prefix / "best.npz"
+
+    def checkpoint(self) -> Path | None:
+        """Return the checkpoint to go on from, or None to start anew.
+
+        Raises
+        ------
+        ConfigError
+            If the folder holds a run that would be lost.
+        """
+        if self.resume == "auto":
+            return self.last if self.last.exists() else None
+        if self.last.exists() and not self.resume:
+            raise ConfigError(
+                f"{self.save_prefix} holds a run already: go on with --resume auto, or choose another --save-prefix"
+            )
+        path = Path(self.resume) if self.resume else None
+        if path and self.last.exists() and path.parent.resolve() != self.save_prefix.resolve():
+            raise ConfigError(
+                f"{self.save_prefix} holds another run than {path}: choose another --save-prefix to go on from it"
+            )
+        return path
 
 
 class TrainingRun:
@@ -123,24 +148,26 @@ class TrainingRun:
             raise ConfigError(
                 f"batch_size {recipe.batch_size} cannot be split evenly over {len(options.devices)} devices"
             )
-        checkpoint = self._checkpoint()
+        checkpoint = self._load(options.checkpoint())
         _check_writable(options.save_prefix)
 
-        mx.random.seed(recipe.seed)
-        if checkpoint:
-            self.network = checkpoint.network(options.devices)
-            self.pretrained = checkpoint.pretrained
-        else:
-            self.network = get_network(
-                recipe.network, len(classes), recipe.channels, options.devices, recipe.new_conv_std
+        # Before the network: workers fork, and must not inherit memory of a GPU.
+        size = (recipe.data_shape, recipe.data_shape)
+        dataset = TrainingSet(train_samples, TrainTransform(size, recipe.augmentation), recipe.seed)
+        self.sampler = EpochSampler(len(dataset), recipe.batch_size, recipe.seed)
+        self.loader = training_loader(dataset, self.sampler, options.num_workers)
+        val_set = EvaluationSet(val_samples, EvalTransform(recipe.test_short, recipe.test_long))
+        self.val_loader = evaluation_loader(val_set, options.num_workers)
+        if checkpoint and checkpoint.step != checkpoint.epoch * len(self.sampler):
+            raise CheckpointError(
+                f"the checkpoint made {checkpoint.step} steps in {checkpoint.epoch} epochs, but the data now make "
+                f"{len(self.sampler)} steps an epoch: they have changed"
             )
-            at_random = load_pretrained(self.network.backbone, recipe.network, recipe.pretrained)
-            names = self.network.backbone._collect_params_with_prefix()
-            self.pretrained = tuple(sorted(set(names) - set(at_random)))
-            if self.pretrained and at_random:
-                print(f"{recipe.pretrained} lacks {len(at_random)} parameters, which start at random: "
-                      f"{', '.join(at_random)}")  # fmt: skip
+
+        mx.random.seed(recipe.seed)
+        self.network, self.pretrained = self._restored(checkpoint) if checkpoint else self._new_network()
         self.network.hybridize(static_alloc=True)
+        self.detector = Detector(self.network, classes, recipe, options.devices[0])
         self.class_loss = APLoss(recipe.delta, recipe.interpolated)
         self.box_loss = BoxLoss()
         self.trainer = make_trainer(self.network, recipe, options.kv_store)
@@ -148,24 +175,16 @@ class TrainingRun:
         self.seconds = 0.0
         self.best: dict[str, float] = {}
         if checkpoint:
-            restore_optimizer(self.trainer, self.network, checkpoint.optimizer, checkpoint.step)
-            self.epoch, self.step = checkpoint.epoch, checkpoint.step
-            self.seconds, self.best = checkpoint.seconds, dict(checkpoint.best)
+            restore_optimizer(self.trainer, self.network, checkpoint.optimizer, checkpoint.updates)
+            self.epoch, self.step, self.seconds = checkpoint.epoch, checkpoint.step, checkpoint.seconds
+            if not _differences(checkpoint.recipe, recipe, MEASURED_WITH):
+                self.best = checkpoint.best
 
-        dataset = TrainingSet(
-            train_samples, TrainTransform((recipe.data_shape, recipe.data_shape), recipe.augmentation), recipe.seed
-        )
-        self.sampler = EpochSampler(len(dataset), recipe.batch_size, recipe.seed)
-        if self.step != self.epoch * len(self.sampler):
-            raise CheckpointError(
-                f"the checkpoint made {self.step} steps in {self.epoch} epochs, but the data now make "
-                f"{len(self.sampler)} steps an epoch: they have changed"
-            )
-        self.loader = training_loader(dataset, self.sampler, options.num_workers)
-        self.detector = Detector(self.network, classes, recipe, options.devices[0])
-        self.val_loader = self.detector.loader(val_samples, options.num_workers)
         self.log = MetricsLog(options.save_prefix, self.step)
         write_text(options.save_prefix / "recipe.yaml", yaml.safe_dump(recipe.to_dict(), sort_keys=False))
+        print(
+            f"{len(options.devices)} device(s), each ranking {recipe.batch_size // len(options.devices)} images a step"
+        )
 
     def run(self) -> dict[str, Any]:
         """Train to the last epoch and return the last evaluation's metrics, as `evaluation.evaluate` gives them.
@@ -179,31 +198,41 @@ class TrainingRun:
         metrics: dict[str, Any] = {}
         bar = tqdm(total=self.recipe.epochs * len(self.sampler), initial=self.step, unit="step", disable=None)
         with bar, GracefulInterrupt() as interrupt:
+            if self._evaluates_after(self.epoch) and self.step not in self.log.evaluated:
+                metrics = self._evaluate_and_log(self._checkpoint_now(), interrupt)
             while self.epoch < self.recipe.epochs:
                 bar.set_description(f"epoch {self.epoch + 1}/{self.recipe.epochs}")
                 self._train_epoch(bar, start, interrupt)
                 self.epoch += 1
                 self.seconds = time.monotonic() - start
+                checkpoint = self._checkpoint_now()
+                checkpoint.save(self.options.last)
                 if self._evaluates_after(self.epoch):
-                    metrics = self.evaluate()
-                    seconds = round(self.seconds, 1)
-                    self.log.write({"epoch": self.epoch, "step": self.step, "seconds": seconds, **metrics})
-                    self._keep_best(metrics)
-                self._checkpoint_now().save(self.options.last)
+                    metrics = self._evaluate_and_log(checkpoint, interrupt)
                 interrupt.check()
         self.log.close()
         return metrics or self.evaluate()
 
-    def evaluate(self) -> dict[str, Any]:
+    def evaluate(self, after_batch: Callable[[], None] = lambda: None) -> dict[str, Any]:
         """Evaluate on the validation samples; writes ``detections.json`` and ``metrics.json``."""
-        detections = self.detector.detect(self.val_samples, self.val_loader)
+        detections = self.detector.detect(self.val_samples, self.val_loader, after_batch)
         metrics = evaluate(self.val_samples, detections, self.classes)
-        save_detections(self.options.save_prefix / "detections.json", detections, self.classes)
-        write_text(
-            self.options.save_prefix / "metrics.json", json.dumps({"epoch": self.epoch, **metrics}, indent=1) + "\n"
-        )
-        shown = "  ".join(f"{name} {100 * (metrics[name] or 0):.1f}" for name in ("AP", "AP50", "AP75", "VOC07_AP50"))
-        tqdm.write(f"epoch {self.epoch}: {shown}")
+        folder = self.options.save_prefix
+        save_detections(folder / "detections.json", detections, self.classes)
+        write_text(folder / "metrics.json", json.dumps({"epoch": self.epoch, **metrics}, indent=1) + "\n")
+        tqdm.write(f"epoch {self.epoch}: {format_summary(metrics)}")
+        return metrics
+
+    def _evaluate_and_log(self, checkpoint: Checkpoint, interrupt: GracefulInterrupt) -> dict[str, Any]:
+        """Evaluate after an epoch whose `checkpoint` is saved already; keep it if it is the best so far."""
+        metrics = self.evaluate(interrupt.check)
+        figures = {name: metrics[name] or 0.0 for name in ("AP", "AP50", "AP75")}
+        if figures["AP"] >= self.best.get("AP", -1.0):
+            self.best = {"epoch": self.epoch, **figures}
+            checkpoint = replace(checkpoint, best=self.best)
+            checkpoint.save(self.options.best)
+            checkpoint.save(self.options.last)
+        self.log.write({"epoch": self.epoch, "step": self.step, "seconds": round(self.seconds, 1), **metrics})
         return metrics
 
     def update(self, batch: Sequence[mx.nd.NDArray], rate: float) -> np.ndarray:
@@ -212,7 +241,8 @@ class TrainingRun:
         Raises
         ------
         TrainingError
-            If a loss is not finite; weights and optimizer are left as they were.
+            If a loss is not finite; weights and optimizer are left as they were, while the
+            statistics of live BatchNorm layers have seen the batch.
         """
         devices = self.options.devices
         parts = [split_and_load(array, devices) for array in batch]
@@ -279,12 +309,7 @@ class TrainingRun:
 
     def _evaluates_after(self, epoch: int) -> bool:
         interval = self.recipe.val_interval
-        return epoch == self.recipe.epochs or (interval > 0 and epoch % interval == 0)
-
-    def _keep_best(self, metrics: dict[str, Any]) -> None:
-        if (metrics["AP"] or 0.0) >= self.best.get("AP", -1.0):
-            self.best = {"epoch": self.epoch, **{name: metrics[name] or 0.0 for name in ("AP", "AP50", "AP75")}}
-            self._checkpoint_now().save(self.options.best)
+        return epoch > 0 and (epoch == self.recipe.epochs or (interval > 0 and epoch % interval == 0))
 
     def _checkpoint_now(self) -> Checkpoint:
         checkpoint = Checkpoint(
@@ -292,6 +317,7 @@ class TrainingRun:
             classes=self.classes,
             epoch=self.epoch,
             step=self.step,
+            updates=updates_of(self.trainer),
             seconds=self.seconds,
             best=self.best,
             pretrained=self.pretrained,
@@ -309,29 +335,42 @@ class TrainingRun:
         kept = f"the last good checkpoint is {last}" if last.exists() else "there was no checkpoint yet"
         return f"lower --lr or lengthen --warmup-steps; {kept}"
 
-    def _checkpoint(self) -> Checkpoint | None:
-        """Return the checkpoint to go on from, once it is known to fit."""
-        options = self.options
-        if not options.resume and options.last.exists():
-            raise ConfigError(
-                f"{options.save_prefix} holds a run already: go on with --resume auto, or choose another --save-prefix"
-            )
-        if not options.resume or (options.resume == "auto" and not options.last.exists()):
+    def _load(self, path: Path | None) -> Checkpoint | None:
+        """Read the checkpoint to go on from, once it is known to fit."""
+        if path is None:
             return None
-        path = options.last if options.resume == "auto" else Path(options.resume)
-        if options.last.exists() and not (path.exists() and path.samefile(options.last)):
-            raise ConfigError(
-                f"{options.save_prefix} holds another run than {path}: choose another --save-prefix to go on from it"
-            )
         checkpoint = Checkpoint.load(path)
-        old, new = checkpoint.recipe.to_dict(), self.recipe.to_dict()
-        changed = [f"{name}: {old[name]} → {new[name]}" for name in new if old[name] != new[name]
-                   and name not in CHANGEABLE]  # fmt: skip
-        if changed:
-            raise CheckpointError(f"a run cannot go on with other settings ({'; '.join(changed)})")
+        other = _differences(checkpoint.recipe, self.recipe, set(self.recipe.to_dict()) - CHANGEABLE)
+        if other:
+            raise CheckpointError(f"a run cannot go on with other settings ({other})")
         if checkpoint.classes != self.classes:
             raise CheckpointError(f"the checkpoint's classes are {', '.join(checkpoint.classes)}")
+        changed = _differences(checkpoint.recipe, self.recipe, CHANGEABLE)
+        print(f"going on from {path}, epoch {checkpoint.epoch}" + (f", with {changed}" if changed else ""))
         return checkpoint
+
+    def _restored(self, checkpoint: Checkpoint) -> tuple[RetinaNet, tuple[str, ...]]:
+        return checkpoint.network(self.options.devices), checkpoint.pretrained
+
+    def _new_network(self) -> tuple[RetinaNet, tuple[str, ...]]:
+        """Return the network at its start, and the names of the backbone's parameters that are pretrained."""
+        recipe = self.recipe
+        network = get_network(
+            recipe.network, len(self.classes), recipe.channels, self.options.devices, recipe.new_conv_std
+        )
+        at_random = load_pretrained(network.backbone, recipe.network, recipe.pretrained)
+        pretrained = set(network.backbone._collect_params_with_prefix()) - set(at_random)
+        if pretrained and at_random:
+            print(
+                f"{recipe.pretrained} lacks {len(at_random)} parameters, which start at random: {', '.join(at_random)}"
+            )
+        return network, tuple(sorted(pretrained))
+
+
+def _differences(old: Recipe, new: Recipe, names: set[str]) -> str:
+    """Return which of the named settings differ, for a message; '' if none does."""
+    was, now = old.to_dict(), new.to_dict()
+    return "; ".join(f"{name}: {was[name]} → {now[name]}" for name in now if name in names and was[name] != now[name])
 
 
 def _check_writable(folder: Path) -> None:

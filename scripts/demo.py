@@ -18,11 +18,10 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from aploss_mx.command import add_device_flags, readable_errors
+from aploss_mx.command import add_gpus_flag, one_device, readable_errors
 from aploss_mx.config import add_test_flags, settings_given
 from aploss_mx.data.transforms import read_image
 from aploss_mx.detector import Detector
-from aploss_mx.devices import parse_devices
 from aploss_mx.evaluation.detections import Detections, save_detections
 from aploss_mx.report.draw import contact_sheet, draw_detections
 
@@ -41,7 +40,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument(
         "--sheet", type=Path, metavar="FILE", help="also write all pictures side by side into this file"
     )
-    add_device_flags(parser)
+    add_gpus_flag(parser)
     add_test_flags(parser)
     with readable_errors():
         run(parser.parse_args(argv))
@@ -52,7 +51,15 @@ def run(arguments: argparse.Namespace) -> None:
     repeated = [stem for stem, count in Counter(file.stem for file in files).items() if count > 1]
     if repeated:
         raise ValueError(f"--input {arguments.input}: several pictures are named {repeated[0]}; give them one by one")
-    detector = Detector.load(arguments.params, parse_devices(arguments.gpus)[0], **settings_given(arguments))
+    targets = {arguments.output / f"{file.stem}.png" for file in files} | (
+        {arguments.sheet} if arguments.sheet else set()
+    )
+    overwritten = {target.resolve() for target in targets} & {file.resolve() for file in files}
+    if overwritten:
+        raise ValueError(f"{overwritten.pop()} would be overwritten: choose another --output or --sheet")
+    if arguments.sheet and not cv2.haveImageWriter(str(arguments.sheet)):
+        raise ValueError(f"--sheet {arguments.sheet}: no picture format has this suffix; use .png or .jpg")
+    detector = Detector.load(arguments.params, one_device(arguments), **settings_given(arguments))
     arguments.output.mkdir(parents=True, exist_ok=True)
     detections, pictures, unreadable = {}, [], []
     for file in tqdm(files, desc="detecting", unit="img", disable=None):

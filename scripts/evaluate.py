@@ -10,11 +10,18 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from aploss_mx.command import add_device_flags, preflight, readable_errors, report_metrics, score
+from aploss_mx.command import (
+    add_gpus_flag,
+    add_workers_flag,
+    one_device,
+    preflight,
+    readable_errors,
+    report_metrics,
+    score,
+)
 from aploss_mx.config import add_test_flags, settings_given
 from aploss_mx.data.voc import VOC_CLASSES, VOCDetection, parse_classes
 from aploss_mx.detector import Detector
-from aploss_mx.devices import parse_devices
 from aploss_mx.evaluation.detections import load_detections
 
 EPILOG = """\
@@ -36,17 +43,25 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--classes", help="names joined by commas, or a file (default: the checkpoint's, or VOC's 20)")
     parser.add_argument("--output", type=Path, metavar="FILE", help="write the metrics as JSON")
     parser.add_argument("--save-detections", type=Path, metavar="FILE", help="write the network's detections as JSON")
-    add_device_flags(parser)
+    add_gpus_flag(parser)
+    add_workers_flag(parser)
     add_test_flags(parser)
+    arguments = parser.parse_args(argv)
+    if arguments.detections and arguments.save_detections:
+        parser.error("--save-detections goes with --params")
     with readable_errors():
-        run(parser.parse_args(argv))
+        run(arguments)
 
 
 def run(arguments: argparse.Namespace) -> None:
+    sources = {Path(file).resolve() for file in (arguments.params, arguments.detections) if file}
+    for target in (arguments.output, arguments.save_detections):
+        if target and target.resolve() in sources:
+            raise ValueError(f"{target} is read from: write elsewhere")
     detector = None
     classes = VOC_CLASSES
     if arguments.params:
-        detector = Detector.load(arguments.params, parse_devices(arguments.gpus)[0], **settings_given(arguments))
+        detector = Detector.load(arguments.params, one_device(arguments), **settings_given(arguments))
         classes = detector.classes
     if arguments.classes:
         classes = parse_classes(arguments.classes)

@@ -7,12 +7,14 @@ python scripts/train_voc.py --dataset-root my_data --classes cat,dog --train-spl
 
 from __future__ import annotations
 
+from typing import Any
+
 from aploss_mx.command import readable_errors, run_training, training_parser
 from aploss_mx.config import Recipe
 from aploss_mx.data.voc import VOC_CLASSES, VOCDetection, parse_classes
 
 
-def main(argv: list[str] | None = None) -> None:
+def main(argv: list[str] | None = None) -> dict[str, Any]:
     arguments = training_parser(__doc__, "voc07_resnet50", "datasets/VOCdevkit").parse_args(argv)
 
     def open_voc(recipe: Recipe, splits: str) -> VOCDetection:
@@ -20,7 +22,7 @@ def main(argv: list[str] | None = None) -> None:
         return VOCDetection(arguments.dataset_root, splits, classes, strict=False)
 
     with readable_errors():
-        run_training(arguments, open_voc)
+        return run_training(arguments, open_voc)
 
 
 if __name__ == "__main__":

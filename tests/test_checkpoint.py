@@ -35,6 +35,7 @@ def small() -> Checkpoint:
         classes=("Katze", "Lärche, großer Hund"),
         epoch=3,
         step=42,
+        updates=41,
         seconds=12.5,
         best={"epoch": 2, "AP": 0.1, "AP50": 1 / 3, "AP75": 0.0},
         pretrained=("conv1.weight",),
@@ -70,7 +71,7 @@ def learn(network: RetinaNet, trainer: mx.gluon.Trainer, steps: int) -> None:
 def of_network() -> Checkpoint:
     """A checkpoint of a whole network that has learned nothing."""
     network = get_network("resnet18_v1b", len(CLASSES), 16, mx.cpu())
-    return Checkpoint(tiny_recipe(), CLASSES, 0, 0, 0.0, {}, (), parameters_of(network), {})
+    return Checkpoint(tiny_recipe(), CLASSES, 0, 0, 0, 0.0, {}, (), parameters_of(network), {})
 
 
 def trained(recipe, pretrained=()) -> tuple[RetinaNet, mx.gluon.Trainer, Checkpoint]:
@@ -80,7 +81,7 @@ def trained(recipe, pretrained=()) -> tuple[RetinaNet, mx.gluon.Trainer, Checkpo
     trainer = make_trainer(network, recipe, "device")
     learn(network, trainer, 3)
     checkpoint = Checkpoint(
-        recipe, CLASSES, 1, 3, 0.5, {}, pretrained, parameters_of(network), optimizer_states(trainer, network)
+        recipe, CLASSES, 1, 3, 3, 0.5, {}, pretrained, parameters_of(network), optimizer_states(trainer, network)
     )
     return network, trainer, checkpoint
 
@@ -102,7 +103,7 @@ def test_a_network_learns_on_as_if_it_had_not_been_saved(tmp_path, settings, sta
     other = loaded.network(mx.cpu())
     assert_same_arrays(parameters_of(other), checkpoint.parameters)
     trainer_of_other = make_trainer(other, loaded.recipe, "device")
-    restore_optimizer(trainer_of_other, other, loaded.optimizer, loaded.step)
+    restore_optimizer(trainer_of_other, other, loaded.optimizer, loaded.updates)
     assert_same_arrays(optimizer_states(trainer_of_other, other), checkpoint.optimizer)
     learn(network, trainer, 2)
     learn(other, trainer_of_other, 2)
@@ -122,7 +123,7 @@ def test_what_was_frozen_is_frozen_again():
     other = checkpoint.network(mx.cpu())
     assert {name for name, param in other._collect_params_with_prefix().items() if param.grad_req == "null"} == frozen
     trainer = make_trainer(other, checkpoint.recipe, "device")
-    restore_optimizer(trainer, other, checkpoint.optimizer, checkpoint.step)
+    restore_optimizer(trainer, other, checkpoint.optimizer, checkpoint.updates)
     learn(other, trainer, 1)
     changed = {
         name

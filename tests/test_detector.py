@@ -47,7 +47,7 @@ def checkpoint(tmp_path_factory) -> Path:
     network = get_network("resnet18_v1b", len(CLASSES), 16, mx.cpu(), None)
     network.class_head[-1].bias.set_data(mx.nd.zeros_like(network.class_head[-1].bias.data()))
     path = tmp_path_factory.mktemp("detector") / "last.npz"
-    Checkpoint(tiny_recipe(test_long=96), CLASSES, 1, 1, 0.0, {}, (), parameters_of(network), {}).save(path)
+    Checkpoint(tiny_recipe(test_long=96), CLASSES, 1, 1, 1, 0.0, {}, (), parameters_of(network), {}).save(path)
     yield path
     path.unlink()
 

@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 
+import numpy as np
 import pytest
 from tiny_training import assert_same_arrays, paint_shapes, run_script, running_script, tiny_flags, tiny_run, wait_until
 
@@ -102,3 +103,53 @@ def test_a_killed_process_goes_on_as_if_nothing_had_happened(workplace):
     steps = [int(row["step"]) for row in read_metrics(killed / "metrics.csv") if row["loss"]]
     assert steps == list(range(1, 13))
     assert not list(killed.glob(".*"))
+
+
+@pytest.mark.parametrize("settings", [{}, {"optimizer": "adam", "lr": 0.002}], ids=["sgd", "adam"])
+def test_two_devices_go_on_alike(shapes, workplace, settings):
+    whole, broken = workplace / "whole", workplace / "broken"
+    tiny_run(shapes, whole, cpus=2, epochs=2, **settings).run()
+    tiny_run(shapes, broken, cpus=2, epochs=1, **settings).run()
+    run = tiny_run(shapes, broken, cpus=2, epochs=2, resume="auto", **settings)
+    run.run()
+    assert_same_arrays(Checkpoint.load(whole / "last.npz").optimizer, Checkpoint.load(broken / "last.npz").optimizer)
+    for name, param in run.network._collect_params_with_prefix().items():
+        one, two = (array.asnumpy() for array in param.list_data())
+        if not name.endswith(("running_mean", "running_var")):  # each device has statistics of its own
+            np.testing.assert_array_equal(one, two, err_msg=name)
+
+
+def test_a_step_without_any_loss_counts_for_the_schedule_but_not_for_adam(shapes, workplace, monkeypatch):
+    whole, broken = workplace / "whole", workplace / "broken"
+    update = TrainingRun.update
+
+    def find_no_object_in_the_first_step(run, batch, rate):
+        images, class_targets, box_targets = batch
+        return update(run, (images, class_targets * (run.step > 0), box_targets), rate)
+
+    monkeypatch.setattr(TrainingRun, "update", find_no_object_in_the_first_step)
+    settings = {"optimizer": "adam", "lr": 0.002}
+    tiny_run(shapes, whole, epochs=2, **settings).run()
+    tiny_run(shapes, broken, epochs=1, **settings).run()
+    tiny_run(shapes, broken, epochs=2, resume="auto", **settings).run()
+    one, two = Checkpoint.load(whole / "last.npz"), Checkpoint.load(broken / "last.npz")
+    assert (one.step, one.updates) == (two.step, two.updates) == (4, 3)
+    assert_same_arrays(one.parameters, two.parameters)
+    assert_same_arrays(one.optimizer, two.optimizer)
+
+
+def test_an_evaluation_that_breaks_off_is_made_up_for(shapes, workplace, monkeypatch):
+    whole, broken = workplace / "whole", workplace / "broken"
+    tiny_run(shapes, whole, epochs=2, val_interval=1).run()
+    evaluate = TrainingRun.evaluate
+
+    def fail(*_):
+        raise ConnectionError("the power failed")
+
+    monkeypatch.setattr(TrainingRun, "evaluate", fail)
+    with pytest.raises(ConnectionError):
+        tiny_run(shapes, broken, epochs=2, val_interval=1).run()
+    assert Checkpoint.load(broken / "last.npz").epoch == 1
+    monkeypatch.setattr(TrainingRun, "evaluate", evaluate)
+    tiny_run(shapes, broken, epochs=2, val_interval=1, resume="auto").run()
+    assert_same_end(whole, broken)

@@ -129,7 +129,7 @@ def test_training_on_blood_cells(bccd, shared_weights, folder, capsys):
     assert json.loads((folder / "metrics.json").read_text())["per_class"]["WBC"]["objects"] >= 3
 
 
-def test_eval_only_repeats_the_last_evaluation_and_changes_nothing(shapes, trained, capsys):
+def test_eval_only_repeats_the_last_evaluation_and_changes_nothing_else(shapes, trained, capsys):
     before = {path: path.stat().st_mtime_ns for path in trained.rglob("*")}
     train_voc.main([*tiny_flags(shapes, trained), "--eval-only"])
     table = table_of(capsys.readouterr().out)
@@ -138,6 +138,9 @@ def test_eval_only_repeats_the_last_evaluation_and_changes_nothing(shapes, train
     assert f" {100 * metrics['AP']:.1f} " in mean
     train_voc.main([*tiny_flags(shapes, trained), "--eval-only", "--resume", str(trained / "best.npz")])
     assert table_of(capsys.readouterr().out) == table  # one epoch: the best is the last
+    written = trained / "evaluation.json"
+    assert json.loads(written.read_text())["AP"] == metrics["AP"]
+    written.unlink()
     assert {path: path.stat().st_mtime_ns for path in trained.rglob("*")} == before
 
 
@@ -398,6 +401,32 @@ def test_demo_refuses_pictures_of_one_name(shared_data, trained, tmp_path):
     assert not (tmp_path / "found").exists()
 
 
+@pytest.mark.parametrize("flags", [["--output", "here"], ["--output", "there", "--sheet", "here/dog.png"]])
+def test_demo_overwrites_no_photograph(shared_data, trained, tmp_path, monkeypatch, flags):
+    monkeypatch.chdir(tmp_path)
+    Path("here").mkdir()
+    cv2.imwrite("here/dog.png", cv2.imread(str(shared_data / "demo" / "dog.jpg")))
+    before = Path("here/dog.png").read_bytes()
+    with pytest.raises(SystemExit, match=r"dog\.png would be overwritten"):
+        demo.main(["--params", str(trained / "last.npz"), "--input", "here", *flags])
+    assert Path("here/dog.png").read_bytes() == before
+
+
+def test_a_sheet_of_no_known_format_is_refused_at_once(shared_data, trained, tmp_path):
+    with pytest.raises(SystemExit, match="no picture format"):
+        run_demo(trained, shared_data / "demo", tmp_path / "found", "--sheet", tmp_path / "sheet.foo")
+    assert not (tmp_path / "found").exists()
+
+
+def test_evaluate_overwrites_no_file_that_it_reads(shapes, tmp_path):
+    found = tmp_path / "found.json"
+    found.write_text("[]")
+    data = ["--dataset-root", str(shapes), "--split", "2007_val", "--classes", "circle,square,triangle,star,cross"]
+    with pytest.raises(SystemExit, match="is read from"):
+        evaluate.main(["--detections", str(found), *data, "--output", str(found)])
+    assert found.read_text() == "[]"
+
+
 def test_demo_on_a_file_draws_what_scores_enough(shared_data, trained, tmp_path):
     photograph = shared_data / "demo" / "dog.jpg"
     run_demo(trained, photograph, tmp_path / "none", "--min-score", "1.1")
@@ -454,16 +483,3 @@ def test_demo_takes_pictures_of_all_modes(tmp_path, trained):
         Image.new(mode, (50, 33)).save(pictures / f"{mode.replace(';', '')}.{suffix}")
     run_demo(trained, pictures, tmp_path / "found")
     assert len(list((tmp_path / "found").glob("*.png"))) == 6
-
-
-def test_demo_keeps_pictures_of_one_name_apart(tmp_path, trained):
-    """Pictures in other folders or formats may share a name: each has its own result, or an error says so."""
-    for place in ("a/x.png", "b/x.png", "b/x.jpg"):
-        (tmp_path / place).parent.mkdir(exist_ok=True)
-        Image.new("RGB", (40, 30)).save(tmp_path / place)
-    try:
-        run_demo(trained, tmp_path / "*" / "x.*", tmp_path / "found")
-    except SystemExit as end:
-        assert "x" in str(end.code)
-    else:
-        assert len(list((tmp_path / "found").rglob("*.png"))) == 3

@@ -161,7 +161,7 @@ def test_evaluations_come_at_the_interval_and_at_the_end(shapes, folder, monkeyp
     scores = {2: 0.1, 4: 0.3, 5: 0.2}
     evaluated = []
 
-    def evaluate(run):
+    def evaluate(run, _):
         evaluated.append(run.epoch)
         return {"AP": scores[run.epoch], "AP50": 0.5, "AP75": None}
 
@@ -252,8 +252,8 @@ def test_a_run_does_not_go_on_with_another_setting(shapes, finished, name):
 
 
 def test_all_changed_settings_are_named(shapes, finished):
-    with pytest.raises(CheckpointError, match=r"\(lr: 0\.01 → 0\.02; seed: 0 → 7\)"):
-        tiny_run(shapes, finished, resume="auto", lr=0.02, seed=7, epochs=9)
+    with pytest.raises(CheckpointError, match=r"\(batch_size: 4 → 2; seed: 0 → 7\)"):
+        tiny_run(shapes, finished, resume="auto", batch_size=2, seed=7, epochs=9)
 
 
 def test_a_run_does_not_go_on_with_other_classes(shapes, finished):

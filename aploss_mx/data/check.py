@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, Sequence
 
-import cv2
 from PIL import Image
 from tqdm import tqdm
 
+from aploss_mx.data.images import open_image
 from aploss_mx.data.problems import (
     BOX_CLIPPED,
     BOX_LEFT_OUT,
@@ -56,7 +56,7 @@ class Report:
     objects, difficult : dict of str to int
         Objects of each class that count in training, and those that are difficult and do not.
     images_without_objects : int
-        Images with no object that counts in training: they are left out of it.
+        Images with no object that counts.
     problems : list of Problem
     """
 
@@ -95,7 +95,7 @@ class Report:
         lines = [
             f"{self.name}: {self.images} images, {sum(self.objects.values())} objects "
             f"and {sum(self.difficult.values())} difficult ones",
-            f"  {self.images_without_objects} images without an object to train on (left out of training)",
+            f"  {self.images_without_objects} images without an object that counts (training leaves them out)",
             f"  {self.boxes_left_out} boxes left out, {self.boxes_clipped} clipped",
             f"  {'class':<24}{'objects':>10}{'difficult':>11}",
         ]
@@ -106,7 +106,10 @@ class Report:
 
 
 def check_dataset(dataset: Dataset, progress: bool = True) -> Report:
-    """Count a data set's images and objects, and collect what is wrong with annotations, images and classes."""
+    """Count a data set's images and objects, and collect what is wrong with annotations, images and classes.
+
+    A data set in which no object counts is an error: there is nothing to train on, and nothing to measure.
+    """
     images = len(dataset.samples)
     objects, difficult = Counter(), Counter()
     images_without_objects = 0
@@ -117,11 +120,11 @@ def check_dataset(dataset: Dataset, progress: bool = True) -> Report:
 
     problems = [*dataset.problems, *check_images(dataset, progress)]
     if images_without_objects == images:
-        message = "not one object in its images counts in training"
-        problems.append(Problem(ERROR, "nothing to train on", dataset.name, message))
+        message = "not one object in its images counts: there is nothing to train on or to measure"
+        problems.append(Problem(ERROR, "no objects", dataset.name, message))
     else:
         problems += [
-            Problem(WARNING, "class without objects", dataset.name, f"{name!r} has none to train on")
+            Problem(WARNING, "class without objects", dataset.name, f"{name!r} has none that counts")
             for label, name in enumerate(dataset.classes)
             if not objects[label]
         ]
@@ -156,7 +159,7 @@ def _check_image(sample: Sample) -> list[Problem]:
     if not path.is_file():
         return [Problem(ERROR, "missing image", str(path), "no such file")]
     try:
-        with Image.open(path) as image:
+        with open_image(path) as image:
             size = image.size
             orientation = image.getexif().get(EXIF_ORIENTATION, UPRIGHT)
             damage = _find_damage(image, path)
@@ -182,15 +185,6 @@ def _find_damage(image: Image.Image, path: Path) -> list[Problem]:
             ]
         return []
     image.load()
-    if cv2.imread(str(path)) is None:
-        return [
-            Problem(
-                ERROR,
-                "unreadable image",
-                str(path),
-                f"OpenCV cannot read {image.format} files; convert it to JPEG or PNG",
-            )
-        ]
     return []
 
 

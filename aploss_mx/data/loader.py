@@ -13,6 +13,9 @@ from aploss_mx.data.sample import Sample
 from aploss_mx.data.transforms import EvalTransform, TrainTransform, read_image
 from aploss_mx.targets import assign_targets
 
+# Apart, so that no two uses of one seed share a stream.
+ORDER, AUGMENTATION = 1, 2
+
 # Workers are parallel already, and OpenCV's threads do not survive a fork.
 cv2.setNumThreads(0)
 
@@ -50,7 +53,7 @@ class TrainingSet:
         """Return image (3, H, W), class targets (N,) and box targets (N, 4), all float32."""
         sample = self.samples[draw.index]
         keep = ~sample.difficult
-        rng = np.random.default_rng((self.seed, draw.epoch, draw.position))
+        rng = np.random.default_rng((AUGMENTATION, self.seed, draw.epoch, draw.position))
         image, boxes, labels = self.transform(
             read_image(sample.image_path), sample.boxes[keep], sample.labels[keep], rng
         )
@@ -76,16 +79,14 @@ class EpochSampler:
         return -(-self.size // self.batch_size)
 
     def __iter__(self) -> Iterator[list[Draw]]:
-        order = np.random.default_rng((self.seed, self.epoch)).permutation(self.size)
+        order = np.random.default_rng((ORDER, self.seed, self.epoch)).permutation(self.size)
         order = np.resize(order, len(self) * self.batch_size)
         draws = [Draw(self.epoch, position, int(index)) for position, index in enumerate(order)]
         return iter([draws[start : start + self.batch_size] for start in range(0, len(draws), self.batch_size)])
 
 
-class TestSet:
+class EvaluationSet:
     """Images as the network takes them at test, with the scale that leads back to their own pixels."""
-
-    __test__ = False  # not a test case, whatever its name says to pytest
 
     def __init__(self, samples: Sequence[Sample], transform: EvalTransform):
         self.samples = samples
@@ -105,7 +106,7 @@ def training_loader(dataset: TrainingSet, sampler: EpochSampler, workers: int) -
     return DataLoader(dataset, batch_sampler=sampler, num_workers=workers)
 
 
-def test_loader(dataset: TestSet, workers: int, batch_size: int = 8) -> DataLoader:
+def evaluation_loader(dataset: EvaluationSet, workers: int, batch_size: int = 8) -> DataLoader:
     """Return a loader of (images, scales, indices) in which every batch has images of one size."""
     by_shape: dict[tuple[int, int], list[int]] = {}
     for index, sample in enumerate(dataset.samples):
@@ -116,6 +117,3 @@ def test_loader(dataset: TestSet, workers: int, batch_size: int = 8) -> DataLoad
         for start in range(0, len(indices), batch_size)
     ]
     return DataLoader(dataset, batch_sampler=batches, num_workers=workers)
-
-
-test_loader.__test__ = False

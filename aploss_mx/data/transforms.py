@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from aploss_mx.boxes import pairwise_iou
+from aploss_mx.data.images import open_image
 
 # Per RGB channel, for pixel values 0..255: the constants of torchvision and GluonCV times 255.
 IMAGENET_MEAN = np.array([123.675, 116.28, 103.53], np.float32)
@@ -67,7 +68,7 @@ def read_image(path: str | Path, exif_orientation: bool = False) -> np.ndarray:
         If the file is missing, is no image, or is cut off (OpenCV would pad such a JPEG with grey).
     """
     try:
-        with Image.open(path) as image:
+        with open_image(path) as image:
             upright = ImageOps.exif_transpose(image) if exif_orientation else image
             if upright.mode.startswith("I"):  # 16-bit grey, which convert() would saturate at 255
                 upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))

@@ -69,6 +69,11 @@ def format_table(metrics: Mapping[str, Any]) -> str:
     return "\n".join([header, rule, *rows[:-1], rule, rows[-1], "", f"COCO: {figures}"])
 
 
+def format_summary(metrics: Mapping[str, Any]) -> str:
+    """Lay out the figures of a progress report in one line, in percent."""
+    return "  ".join(f"{name} {_percent(metrics[name])}" for name in ("AP", "AP50", "AP75", "VOC07_AP50"))
+
+
 def _number(value: float) -> float | None:
     return None if math.isnan(value) else float(value)
 

@@ -76,7 +76,6 @@ def test_truncated_image(tmp_path, name, part):
     (tmp_path / name).write_bytes(content[: int(part * len(content))])
     problem = only_problem(tmp_path / name)
     assert (problem.severity, problem.kind) == (ERROR, "unreadable image")
-    assert "OpenCV" not in problem.message
 
 
 @pytest.mark.parametrize(
@@ -102,12 +101,6 @@ def test_bytes_behind_a_whole_jpeg_do_no_harm(tmp_path, tail):
     content = write_image(tmp_path / "a.jpg")
     (tmp_path / "a.jpg").write_bytes(content + tail)
     assert check_images(dataset_of(sample_of(tmp_path / "a.jpg"))) == []
-
-
-def test_format_that_the_loader_cannot_read(tmp_path):
-    write_image(tmp_path / "a.jpg", format="PCX")
-    problem = only_problem(tmp_path / "a.jpg")
-    assert problem.severity == ERROR and "OpenCV cannot read PCX" in problem.message
 
 
 def test_size_mismatch_names_both_sizes(tmp_path):
@@ -157,7 +150,7 @@ def test_report_counts(tmp_path):
     assert report.ok and report.errors == [] and report.warnings == problems
     report.raise_if_errors()
     text = str(report)
-    assert "2 images without an object to train on" in text and "1 boxes left out" in text
+    assert "2 images without an object that counts" in text and "1 boxes left out" in text
 
 
 def test_class_that_never_counts_is_a_warning(tmp_path):
@@ -169,10 +162,10 @@ def test_class_that_never_counts_is_a_warning(tmp_path):
 
 
 @pytest.mark.parametrize("labels, difficult", [([], []), ([0], [True])])
-def test_nothing_to_train_on_is_an_error(tmp_path, labels, difficult):
+def test_a_data_set_without_objects_is_an_error(tmp_path, labels, difficult):
     write_image(tmp_path / "a.jpg")
     report = check_dataset(dataset_of(sample_of(tmp_path / "a.jpg", labels, difficult)))
-    assert [problem.kind for problem in report.errors] == ["nothing to train on"]
+    assert [problem.kind for problem in report.errors] == ["no objects"]
 
 
 def test_errors_of_annotations_and_images_come_together_and_capped(tmp_path):

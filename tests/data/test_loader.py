@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from aploss_mx.anchors import make_anchors
-from aploss_mx.data.loader import Draw, EpochSampler, TestSet, TrainingSet, test_loader, training_loader
+from aploss_mx.data.loader import Draw, EpochSampler, EvaluationSet, TrainingSet, evaluation_loader, training_loader
 from aploss_mx.data.sample import Sample
 from aploss_mx.data.transforms import EvalTransform, TrainTransform, normalize, read_image
 from aploss_mx.targets import assign_targets
@@ -198,7 +198,7 @@ def test_batch_is_made_of_its_draws(samples):
 @given(st.lists(st.sampled_from([(30, 40), (40, 30), (31, 40), (64, 64), (10, 99)]), max_size=30), st.integers(1, 9))
 @settings(deadline=None, max_examples=20)
 def test_test_batches_hold_each_index_once_and_one_shape(shapes, batch_size):
-    class NoImages(TestSet):
+    class NoImages(EvaluationSet):
         def __getitem__(self, index: int):
             sample = self.samples[index]
             shape = self.transform.input_shape(sample.height, sample.width)
@@ -207,7 +207,7 @@ def test_test_batches_hold_each_index_once_and_one_shape(shapes, batch_size):
     listed = [Sample(str(number), Path(), width, height) for number, (height, width) in enumerate(shapes)]
     dataset = NoImages(listed, EvalTransform(32, 96))
     indices = []
-    for images, scales, rows in test_loader(dataset, workers=0, batch_size=batch_size):
+    for images, scales, rows in evaluation_loader(dataset, workers=0, batch_size=batch_size):
         assert 1 <= len(images) == len(scales) == len(rows) <= batch_size
         indices += rows.asnumpy().tolist()
     assert sorted(indices) == list(range(len(shapes)))
@@ -215,7 +215,7 @@ def test_test_batches_hold_each_index_once_and_one_shape(shapes, batch_size):
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_test_batches_hold_the_transformed_images(samples, workers):
-    loader = test_loader(TestSet(samples, EVAL), workers, batch_size=2)
+    loader = evaluation_loader(EvaluationSet(samples, EVAL), workers, batch_size=2)
     batches = batches_of(loader)
     assert sorted(len(batch[0]) for batch in batches) == [1, 2, 2, 2]
     for images, scales, indices in batches:
@@ -238,7 +238,7 @@ def handler():
 
 
 def test_interrupt_stops_no_worker_and_still_reaches_this_process(samples, handler):
-    loader = test_loader(TestSet(samples, EVAL), workers=2, batch_size=2)
+    loader = evaluation_loader(EvaluationSet(samples, EVAL), workers=2, batch_size=2)
     assert signal.getsignal(signal.SIGINT) is handler
     workers = [process.pid for process in loader._worker_pool._pool]
     for pid in workers:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageFile
 
 from aploss_mx.data import transforms
 from aploss_mx.data.transforms import (
@@ -588,3 +588,12 @@ def test_dividing_by_the_scale_returns_to_the_image():
 def test_bad_test_sizes_are_refused(arguments):
     with pytest.raises(ValueError, match="shorter"):
         EvalTransform(*arguments)
+
+
+def test_a_cut_image_is_refused_whatever_gluoncv_set(tmp_path, monkeypatch):
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+    Image.fromarray(np.full((64, 64, 3), 7, np.uint8)).save(tmp_path / "a.png")
+    content = (tmp_path / "a.png").read_bytes()
+    (tmp_path / "a.png").write_bytes(content[: len(content) // 2])
+    with pytest.raises(OSError, match=r"a\.png"):
+        read_image(tmp_path / "a.png")
