@@ -36,7 +36,7 @@ lint: setup
 	$(BIN)/ruff check .
 
 bench: setup
-	$(BIN)/python scripts/benchmark_loss.py
+	$(BIN)/python scripts/benchmark_loss.py --complete
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info
