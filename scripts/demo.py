@@ -35,7 +35,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--input", required=True, metavar="FILE|FOLDER|GLOB", help="pictures; quote a pattern")
     parser.add_argument("--output", type=Path, default=Path("runs/demo"), metavar="FOLDER", help="default: %(default)s")
     parser.add_argument(
-        "--min-score", type=float, default=0.3, metavar="S", help="lowest score drawn; the JSON has all (default: 0.3)"
+        "--min-score", type=float, default=0.1, metavar="S", help="lowest score drawn; the JSON has all (default: 0.1)"
     )
     parser.add_argument(
         "--sheet", type=Path, metavar="FILE", help="also write all pictures side by side into this file"
