@@ -47,6 +47,8 @@ class Checkpoint:
         By structural name, ``backbone.layer1.0.conv1.weight``.
     optimizer : dict of str to list of ndarray
         State arrays by parameter name.
+    best_f1_score : float or None
+        Score from which on detections are worth showing, as its evaluation found; None before one.
     """
 
     recipe: Recipe
@@ -59,6 +61,7 @@ class Checkpoint:
     pretrained: tuple[str, ...]
     parameters: dict[str, np.ndarray] = field(repr=False)
     optimizer: dict[str, list[np.ndarray]] = field(repr=False)
+    best_f1_score: float | None = None
 
     def save(self, path: Path) -> None:
         """Write the checkpoint, replacing an older one only when it is complete."""
@@ -76,6 +79,7 @@ class Checkpoint:
             "seconds": self.seconds,
             "best": self.best,
             "pretrained": self.pretrained,
+            "best_f1_score": self.best_f1_score,
             "arrays": list(arrays),  # no checksum covers an archive's list of contents
         }
         with replacing(path) as temporary:
@@ -116,6 +120,7 @@ class Checkpoint:
                     name.split("/", 1)[1]: array for name, array in arrays.items() if name.startswith("parameter/")
                 },
                 optimizer=_optimizer_arrays(arrays),
+                best_f1_score=about["best_f1_score"],
             )
             damaged = checkpoint.not_finite()
         except CheckpointError:

@@ -32,12 +32,22 @@ class Detector:
     recipe : Recipe
         Its test settings say how images are resized and which boxes are kept.
     device : Context
+    shown_score : float or None
+        Score from which on detections are worth showing; by default the lowest that the recipe keeps.
     """
 
-    def __init__(self, network: RetinaNet, classes: Sequence[str], recipe: Recipe, device: mx.Context):
+    def __init__(
+        self,
+        network: RetinaNet,
+        classes: Sequence[str],
+        recipe: Recipe,
+        device: mx.Context,
+        shown_score: float | None = None,
+    ):
         self.network = network
         self.classes = tuple(classes)
         self.recipe = recipe
+        self.shown_score = recipe.score_threshold if shown_score is None else shown_score
         self.device = device
         self.transform = EvalTransform(recipe.test_short, recipe.test_long)
         self.postprocess = PostProcessing(
@@ -59,7 +69,8 @@ class Detector:
         checkpoint = Checkpoint.load(path)
         network = checkpoint.network(device)
         network.hybridize(static_alloc=True)
-        return cls(network, checkpoint.classes, checkpoint.recipe.override(**settings), device)
+        recipe = checkpoint.recipe.override(**settings)
+        return cls(network, checkpoint.classes, recipe, device, checkpoint.best_f1_score)
 
     def predict(self, image: np.ndarray) -> Detections:
         """Return the detections in one image, uint8 RGB of shape (H, W, 3), highest score first, in its pixels."""

@@ -227,11 +227,13 @@ class TrainingRun:
         """Evaluate after an epoch whose `checkpoint` is saved already; keep it if it is the best so far."""
         metrics = self.evaluate(interrupt.check)
         figures = {name: metrics[name] or 0.0 for name in ("AP", "AP50", "AP75")}
-        if figures["AP"] >= self.best.get("AP", -1.0):
+        is_best = figures["AP"] >= self.best.get("AP", -1.0)
+        if is_best:
             self.best = {"epoch": self.epoch, **figures}
-            checkpoint = replace(checkpoint, best=self.best)
+        checkpoint = replace(checkpoint, best=self.best, best_f1_score=metrics["best_F1_score"])
+        if is_best:
             checkpoint.save(self.options.best)
-            checkpoint.save(self.options.last)
+        checkpoint.save(self.options.last)
         self.log.write({"epoch": self.epoch, "step": self.step, "seconds": round(self.seconds, 1), **metrics})
         return metrics
 

@@ -35,7 +35,10 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--input", required=True, metavar="FILE|FOLDER|GLOB", help="pictures; quote a pattern")
     parser.add_argument("--output", type=Path, default=Path("runs/demo"), metavar="FOLDER", help="default: %(default)s")
     parser.add_argument(
-        "--min-score", type=float, default=0.1, metavar="S", help="lowest score drawn; the JSON has all (default: 0.1)"
+        "--min-score",
+        type=float,
+        metavar="S",
+        help="lowest score drawn; the JSON has all (default: what had the highest F1 when the detector was evaluated)",
     )
     parser.add_argument(
         "--sheet", type=Path, metavar="FILE", help="also write all pictures side by side into this file"
@@ -60,6 +63,7 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.sheet and not cv2.haveImageWriter(str(arguments.sheet)):
         raise ValueError(f"--sheet {arguments.sheet}: no picture format has this suffix; use .png or .jpg")
     detector = Detector.load(arguments.params, one_device(arguments), **settings_given(arguments))
+    min_score = detector.shown_score if arguments.min_score is None else arguments.min_score
     arguments.output.mkdir(parents=True, exist_ok=True)
     detections, pictures, unreadable = {}, [], []
     for file in tqdm(files, desc="detecting", unit="img", disable=None):
@@ -69,13 +73,13 @@ def run(arguments: argparse.Namespace) -> None:
             unreadable.append(error)
             continue
         found = detections[file.stem] = detector.predict(image)
-        picture = annotate(image, found, detector.classes, arguments.min_score)
+        picture = annotate(image, found, detector.classes, min_score)
         target = arguments.output / f"{file.stem}.png"
         write_picture(target, picture)
         if arguments.sheet:
             pictures.append(picture)
-        shown = int((found.scores >= arguments.min_score).sum())
-        tqdm.write(f"{file}: {shown} object(s) with a score of {arguments.min_score} or more → {target}")
+        shown = int((found.scores >= min_score).sum())
+        tqdm.write(f"{file}: {shown} object(s) with a score of {min_score:.3g} or more → {target}")
     save_detections(arguments.output / "detections.json", detections, detector.classes)
     if pictures:
         write_picture(arguments.sheet, contact_sheet(pictures, min(5, len(pictures))))

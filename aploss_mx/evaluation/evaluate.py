@@ -32,6 +32,7 @@ def evaluate(samples: Sequence[Sample], detections: Mapping[str, Detections], cl
 
         - ``AP AP50 AP75 APs APm APl AR1 AR10 AR100 ARs ARm ARl``, see `coco_average_precision`;
         - ``VOC07_AP50``, ``VOC10_AP50``: 11-point and area mean at IoU 0.5, see `voc_average_precision`;
+        - ``best_F1_score``: score from which on detections at IoU 0.5 have the highest F1, see `VOCMetric`;
         - ``per_class``: by class name a dict of ``AP``, ``AP50``, ``VOC07_AP50``, ``VOC10_AP50`` and ``objects``,
           the int number of objects that are not difficult.
 
@@ -47,6 +48,7 @@ def evaluate(samples: Sequence[Sample], detections: Mapping[str, Detections], cl
         **{name: _number(value) for name, value in coco.figures.items()},
         "VOC07_AP50": _number(voc.mean_eleven_point),
         "VOC10_AP50": _number(voc.mean_area),
+        "best_F1_score": _number(voc.best_f1_score),
         "per_class": {
             name: {**dict(zip(_COLUMNS, map(_number, values))), "objects": int(objects)}
             for name, *values, objects in by_class

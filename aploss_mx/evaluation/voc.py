@@ -26,11 +26,15 @@ class VOCMetric:
         VOC2007: mean of the best precision at a recall of at least 0, 0.1, ..., 1.
     area : ndarray of float64, shape (C,)
         VOC2010 and later: area under the precision made monotone.
+    best_f1_score : float
+        Score from which on the detections of all classes together have the highest F1, the harmonic mean of their
+        precision and recall: where to cut off detections that are shown. nan where nothing was found.
     """
 
     objects: np.ndarray
     eleven_point: np.ndarray
     area: np.ndarray
+    best_f1_score: float
 
     @property
     def mean_eleven_point(self) -> float:
@@ -94,7 +98,7 @@ def voc_average_precision(
     # The kit's precision would be 0/0 where only ignored detections lead; without them the curve is the same.
     order = np.argsort(-scores, kind="stable")
     order = order[outcomes[order] != _IGNORED]
-    labels, hits = labels[order], outcomes[order] == _HIT
+    scores, labels, hits = scores[order], labels[order], outcomes[order] == _HIT
 
     objects = np.bincount(
         np.concatenate([np.zeros(0, np.int64), *(s.labels[~s.difficult] for s in samples)]), minlength=len(classes)
@@ -103,7 +107,7 @@ def voc_average_precision(
     for label in np.flatnonzero(objects):
         eleven_point[label] = eleven_point_ap(hits[labels == label], objects[label])
         area[label] = area_ap(hits[labels == label], objects[label])
-    return VOCMetric(objects, eleven_point, area)
+    return VOCMetric(objects, eleven_point, area, best_f1_score(scores, hits, objects.sum()))
 
 
 def eleven_point_ap(hits: np.ndarray, objects: int) -> float:
@@ -131,6 +135,23 @@ def area_ap(hits: np.ndarray, objects: int) -> float:
     """
     envelope = np.maximum.accumulate(_precision(hits)[::-1])[::-1]
     return float(envelope[hits].sum() / objects)
+
+
+def best_f1_score(scores: np.ndarray, hits: np.ndarray, objects: int) -> float:
+    """Return the score at which to cut off detections for the highest F1; nan where none is a true positive.
+
+    Parameters
+    ----------
+    scores : ndarray of float, shape (D,)
+        In descending order.
+    hits, objects
+        As in `eleven_point_ap`.
+    """
+    if not hits.any():
+        return float("nan")
+    f1 = 2 * np.cumsum(hits) / (np.arange(1, len(hits) + 1) + objects)
+    last_of_its_score = np.append(scores[1:] < scores[:-1], True)
+    return float(scores[np.where(last_of_its_score, f1, 0).argmax()])
 
 
 def _precision(hits: np.ndarray) -> np.ndarray:

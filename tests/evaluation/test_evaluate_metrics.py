@@ -24,7 +24,7 @@ def metrics():
 
 
 def test_values(metrics):
-    assert set(metrics) == {*FIGURES, "VOC07_AP50", "VOC10_AP50", "per_class"}
+    assert set(metrics) == {*FIGURES, "VOC07_AP50", "VOC10_AP50", "best_F1_score", "per_class"}
     cat = {
         "AP": (51 + 50 * 2 / 3) / 101,
         "AP50": (51 + 50 * 2 / 3) / 101,

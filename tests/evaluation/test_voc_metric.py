@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aploss_mx.evaluation.detections import Detections
-from aploss_mx.evaluation.voc import area_ap, eleven_point_ap, voc_average_precision
+from aploss_mx.evaluation.voc import area_ap, best_f1_score, eleven_point_ap, voc_average_precision
 
 BOX = (10, 10, 30, 30)
 FAR = (60, 60, 80, 80)
@@ -274,3 +274,21 @@ def test_difficult_object_and_its_detections_change_nothing(scene, score, label)
         voc_average_precision([harder, *rest], {**detections, first.image_id: more}, CLASSES),
         voc_average_precision(samples, detections, CLASSES),
     )
+
+
+@given(st.lists(st.tuples(st.sampled_from([0.1, 0.2, 0.5, 0.9]), st.booleans()), max_size=12), st.integers(0, 5))
+def test_best_f1_score_is_the_best_of_all_cut_offs(found, missed):
+    found = sorted(found, key=lambda item: -item[0])
+    scores, hits = np.array([score for score, _ in found]), np.array([hit for _, hit in found], bool)
+    objects = int(hits.sum()) + missed
+    best = best_f1_score(scores, hits, objects)
+    if not hits.any():
+        assert np.isnan(best)
+        return
+
+    def f1(cut_off):
+        kept = hits[scores >= cut_off]
+        precision, recall = kept.mean(), kept.sum() / objects
+        return 2 * precision * recall / (precision + recall) if kept.any() else 0.0
+
+    assert f1(best) == pytest.approx(max(f1(score) for score in scores))
