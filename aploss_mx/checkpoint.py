@@ -163,7 +163,9 @@ class Checkpoint:
 
     def network(self, ctx: mx.Context | list[mx.Context]) -> RetinaNet:
         """Return the network of this checkpoint on the given devices."""
-        network = RetinaNet(self.recipe.network, len(self.classes), self.recipe.channels)
+        network = RetinaNet(
+            self.recipe.network, len(self.classes), self.recipe.channels, background=self.recipe.background
+        )
         network.initialize(ctx=ctx)
         self.restore(network)
         return network

@@ -12,6 +12,8 @@ import yaml
 from symbols.resnet import BACKBONES
 
 RECIPES = Path(__file__).parent / "recipes"
+RANKING_LOSSES = ("ap", "auc", "smooth-ap", "hinge-ap")
+ANCHOR_LOSSES = ("focal", "ohem")
 
 
 class ConfigError(ValueError):
@@ -117,9 +119,21 @@ class Recipe:
     classes: str = _setting("voc", _names, "'voc', names joined by commas, or a file with a name a line")
     augmentation: str = _setting("ssd", _one_of("ssd", "flip", "none"), "training augmentation: ssd, flip or none")
     data_shape: int = _setting(512, _image_side, "side of the square training images in pixels, a multiple of 32")
-    loss: str = _setting("ap", _one_of("ap"), "classification loss")
-    delta: float = _setting(1.0, _positive_float, "AP-loss: half width of the step function's ramp")
-    interpolated: bool = _setting(True, _boolean, "AP-loss: interpolate the precision, true or false")
+    loss: str = _setting(
+        "ap",
+        _one_of(*RANKING_LOSSES, *ANCHOR_LOSSES),
+        "classification loss: ap (the paper's), auc, smooth-ap (gradient descent on smoothed AP), hinge-ap (structured "
+        "hinge), focal, or ohem (cross entropy with hard example mining)",
+    )
+    delta: float = _setting(1.0, _positive_float, "ap, auc: half width of the step function's ramp")
+    interpolated: bool = _setting(True, _boolean, "ap: interpolate the precision, true or false")
+    temperature: float = _setting(0.5, _positive_float, "smooth-ap: temperature of the sigmoid")
+    ranking_batch: int = _setting(
+        0, _count, "images that a ranking loss ranks together, a divisor of a device's images a step; 0 for all of them"
+    )
+    ranking_scope: str = _setting(
+        "all", _one_of("all", "class"), "'all' ranks the scores of all classes together, 'class' each class for itself"
+    )
     batch_size: int = _setting(16, _positive, "images a step, over all devices")
     epochs: int = _setting(160, _positive, "passes over the training images")
     optimizer: str = _setting("sgd", _one_of("sgd", "adam"), "sgd (the paper's) or adam")
@@ -155,7 +169,14 @@ class Recipe:
         recipe = cls(**{name: _parse(known[name], value, source) for name, value in settings.items()})
         if recipe.test_short > recipe.test_long:
             raise ConfigError(f"{source}: test_short = {recipe.test_short} exceeds test_long = {recipe.test_long}")
+        if recipe.loss in ANCHOR_LOSSES and (recipe.ranking_batch, recipe.ranking_scope) != (0, "all"):
+            raise ConfigError(f"{source}: ranking_batch and ranking_scope are of no use to loss = {recipe.loss!r}")
         return recipe
+
+    @property
+    def background(self) -> bool:
+        """Whether the network has a logit for the background, which a softmax needs."""
+        return self.loss == "ohem"
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain YAML and JSON types, which `from_dict` reads back."""

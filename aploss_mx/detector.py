@@ -16,7 +16,7 @@ from aploss_mx.data.loader import EvaluationSet, evaluation_loader
 from aploss_mx.data.sample import Sample
 from aploss_mx.data.transforms import EvalTransform
 from aploss_mx.evaluation.detections import Detections
-from aploss_mx.postprocess import PostProcessing, to_image
+from aploss_mx.postprocess import PostProcessing, drop_background, to_image
 from symbols.retinanet import RetinaNet
 
 
@@ -98,6 +98,8 @@ class Detector:
 
     def _detect(self, images: mx.nd.NDArray, scales: np.ndarray, shapes: Sequence[tuple[int, int]]) -> list[Detections]:
         logits, deltas = (output.asnumpy() for output in self.network(images.as_in_context(self.device)))
+        if logits.shape[-1] > len(self.classes):
+            logits = drop_background(logits)
         return [
             to_image(self.postprocess(logits[row], deltas[row], *images.shape[2:]), scale, width, height)
             for row, (scale, (height, width)) in enumerate(zip(scales, shapes))

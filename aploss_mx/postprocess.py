@@ -80,6 +80,19 @@ class PostProcessing:
         return np.concatenate(chosen)
 
 
+def drop_background(logits: np.ndarray) -> np.ndarray:
+    """Return logits whose sigmoid is the softmax of `logits` (…, K + 1), without the background: shape (…, K)."""
+    shifted = logits - logits.max(axis=-1, keepdims=True)
+    best = shifted.argmax(axis=-1)[..., None]
+    powers = np.exp(shifted)
+    # The best one is 1, and its rest is summed up without it: 1 - p would lose all digits where p is near 1.
+    np.put_along_axis(powers, best, 0, axis=-1)
+    rest = powers.sum(axis=-1, keepdims=True)
+    others = 1 + rest - powers
+    np.put_along_axis(others, best, np.maximum(rest, np.finfo(logits.dtype).tiny), axis=-1)
+    return (shifted - np.log(others))[..., 1:]
+
+
 def to_image(detections: Detections, scale: np.ndarray, width: int, height: int) -> Detections:
     """Carry detections from the network's input back to the image: scaled by 1 / `scale` (x, y) and clipped to it.
 

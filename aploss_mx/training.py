@@ -27,7 +27,7 @@ from aploss_mx.checkpoint import (
     restore_optimizer,
     updates_of,
 )
-from aploss_mx.config import TEST_SETTINGS, ConfigError, Recipe
+from aploss_mx.config import RANKING_LOSSES, TEST_SETTINGS, ConfigError, Recipe
 from aploss_mx.data.loader import EpochSampler, EvaluationSet, TrainingSet, evaluation_loader, training_loader
 from aploss_mx.data.sample import Sample
 from aploss_mx.data.transforms import EvalTransform, TrainTransform
@@ -35,7 +35,8 @@ from aploss_mx.detector import Detector
 from aploss_mx.evaluation.detections import save_detections
 from aploss_mx.evaluation.evaluate import evaluate, format_summary
 from aploss_mx.interrupt import GracefulInterrupt
-from aploss_mx.losses import APLoss, BoxLoss
+from aploss_mx.losses import BoxLoss
+from aploss_mx.losses.from_recipe import make_class_loss
 from aploss_mx.metrics_log import MetricsLog
 from aploss_mx.schedule import learning_rate
 from symbols.retinanet import RetinaNet, get_network
@@ -148,6 +149,9 @@ class TrainingRun:
             raise ConfigError(
                 f"batch_size {recipe.batch_size} cannot be split evenly over {len(options.devices)} devices"
             )
+        share = recipe.batch_size // len(options.devices)
+        if recipe.ranking_batch and share % recipe.ranking_batch:
+            raise ConfigError(f"ranking_batch {recipe.ranking_batch} does not divide the {share} images of a device")
         checkpoint = self._load(options.checkpoint())
         _check_writable(options.save_prefix)
 
@@ -168,7 +172,7 @@ class TrainingRun:
         self.network, self.pretrained = self._restored(checkpoint) if checkpoint else self._new_network()
         self.network.hybridize(static_alloc=True)
         self.detector = Detector(self.network, classes, recipe, options.devices[0])
-        self.class_loss = APLoss(recipe.delta, recipe.interpolated)
+        self.class_loss = make_class_loss(recipe)
         self.box_loss = BoxLoss()
         self.trainer = make_trainer(self.network, recipe, options.kv_store)
         self.epoch = self.step = 0
@@ -182,9 +186,8 @@ class TrainingRun:
 
         self.log = MetricsLog(options.save_prefix, self.step)
         write_text(options.save_prefix / "recipe.yaml", yaml.safe_dump(recipe.to_dict(), sort_keys=False))
-        print(
-            f"{len(options.devices)} device(s), each ranking {recipe.batch_size // len(options.devices)} images a step"
-        )
+        ranked = f", ranked in groups of {recipe.ranking_batch or share}" if recipe.loss in RANKING_LOSSES else ""
+        print(f"{len(options.devices)} device(s) of {share} images a step{ranked}")
 
     def run(self) -> dict[str, Any]:
         """Train to the last epoch and return the last evaluation's metrics, as `evaluation.evaluate` gives them.
@@ -358,7 +361,12 @@ class TrainingRun:
         """Return the network at its start, and the names of the backbone's parameters that are pretrained."""
         recipe = self.recipe
         network = get_network(
-            recipe.network, len(self.classes), recipe.channels, self.options.devices, recipe.new_conv_std
+            recipe.network,
+            len(self.classes),
+            recipe.channels,
+            self.options.devices,
+            recipe.new_conv_std,
+            recipe.background,
         )
         at_random = load_pretrained(network.backbone, recipe.network, recipe.pretrained)
         pretrained = set(network.backbone._collect_params_with_prefix()) - set(at_random)

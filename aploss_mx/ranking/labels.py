@@ -5,24 +5,36 @@ from __future__ import annotations
 import numpy as np
 
 
-def check_arguments(scores: np.ndarray, labels: np.ndarray, delta: float) -> tuple[np.ndarray, np.ndarray]:
+def check_labels(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return `scores`, in floating point, and `labels` as arrays, or say what is wrong with them.
 
     Raises
     ------
     ValueError
-        If the shapes differ, a label is not in {-1, 0, 1}, or `delta` is not a positive number.
+        If the shapes differ or a label is not in {-1, 0, 1}.
     """
     scores, labels = np.asarray(scores), np.asarray(labels)
     if scores.dtype.kind != "f":
         scores = scores.astype(np.float64)
     if scores.shape != labels.shape:
         raise ValueError(f"scores and labels differ in shape: {scores.shape} and {labels.shape}")
-    check_delta(delta)
     whole = labels.dtype.kind in "iub" or np.array_equal(labels, np.rint(labels))
     if labels.size and not (whole and labels.min() >= -1 and labels.max() <= 1):
         raise ValueError("labels must be -1 (ignored), 0 (negative) or 1 (positive)")
     return scores, labels
+
+
+def check_class_targets(logits: np.ndarray, class_targets: np.ndarray) -> None:
+    """Raise ValueError unless logits (B, N, K) and class targets (B, N) in -1 … K fit."""
+    if logits.ndim != 3 or class_targets.shape != logits.shape[:2]:
+        raise ValueError(
+            f"logits (B, N, K) and class targets (B, N) do not fit: {logits.shape} and {class_targets.shape}"
+        )
+    classes = logits.shape[-1]
+    if class_targets.size and not (class_targets.min() >= -1 and class_targets.max() <= classes):
+        raise ValueError(f"class targets must lie in -1 … {classes}, not {class_targets.min()} … {class_targets.max()}")
+    if not (class_targets.dtype.kind in "iu" or np.array_equal(np.rint(class_targets), class_targets)):
+        raise ValueError("class targets must be whole numbers")
 
 
 def check_delta(delta: float) -> None:

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from aploss_mx.ranking.labels import check_arguments
-
-
-def piecewise_step(x: np.ndarray, delta: float) -> np.ndarray:
-    """Step function of Eq. 14: 0 below -delta, 1 above delta, a straight line between."""
-    return np.clip(x / (2 * delta) + 0.5, 0.0, 1.0)
+from aploss_mx.ranking.labels import check_delta, check_labels
+from aploss_mx.ranking.steps import piecewise_step
 
 
 def ap_loss_and_grad(
@@ -19,7 +15,8 @@ def ap_loss_and_grad(
 
     Arguments, results and errors are those of `aploss_mx.ranking.exact.ap_loss_and_grad`.
     """
-    scores, labels = check_arguments(scores, labels, delta)
+    scores, labels = check_labels(scores, labels)
+    check_delta(delta)
     s, t = scores.astype(np.float64).ravel(), labels.ravel()
     g = np.zeros_like(s)
     P, N = np.flatnonzero(t == 1), np.flatnonzero(t == 0)

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aploss_mx.ranking import exact, reference
+from aploss_mx.ranking.problem import solve_anchors
 
 RELATIVE = 1e-6
 EPSILON = np.finfo(np.float64).eps
@@ -495,7 +496,7 @@ def test_anchors_equal_their_copies(shape, interpolated, dtype):
     class_targets = rng.choice([-1, 0], shape[:2])
     objects = rng.random(shape[:2]) < min(0.2, 300 / max(1, class_targets.size))
     class_targets[objects] = rng.integers(1, shape[2] + 1, objects.sum())
-    result = exact.ap_loss_and_grad_of_anchors(logits, class_targets.astype(dtype), 0.5, interpolated)
+    result = solve_anchors(exact.ap_loss(0.5, interpolated), logits, class_targets.astype(dtype))
     expected = exact.ap_loss_and_grad(logits, replicated(class_targets, shape[2]), 0.5, interpolated)
     assert_close(result, expected)
 
@@ -503,7 +504,7 @@ def test_anchors_equal_their_copies(shape, interpolated, dtype):
 def test_anchors_one_right_and_one_confused():
     # Positives 3 and 1; above the latter only its own anchor's other class: ranks 1 and 3, of them 1 and 2 positive.
     logits = np.array([[[-3.0, 3.0], [2.0, 1.0], [-3.0, -3.0], [9.0, 9.0]]], np.float32)
-    loss, grad = exact.ap_loss_and_grad_of_anchors(logits, np.array([[2, 2, 0, -1]]), 0.25)
+    loss, grad = solve_anchors(exact.ap_loss(0.25), logits, np.array([[2, 2, 0, -1]]))
     assert loss == pytest.approx(1 / 6, rel=1e-12)
     np.testing.assert_allclose(grad, [[[0, 0], [1 / 6, -1 / 6], [0, 0], [0, 0]]], rtol=1e-6)
 
@@ -512,12 +513,12 @@ def test_anchors_one_right_and_one_confused():
 def test_anchors_ignored_and_not_finite(bad):
     logits = np.zeros((1, 3, 2), np.float32)
     logits[0, 2] = bad
-    expected = exact.ap_loss_and_grad_of_anchors(logits[:, :2], np.array([[1, 0]]))
-    loss, grad = exact.ap_loss_and_grad_of_anchors(logits, np.array([[1, 0, -1]]))
+    expected = solve_anchors(exact.ap_loss(), logits[:, :2], np.array([[1, 0]]))
+    loss, grad = solve_anchors(exact.ap_loss(), logits, np.array([[1, 0, -1]]))
     assert not grad[0, 2].any()
     assert_close((loss, grad[:, :2]), expected)
     for target in (0, 1, 2):
-        assert not np.isfinite(exact.ap_loss_and_grad_of_anchors(logits, np.array([[1, 0, target]]))[0])
+        assert not np.isfinite(solve_anchors(exact.ap_loss(), logits, np.array([[1, 0, target]]))[0])
 
 
 @pytest.mark.parametrize(
@@ -537,4 +538,4 @@ def test_anchors_ignored_and_not_finite(bad):
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_anchors_with_other_targets_are_refused(logits_shape, targets):
     with pytest.raises(ValueError):
-        exact.ap_loss_and_grad_of_anchors(np.zeros(logits_shape, np.float32), np.array(targets))
+        solve_anchors(exact.ap_loss(), np.zeros(logits_shape, np.float32), np.array(targets))

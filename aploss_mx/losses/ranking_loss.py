@@ -1,0 +1,56 @@
+"""What the ranking losses have in common as Gluon blocks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mxnet.gluon import HybridBlock
+
+from aploss_mx.ranking.problem import SCOPES
+
+
+class RankingLoss(HybridBlock):
+    """Base of the ranking losses: an operator of `aploss_mx.ranking` applied to logits and class targets.
+
+    Parameters
+    ----------
+    op_type : str
+        Name of the operator.
+    ranking_batch : int
+        Images that are ranked together (Table 1a varies it), a divisor of the device's batch; 0 for all of them. The
+        groups' losses are averaged.
+    ranking_scope : str
+        'all' ranks the classes' scores together, as the paper does; 'class' ranks each class for itself and averages
+        over those with a positive, which cannot bring their scores into one order (§3.1.1).
+    attributes
+        The operator's own.
+
+    Inputs
+    ------
+    logits : NDArray or Symbol of float, shape (B, N, K)
+        Raw class scores, no sigmoid.
+    class_targets : NDArray or Symbol, shape (B, N)
+        -1 ignored, 0 background, 1 … K class of the object.
+
+    Outputs
+    -------
+    loss : NDArray or Symbol, shape (1,)
+        Exactly 0, with gradient 0, where the batch has no positive.
+
+    Raises
+    ------
+    ValueError
+        If `ranking_batch` or `ranking_scope` is none of these.
+    """
+
+    def __init__(self, op_type: str, ranking_batch: int, ranking_scope: str, attributes: dict[str, Any], **kwargs):
+        super().__init__(**kwargs)
+        if ranking_batch != int(ranking_batch) or ranking_batch < 0:
+            raise ValueError(f"ranking_batch must be 0 (all images) or more, not {ranking_batch}")
+        if ranking_scope not in SCOPES:
+            raise ValueError(f"ranking_scope must be one of {', '.join(SCOPES)}, not {ranking_scope!r}")
+        shared = {"ranking_batch": int(ranking_batch), "ranking_scope": ranking_scope}
+        self._attributes = {"op_type": op_type, **shared, **attributes}
+
+    def hybrid_forward(self, F, logits, class_targets):
+        return F.Custom(logits, class_targets, **self._attributes)[0]

@@ -1,0 +1,40 @@
+"""Gradient descent on smoothed average precision, as a Gluon block."""
+
+from __future__ import annotations
+
+import aploss_mx.ranking.smooth_ap_loss  # noqa: F401  (registers the operator)
+from aploss_mx.losses.ranking_loss import RankingLoss
+from aploss_mx.ranking.smooth_ap import check_smoothing
+
+
+class SmoothAPLoss(RankingLoss):
+    """-log(AP + epsilon) of one ranking, its steps replaced by sigmoids: the paper's "approximate gradient" (§4.2.3).
+
+    See `aploss_mx.ranking.smooth_ap` for the formulas, `RankingLoss` for inputs and output.
+
+    Parameters
+    ----------
+    temperature : float
+        Of the sigmoid, in units of the logits; 0.5 makes it as steep as the paper's step function with delta = 1.
+    epsilon : float
+        Bounds the gradient where AP is near 0.
+    ranking_batch, ranking_scope
+        As in `RankingLoss`.
+
+    Raises
+    ------
+    ValueError
+        If `temperature` or `epsilon` is not a positive number, and as `RankingLoss`.
+    """
+
+    def __init__(
+        self,
+        temperature: float = 0.5,
+        epsilon: float = 1e-6,
+        ranking_batch: int = 0,
+        ranking_scope: str = "all",
+        **kwargs,
+    ):
+        check_smoothing(temperature, epsilon)
+        attributes = {"temperature": float(temperature), "epsilon": float(epsilon)}
+        super().__init__("smoothaploss", ranking_batch, ranking_scope, attributes, **kwargs)

@@ -1,0 +1,79 @@
+"""What the MXNet operators of all ranking losses share.
+
+Inputs: `logits` (B, N, K) float and `class_targets` (B, N), any dtype, with -1 ignored, 0 background and 1 … K the
+object's class. Attributes: a loss's own, and `ranking_batch` and `ranking_scope` of `problem.solve_anchors`. Outputs:
+`loss`, shape (1,), and `gradient` (B, N, K), which the incoming gradient of the loss scales in the backward pass.
+"""
+
+from __future__ import annotations
+
+import atexit
+
+import mxnet as mx
+
+from aploss_mx.ranking.problem import SCOPES, Method, solve_anchors
+
+# At its own exit MXNet would wait for pending operators without letting their Python run.
+atexit.register(mx.nd.waitall)
+
+
+class RankingOp(mx.operator.CustomOp):
+    """An operator at work; the gradient is an output, so that each call keeps its own until its backward."""
+
+    def __init__(self, method: Method, ranking_batch: int, ranking_scope: str):
+        super().__init__()
+        self.method = method
+        self.ranking_batch = ranking_batch
+        self.ranking_scope = ranking_scope
+
+    def forward(self, is_train, req, in_data, out_data, aux):
+        logits, class_targets = (array.asnumpy() for array in in_data)
+        loss, grad = solve_anchors(self.method, logits, class_targets, self.ranking_batch, self.ranking_scope)
+        self.assign(out_data[0], req[0], loss)
+        self.assign(out_data[1], req[1], grad)
+
+    def backward(self, req, out_grad, in_data, out_data, in_grad, aux):
+        self.assign(in_grad[0], req[0], mx.nd.broadcast_mul(out_data[1], out_grad[0].reshape((1, 1, 1))))
+        self.assign(in_grad[1], req[1], 0)
+
+
+class RankingProp(mx.operator.CustomOpProp):
+    """Shapes and types of a ranking loss; a subclass says which in `method_of`."""
+
+    def __init__(self, **attributes: str):
+        super().__init__(need_top_grad=True)
+        self.attributes = attributes
+
+    def method_of(self, **attributes: str) -> Method:
+        """Return the method for the loss's own attributes, given as text; raises ValueError for bad ones."""
+        raise NotImplementedError
+
+    def list_arguments(self):
+        # MXNet 1.9.1 crashes where a constructor raises; this is its first call that may.
+        own = dict(self.attributes)
+        self.ranking_batch = int(own.pop("ranking_batch", 0))
+        if self.ranking_batch < 0:
+            raise ValueError(f"ranking_batch must be 0 (all images) or more, not {self.ranking_batch}")
+        self.ranking_scope = own.pop("ranking_scope", "all")
+        if self.ranking_scope not in SCOPES:
+            raise ValueError(f"ranking_scope must be one of {', '.join(SCOPES)}, not {self.ranking_scope!r}")
+        self.method = self.method_of(**own)
+        return ["logits", "class_targets"]
+
+    def list_outputs(self):
+        return ["loss", "gradient"]
+
+    def infer_shape(self, in_shape):
+        logits = in_shape[0]
+        if len(logits) != 3:
+            raise ValueError(f"ranking losses take logits of shape (B, N, K), not {tuple(logits)}")
+        return [logits, logits[:2]], [[1], logits], []
+
+    def infer_type(self, in_type):
+        return in_type, [in_type[0], in_type[0]], []
+
+    def declare_backward_dependency(self, out_grad, in_data, out_data):
+        return [out_grad[0], out_data[1]]
+
+    def create_operator(self, ctx, in_shapes, in_dtypes):
+        return RankingOp(self.method, self.ranking_batch, self.ranking_scope)

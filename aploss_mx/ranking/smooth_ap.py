@@ -1,0 +1,187 @@
+"""The "approximate gradient" of Figure 5b: average precision over sigmoids, and gradient descent on -log(AP + epsilon).
+
+With the Heaviside step of Eq. 3 replaced by a sigmoid of temperature tau, precision is differentiable:
+
+    R_i = 1 + sum over positives k other than i of sigma((s_k - s_i) / tau)
+    A_i = sum over negatives j of sigma((s_j - s_i) / tau)
+    AP = mean over positives of R_i / (R_i + A_i)
+
+A_i asks for the sum of a smooth function over all negatives, and a negative's gradient for another one over all
+positives. Instead of visiting P·N pairs, the negatives are gathered in cells a quarter of tau wide, in each of which a
+sigmoid is a polynomial to within float32's rounding: a cell's moments stand for its negatives, as if they sat at its
+Chebyshev nodes, and a polynomial for the pull on them. That takes O(N + P·cells).
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Iterator
+
+import numpy as np
+from scipy.special import expit
+
+from aploss_mx.ranking.problem import Method, RankingProblem, solve_labels
+
+# A sigmoid's poles lie pi from the real axis: on a cell of this width, polynomials through n Chebyshev nodes err by
+# about (4 pi / CELL) ** -n, 6e-11 here.
+CELL = 0.25
+NODES = 6
+PAIRS = 1 << 20  # pairs at a time
+
+CHEBYSHEV = np.cos(np.pi * (np.arange(NODES) + 0.5) / NODES)
+TO_COEFFICIENTS = np.linalg.inv(np.vander(CHEBYSHEV, increasing=True))  # values at the nodes → polynomial
+
+
+def smooth_ap_loss_and_grad(
+    scores: np.ndarray, labels: np.ndarray, temperature: float = 0.5, epsilon: float = 1e-6
+) -> tuple[float, np.ndarray]:
+    """-log(AP + epsilon) of the average precision smoothed by sigmoids, and its true gradient.
+
+    Parameters
+    ----------
+    scores : ndarray of float, any shape
+    labels : ndarray, shape of `scores`
+        1 positive, 0 negative, -1 ignored.
+    temperature : float
+        Of the sigmoid, in units of the scores; 0.5 makes it as steep as the paper's step function with delta = 1.
+    epsilon : float
+        Bounds the gradient where AP is near 0.
+
+    Returns
+    -------
+    loss : float
+        0 without a positive, NaN where a valid score is not finite.
+    grad : ndarray of float32, shape of `scores`
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ, a label is not in {-1, 0, 1}, or `temperature` or `epsilon` is not a positive number.
+    """
+    return solve_labels(smooth_ap_loss(temperature, epsilon), scores, labels)
+
+
+def smooth_ap_loss(temperature: float = 0.5, epsilon: float = 1e-6) -> Method:
+    """Return the method of `smooth_ap_loss_and_grad`, for `problem.solve`; raises its ValueError for both arguments."""
+    check_smoothing(temperature, epsilon)
+    return partial(_solve, temperature, epsilon)
+
+
+def check_smoothing(temperature: float, epsilon: float) -> None:
+    """Raise ValueError unless both are positive, finite numbers."""
+    for name, value in (("temperature", temperature), ("epsilon", epsilon)):
+        if not (np.isfinite(value) and value > 0):
+            raise ValueError(f"{name} must be a positive number, not {value}")
+
+
+def _solve(temperature: float, epsilon: float, problem: RankingProblem, grad: np.ndarray) -> float:
+    positives = problem.positive_scores / temperature
+    count = len(positives)
+    negatives = _Negatives(problem, temperature)
+
+    rank, above = np.ones(count), np.zeros(count)
+    own_slopes, negative_slopes = np.zeros(count), np.zeros(count)
+    for part in _parts(count, count):
+        steps, slopes = _sigmoid(positives[:, None] - positives[part])
+        rank[part] += steps.sum(axis=0) - 0.5
+        own_slopes[part] = slopes.sum(axis=0)
+    for part in _parts(len(negatives.points), count):
+        steps, slopes = _sigmoid(negatives.points[part, None] - positives)
+        above += negatives.weights[part] @ steps
+        negative_slopes += negatives.weights[part] @ slopes
+
+    precision = rank / (rank + above)
+    ap = precision.mean()
+    scale = 1 / ((ap + epsilon) * count * temperature * (rank + above) ** 2)
+    by_rank, by_above = scale * above, scale * rank  # how the loss falls with rank_i, and rises with above_i
+    positive_grad = by_rank * own_slopes - by_above * negative_slopes
+    for part in _parts(count, count):
+        positive_grad[part] -= _sigmoid(positives[part, None] - positives)[1] @ by_rank
+    pulls = np.empty(len(negatives.points))
+    for part in _parts(len(negatives.points), count):
+        pulls[part] = _sigmoid(negatives.points[part, None] - positives)[1] @ by_above
+
+    flat_grad = grad.reshape(-1)
+    for where, pull in negatives.spread(pulls):
+        flat_grad[where] = pull
+    flat_grad[problem.positives] = positive_grad
+    return float(-np.log(ap + epsilon))
+
+
+class _Negatives:
+    """The negatives as few weighted points: the nodes of the cells that hold some, or themselves where they are few.
+
+    Parameters
+    ----------
+    problem : RankingProblem
+    temperature : float
+        Scores are divided by it.
+
+    Attributes
+    ----------
+    points, weights : ndarray of float64, shape (M,)
+    """
+
+    def __init__(self, problem: RankingProblem, temperature: float):
+        self.problem = problem
+        self.temperature = temperature
+        low, high = np.inf, -np.inf
+        for _, scores in problem.negatives():
+            if len(scores):
+                low, high = min(low, scores.min() / temperature), max(high, scores.max() / temperature)
+        self.low = low
+        cells = (high - low) // CELL + 1 if high >= low else 0
+        self.gathered = cells * NODES < problem.negative_count
+        if self.gathered:
+            self._gather(int(cells))
+        else:
+            parts = [scores for _, scores in problem.negatives()]
+            self.points = np.concatenate([np.empty(0), *parts]) / temperature
+            self.weights = np.ones(len(self.points))
+
+    def _gather(self, cells: int) -> None:
+        moments = np.zeros((cells, NODES))
+        for _, scores in self.problem.negatives():
+            cell, x = self._place(scores)
+            power = np.ones_like(x)
+            for order in range(NODES):
+                moments[:, order] += np.bincount(cell, power, cells)
+                power *= x
+        self.occupied = moments[:, 0] > 0
+        centres = self.low + (np.flatnonzero(self.occupied) + 0.5) * CELL
+        self.points = (centres[:, None] + CHEBYSHEV * (CELL / 2)).reshape(-1)
+        self.weights = (moments[self.occupied] @ TO_COEFFICIENTS).reshape(-1)
+
+    def _place(self, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the scores' cells, and where in them they stand, -1 … 1."""
+        position = (scores / self.temperature - self.low) / CELL
+        cell = position.astype(np.int64)
+        return cell, 2 * (position - cell) - 1
+
+    def spread(self, values: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield flat places of negatives, and what a smooth function of `values` at the points comes to there."""
+        if self.gathered:
+            coefficients = np.zeros((len(self.occupied), NODES))
+            coefficients[self.occupied] = values.reshape(-1, NODES) @ TO_COEFFICIENTS.T
+        start = 0
+        for where, scores in self.problem.negatives():
+            if self.gathered:
+                cell, x = self._place(scores)
+                value = coefficients[cell, NODES - 1]
+                for order in range(NODES - 2, -1, -1):
+                    value = value * x + coefficients[cell, order]
+            else:
+                value = values[start : start + len(where)]
+                start += len(where)
+            yield where, value
+
+
+def _sigmoid(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the sigmoid and its slope."""
+    value = expit(x)
+    return value, value * expit(-x)
+
+
+def _parts(length: int, width: int) -> Iterator[slice]:
+    step = max(1, PAIRS // max(1, width))
+    return (slice(start, start + step) for start in range(0, length, step))
