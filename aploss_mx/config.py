@@ -9,6 +9,7 @@ from typing import Any, Callable, Sequence
 
 import yaml
 
+from aploss_mx.ranking.labels import SCOPES
 from symbols.resnet import BACKBONES
 
 RECIPES = Path(__file__).parent / "recipes"
@@ -132,7 +133,7 @@ class Recipe:
         0, _count, "images that a ranking loss ranks together, a divisor of a device's images a step; 0 for all of them"
     )
     ranking_scope: str = _setting(
-        "all", _one_of("all", "class"), "'all' ranks the scores of all classes together, 'class' each class for itself"
+        "all", _one_of(*SCOPES), "'all' ranks the scores of all classes together, 'class' each class for itself"
     )
     batch_size: int = _setting(16, _positive, "images a step, over all devices")
     epochs: int = _setting(160, _positive, "passes over the training images")

@@ -1,9 +1,12 @@
 #!/usr/bin/env python
-"""Time the exact AP-loss side by side with the loop over positives that it replaces.
+"""Time the exact AP-loss side by side with the loop over positives that it replaces, and with other losses.
 
 Both compute loss and gradient of the same float32 scores in the same process. The loop is Algorithm 1 of Chen et al.
 (CVPR 2019) in float32 NumPy: negatives below the lowest positive by more than delta are left out first, which is
 lossless, and every positive then takes one pass over the others.
+
+The second table times forward and backward pass of every loss of aploss_mx.losses, as Gluon blocks on the CPU, on the
+logits and class targets of 8 images: what each of them adds to a training step.
 """
 
 from __future__ import annotations
@@ -17,8 +20,13 @@ import tracemalloc
 from pathlib import Path
 from typing import Any, Callable, NamedTuple
 
+import mxnet as mx
 import numpy as np
+from mxnet import autograd
 
+import aploss_mx  # noqa: F401  (prepares the process for `import mxnet`)
+from aploss_mx.config import ANCHOR_LOSSES, RANKING_LOSSES, Recipe
+from aploss_mx.losses.from_recipe import make_class_loss
 from aploss_mx.ranking.exact import ap_loss_and_grad
 
 DELTA = 1.0
@@ -34,6 +42,10 @@ REGIMES = {
     "late": ((-4.0, 1.0), (2.0, 1.0)),
 }
 
+
+# Logits (B, N, K) of the contenders' table, by size, and positives; the background's that ohem needs come on top.
+CONTENDERS = {"small": ((2, 5_000, 20), 100), "voc": ((8, 32_736, 20), 600)}
+
 EPILOG = """\
 columns
   kept       negatives that reach the lowest positive's score - delta; the others take no part in either method
@@ -46,6 +58,10 @@ columns
   copies     exact / seconds of one np.copyto of the scores
   memory     peak of what the exact one allocates, its gradient included, divided by the bytes of the scores:
              from tracemalloc, to which NumPy reports, in a run of its own that is not timed
+
+columns of the contenders' table
+  seconds    median of --repeats, forward and backward pass
+  to ap      the same divided by that of ap
 
 examples
   python scripts/benchmark_loss.py --sizes small
@@ -205,6 +221,65 @@ def benchmark(size: int, positives: int, regime: str, args: argparse.Namespace) 
     }
 
 
+def random_batch(shape: tuple[int, int, int], positives: int, regime: str, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return logits of `shape` (B, N, K), and class targets (B, N) with `positives` anchors of random classes."""
+    rng = np.random.default_rng(seed)
+    (negative_mean, negative_deviation), (positive_mean, positive_deviation) = REGIMES[regime]
+    logits = rng.standard_normal(shape, np.float32) * np.float32(negative_deviation) + np.float32(negative_mean)
+    class_targets = np.zeros(shape[:2], np.float32)
+    anchors = rng.choice(class_targets.size, positives, replace=False)
+    classes = rng.integers(shape[2], size=positives)
+    logits.reshape(-1, shape[2])[anchors, classes] = rng.normal(positive_mean, positive_deviation, positives)
+    class_targets.reshape(-1)[anchors] = classes + 1
+    return logits, class_targets
+
+
+def time_contenders(size: str, regime: str, args: argparse.Namespace) -> list[dict[str, object]]:
+    """Measure a row for each loss on the same logits."""
+    logits, class_targets = random_batch(*CONTENDERS[size], regime, args.seed)
+    background = np.zeros((*logits.shape[:2], 1), np.float32)
+    rows = []
+    for name in (*RANKING_LOSSES, *ANCHOR_LOSSES):
+        recipe = Recipe(loss=name, delta=DELTA)
+        block = make_class_loss(recipe)
+        block.hybridize()
+        inputs = mx.nd.array(np.concatenate([background, logits], axis=2) if recipe.background else logits)
+        targets = mx.nd.array(class_targets)
+        inputs.attach_grad()
+
+        def step(block=block, inputs=inputs, targets=targets) -> float:
+            with autograd.record():
+                loss = block(inputs, targets)
+            loss.backward()
+            inputs.grad.wait_to_read()
+            return loss.asscalar()
+
+        value = step()
+        rows.append(
+            {
+                "scores": logits.size,
+                "regime": regime,
+                "contender": name,
+                "value": value,
+                "seconds": typical_seconds(args.repeats, step),
+            }
+        )
+    for row in rows:
+        row["to_ap"] = row["seconds"] / rows[0]["seconds"]
+    return rows
+
+
+CONTENDER_HEADER = ["scores", "regime", "loss", "value", "seconds", "to ap"]
+
+
+def contender_line(row: dict[str, object]) -> str:
+    """Format one measured row under `CONTENDER_HEADER`."""
+    return (
+        f"| {row['scores']:,} | {row['regime']} | {row['contender']} | {row['value']:.4f} | {row['seconds']:.4f} | "
+        f"{row['to_ap']:.2f}× |"
+    )
+
+
 HEADER = [
     "scores",
     "positives",
@@ -265,7 +340,12 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--complete", action="store_true", help="visit all positives, however long it takes")
     parser.add_argument("--seed", type=int, default=0, help="of the random scores (default: %(default)s)")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="write the unrounded rows as CSV, too")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="write the unrounded rows as CSV, too; the contenders' as FILE's stem + _contenders.csv",
+    )
     args = parser.parse_args(argv)
     if args.repeats < 1:
         parser.error("--repeats must be at least 1")
@@ -285,12 +365,29 @@ def main(argv: list[str] | None = None) -> None:
         for regime in args.regimes:
             rows.append(benchmark(*SIZES[size], regime, args))
             print(markdown_line(rows[-1]), flush=True)
+    contenders = []
+    sizes = [size for size in args.sizes if size in CONTENDERS]
+    if sizes:
+        print("\n| " + " | ".join(CONTENDER_HEADER) + " |")
+        print("|" + " ---: |" * len(CONTENDER_HEADER))
+    for size in sizes:
+        for regime in args.regimes:
+            measured = time_contenders(size, regime, args)
+            print("\n".join(map(contender_line, measured)), flush=True)
+            contenders += measured
     if args.output:
-        args.output.parent.mkdir(parents=True, exist_ok=True)
-        with args.output.open("w", newline="") as file:
-            writer = csv.DictWriter(file, rows[0])
-            writer.writeheader()
-            writer.writerows(rows)
+        write_csv(args.output, rows)
+        if contenders:
+            write_csv(args.output.with_name(f"{args.output.stem}_contenders.csv"), contenders)
+
+
+def write_csv(path: Path, rows: list[dict[str, object]]) -> None:
+    """Write rows of the same columns, unrounded."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 if __name__ == "__main__":

@@ -60,5 +60,5 @@ class FocalLoss(HybridBlock):
 
 
 def _softplus(F, x):
-    """log(1 + exp(x))."""
-    return F.Activation(x, act_type="softrelu")
+    """log(1 + exp(x)); MXNet's softrelu loses the digits of what is far below 0."""
+    return F.where(x > 20, x, F.log1p(F.exp(F.clip(x, a_min=-1e4, a_max=20))))

@@ -6,7 +6,7 @@ from typing import Any
 
 from mxnet.gluon import HybridBlock
 
-from aploss_mx.ranking.problem import SCOPES
+from aploss_mx.ranking.labels import check_grouping
 
 
 class RankingLoss(HybridBlock):
@@ -45,10 +45,7 @@ class RankingLoss(HybridBlock):
 
     def __init__(self, op_type: str, ranking_batch: int, ranking_scope: str, attributes: dict[str, Any], **kwargs):
         super().__init__(**kwargs)
-        if ranking_batch != int(ranking_batch) or ranking_batch < 0:
-            raise ValueError(f"ranking_batch must be 0 (all images) or more, not {ranking_batch}")
-        if ranking_scope not in SCOPES:
-            raise ValueError(f"ranking_scope must be one of {', '.join(SCOPES)}, not {ranking_scope!r}")
+        check_grouping(ranking_batch, ranking_scope)
         shared = {"ranking_batch": int(ranking_batch), "ranking_scope": ranking_scope}
         self._attributes = {"op_type": op_type, **shared, **attributes}
 

@@ -1,7 +1,7 @@
 """The paper's general scheme, one pair of scores at a time: errors of any activation, carried back to the scores.
 
-A loss is written with the terms L_ij of an activation of all differences x_ij = s_j - s_i (Eq. 1), of which the pairs of
-a positive i and a negative j count (Eq. 2). Each such term ought to be 0, so that x_ij is updated by the error -L_ij
+A loss is written with the terms L_ij of an activation of all differences x_ij = s_j - s_i (Eq. 1), of which the pairs
+of a positive i and a negative j count (Eq. 2). Each such term ought to be 0, so that x_ij is updated by the error -L_ij
 (Eq. 9), and the gradient that the scores receive is the update's, with its sign turned, by the chain rule (Eq. 13).
 What the update minimises depends on the activation alone:
 
@@ -26,8 +26,8 @@ Activation = Callable[[np.ndarray], np.ndarray]
 """Takes all differences x (n, n) of the valid scores, x_ij = s_j - s_i, and returns their terms L (n, n)."""
 
 
-def error_driven_update(scores: np.ndarray, labels: np.ndarray, activation: Activation) -> tuple[float, np.ndarray]:
-    """Return the loss of an activation, and the gradient that its error-driven update hands to the scores.
+def pair_errors(scores: np.ndarray, labels: np.ndarray, activation: Activation) -> np.ndarray:
+    """Return the terms of all pairs of a positive and a negative, divided by the number of positives.
 
     Parameters
     ----------
@@ -39,10 +39,8 @@ def error_driven_update(scores: np.ndarray, labels: np.ndarray, activation: Acti
 
     Returns
     -------
-    loss : float
-        Sum of the terms of all pairs of a positive and a negative, divided by the number of positives (Eq. 6).
-    grad : ndarray of float64, shape of `scores`
-        Eq. 13, divided by the number of positives. A learner descends along it.
+    ndarray of float64, shape (P, N)
+        Positives and negatives in their order among the flattened scores. The sum is the loss (Eq. 6).
 
     Raises
     ------
@@ -50,15 +48,28 @@ def error_driven_update(scores: np.ndarray, labels: np.ndarray, activation: Acti
         If the shapes differ or a label is not in {-1, 0, 1}.
     """
     scores, labels = check_labels(scores, labels)
-    grad = np.zeros(scores.shape)
     valid = labels >= 0
     s, t = scores[valid].astype(np.float64), labels[valid]
-    if not (t == 1).any():
-        return 0.0, grad
-    x = s[None, :] - s[:, None]
-    y = (t[:, None] == 1) & (t[None, :] == 0)
-    errors = activation(x) * y / (t == 1).sum()
-    grad[valid] = errors.sum(axis=0) - errors.sum(axis=1)
+    terms = activation(s[None, :] - s[:, None])
+    return terms[np.ix_(t == 1, t == 0)] / max(1, (t == 1).sum())
+
+
+def error_driven_update(scores: np.ndarray, labels: np.ndarray, activation: Activation) -> tuple[float, np.ndarray]:
+    """Return the loss of an activation, and the gradient that its error-driven update hands to the scores.
+
+    Arguments and errors are those of `pair_errors`.
+
+    Returns
+    -------
+    loss : float
+        Sum of the errors of all pairs (Eq. 6); 0 without a positive.
+    grad : ndarray of float64, shape of `scores`
+        Eq. 13, divided by the number of positives. A learner descends along it.
+    """
+    errors = pair_errors(scores, labels, activation)
+    grad = np.zeros(np.shape(scores))
+    grad[np.asarray(labels) == 1] = -errors.sum(axis=1)
+    grad[np.asarray(labels) == 0] = errors.sum(axis=0)
     return float(errors.sum()), grad
 
 
@@ -75,7 +86,7 @@ def ap_terms(step: Callable[[np.ndarray], np.ndarray] = heaviside) -> Activation
 
 def auc_terms(negatives: int, step: Callable[[np.ndarray], np.ndarray] = heaviside) -> Activation:
     """Return the activation of the AUC-loss (Eq. 7), given the number of negatives."""
-    return lambda x: step(x) / negatives
+    return lambda x: step(x) / max(1, negatives)
 
 
 def softmax_terms(x: np.ndarray) -> np.ndarray:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+SCOPES = ("all", "class")
+
 
 def check_labels(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return `scores`, in floating point, and `labels` as arrays, or say what is wrong with them.
@@ -35,6 +37,14 @@ def check_class_targets(logits: np.ndarray, class_targets: np.ndarray) -> None:
         raise ValueError(f"class targets must lie in -1 … {classes}, not {class_targets.min()} … {class_targets.max()}")
     if not (class_targets.dtype.kind in "iu" or np.array_equal(np.rint(class_targets), class_targets)):
         raise ValueError("class targets must be whole numbers")
+
+
+def check_grouping(ranking_batch: int, ranking_scope: str) -> None:
+    """Raise ValueError unless `ranking_batch` is a whole number from 0 on and `ranking_scope` one of SCOPES."""
+    if ranking_batch != int(ranking_batch) or ranking_batch < 0:
+        raise ValueError(f"ranking_batch must be a number of images, or 0 for all of them, not {ranking_batch}")
+    if ranking_scope not in SCOPES:
+        raise ValueError(f"ranking_scope must be one of {', '.join(SCOPES)}, not {ranking_scope!r}")
 
 
 def check_delta(delta: float) -> None:

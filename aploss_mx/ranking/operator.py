@@ -11,7 +11,8 @@ import atexit
 
 import mxnet as mx
 
-from aploss_mx.ranking.problem import SCOPES, Method, solve_anchors
+from aploss_mx.ranking.labels import check_grouping
+from aploss_mx.ranking.problem import Method, solve_anchors
 
 # At its own exit MXNet would wait for pending operators without letting their Python run.
 atexit.register(mx.nd.waitall)
@@ -52,11 +53,8 @@ class RankingProp(mx.operator.CustomOpProp):
         # MXNet 1.9.1 crashes where a constructor raises; this is its first call that may.
         own = dict(self.attributes)
         self.ranking_batch = int(own.pop("ranking_batch", 0))
-        if self.ranking_batch < 0:
-            raise ValueError(f"ranking_batch must be 0 (all images) or more, not {self.ranking_batch}")
         self.ranking_scope = own.pop("ranking_scope", "all")
-        if self.ranking_scope not in SCOPES:
-            raise ValueError(f"ranking_scope must be one of {', '.join(SCOPES)}, not {self.ranking_scope!r}")
+        check_grouping(self.ranking_batch, self.ranking_scope)
         self.method = self.method_of(**own)
         return ["logits", "class_targets"]
 

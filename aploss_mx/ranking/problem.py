@@ -6,7 +6,7 @@ from typing import Callable, Iterator, NamedTuple
 
 import numpy as np
 
-from aploss_mx.ranking.labels import check_class_targets, check_labels
+from aploss_mx.ranking.labels import check_class_targets, check_grouping, check_labels
 
 CHUNK = 1 << 15  # scores at a time: the working arrays of one chunk stay in the processor's cache
 
@@ -109,7 +109,6 @@ class RankingProblem(NamedTuple):
         return (slice(start, start + step) for start in range(0, len(self.scores), step))
 
 
-SCOPES = ("all", "class")
 Method = Callable[[RankingProblem, np.ndarray], float]
 """Takes a problem of finite scores with a positive, and zeros (rows, columns) of float32 to write the gradient into;
 returns the loss."""
@@ -160,8 +159,9 @@ def solve_anchors(
     Raises
     ------
     ValueError
-        As `RankingProblem.from_class_targets`, and if `ranking_batch` does not divide B.
+        As `RankingProblem.from_class_targets` and `check_grouping`, and if `ranking_batch` does not divide B.
     """
+    check_grouping(ranking_batch, ranking_scope)
     check_class_targets(logits, class_targets)
     batch = len(logits)
     images = ranking_batch or max(1, batch)

@@ -15,7 +15,9 @@ def run(capsys, tmp_path, *flags):
     """Run on the small size; return the table's cells and the CSV's rows."""
     output = tmp_path / "reports" / "loss.csv"
     benchmark_loss.main(["--sizes", "small", "--repeats", "1", "--output", str(output), *flags])
-    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
+    printed, contenders = capsys.readouterr().out.rsplit("\n\n", 1)
+    lines = [line for line in printed.splitlines() if line.startswith("|")]
+    assert all(contenders.count(f"| {name} |") == len(lines) - 2 for name in ("ap", "hinge-ap", "ohem"))
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     assert cells[0] == benchmark_loss.HEADER
     assert {len(row) for row in cells} == {len(benchmark_loss.HEADER)}
@@ -37,6 +39,20 @@ def test_rows_of_complete_loops(capsys, tmp_path):
         assert float(row["memory"]) >= 1, "the gradient alone takes as many bytes as the scores"
         assert float(row["copies"]) > 0
     assert float(rows[0]["loss"]) > float(rows[1]["loss"]) > float(rows[2]["loss"]) > 0
+
+
+def test_rows_of_contenders(capsys, tmp_path):
+    run(capsys, tmp_path, "--loop-seconds", "0", "--regimes", "mid")
+    with (tmp_path / "reports" / "loss_contenders.csv").open(newline="") as file:
+        rows = {row["contender"]: row for row in csv.DictReader(file)}
+    assert list(rows) == ["ap", "auc", "smooth-ap", "hinge-ap", "focal", "ohem"]
+    logits, class_targets = benchmark_loss.random_batch(*benchmark_loss.CONTENDERS["small"], "mid", seed=0)
+    assert (class_targets > 0).sum() == 100
+    labels = class_targets[..., None] == np.arange(1, 21)
+    assert float(rows["ap"]["value"]) == pytest.approx(ap_loss_and_grad(logits, labels)[0], rel=1e-5)
+    for row in rows.values():
+        assert float(row["seconds"]) > 0
+        assert float(row["to_ap"]) == pytest.approx(float(row["seconds"]) / float(rows["ap"]["seconds"]))
 
 
 def test_rows_of_loops_cut_short(capsys, tmp_path):
