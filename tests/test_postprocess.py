@@ -7,10 +7,11 @@ import warnings
 
 import numpy as np
 import pytest
+from scipy.special import expit, softmax
 
 from aploss_mx.anchors import make_anchors
 from aploss_mx.evaluation.detections import Detections
-from aploss_mx.postprocess import PostProcessing, to_image
+from aploss_mx.postprocess import PostProcessing, drop_background, to_image
 
 SIZE = (64, 96)
 LEVEL_ENDS = [576, 720, 756, 768, 774]  # 6 · (8·12, 4·6, 2·3, 1·2, 1·1), added up
@@ -174,3 +175,16 @@ def test_back_in_the_image_boxes_are_scaled_clipped_and_dropped_if_outside():
 
 def test_no_detections_stay_none_in_the_image():
     assert len(to_image(Detections(), np.array([2, 2], np.float32), 10, 10)) == 0
+
+
+@pytest.mark.parametrize("scale", [0.0, 1.0, 10.0, 1000.0])
+def test_without_background_the_sigmoid_is_the_softmax(scale):
+    logits = (scale * np.random.default_rng(0).normal(size=(7, 30, 5))).astype(np.float32)
+    np.testing.assert_allclose(expit(drop_background(logits)), softmax(logits, axis=-1)[..., 1:], rtol=2e-5, atol=1e-7)
+
+
+def test_sure_classes_stay_in_order_without_background():
+    # p = 1 to float32 for all three: their odds still differ.
+    logits = np.array([[0, 30, 0], [0, 40, 0], [0, 80, -5]], np.float32)
+    odds = drop_background(logits)[:, 0]
+    np.testing.assert_allclose(odds, [30 - np.log(2), 40 - np.log(2), 80 - np.log(1 + np.exp(-5))], rtol=1e-6)

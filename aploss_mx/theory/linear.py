@@ -125,8 +125,8 @@ def margin(problem: LinearProblem) -> float:
         method="SLSQP",
         constraints={"type": "ineq", "fun": lambda w: differences @ w - 1, "jac": lambda w: differences},
     ).x
-    margins = differences @ shortest / np.linalg.norm(shortest)
-    return max(0.0, float(margins.min() * problem.radius))
+    length = np.linalg.norm(shortest)
+    return max(0.0, float((differences @ shortest).min() / length * problem.radius)) if length else 0.0
 
 
 def most_steps(problem: LinearProblem) -> float:

@@ -162,3 +162,12 @@ def test_unknown_backbone(name):
 def test_no_classes(classes):
     with pytest.raises(ValueError, match=f"at least one class, not {classes}"):
         get_network("resnet18_v1b", classes)
+
+
+def test_a_background_logit_stands_in_front_and_starts_at_evens():
+    mx.random.seed(0)
+    network = get_network("resnet18_v1b", 3, 16, background=True)
+    logits, deltas = network(images(64, 64))
+    assert logits.shape == (2, LEVELS_OF_64 * 6, 4)
+    assert deltas.shape == (2, LEVELS_OF_64 * 6, 4)
+    assert not network.class_head[-1].bias.data().asnumpy().any()
