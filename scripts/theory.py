@@ -58,7 +58,7 @@ def training_curves(arguments: argparse.Namespace) -> dict[str, np.ndarray]:
         root, classes, split = arguments.dataset_root, VOC_CLASSES, arguments.split
         if root is None:
             root, classes, split = (
-                generate(Path(folder), num_train=IMAGES, num_val=0, progress=False),
+                generate(Path(folder), num_train=IMAGES, num_val=1, progress=False),
                 SHAPES_CLASSES,
                 "2007_train",
             )

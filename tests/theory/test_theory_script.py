@@ -1,0 +1,46 @@
+"""`scripts/theory.py` leaves a figure and a line for each experiment."""
+
+from __future__ import annotations
+
+import pytest
+from PIL import Image
+from tiny_training import paint_shapes
+
+from aploss_mx.data.shapes import SHAPES_CLASSES
+from scripts import theory
+
+FAST = ["accuracy_and_ap", "step_functions", "observation_1", "accumulated_loss", "stuck_descent", "score_shift"]
+
+
+def assert_drawn(folder, names, capsys):
+    printed = capsys.readouterr().out.splitlines()
+    assert [line.split(": ")[0] for line in printed if ": " in line] == names
+    assert {path.name for path in folder.iterdir()} == {f"{name}.png" for name in names}
+    for path in folder.iterdir():
+        with Image.open(path) as picture:
+            assert min(picture.size) >= 500
+            assert len(picture.convert("L").getcolors(1 << 16)) > 10
+
+
+def test_figures(tmp_path, capsys):
+    theory.main(["--output", str(tmp_path / "figures"), "--only", *FAST])
+    assert_drawn(tmp_path / "figures", FAST, capsys)
+
+
+@pytest.mark.parametrize("real", [False, True])
+def test_optimisers_on_generated_and_on_given_images(real, tmp_path, capsys):
+    flags = ["--output", str(tmp_path / "figures"), "--only", "optimisers", "--steps", "2"]
+    if real:
+        shapes = paint_shapes(tmp_path / "shapes")
+        flags += ["--dataset-root", str(shapes), "--split", "2007_val", "--classes", ",".join(SHAPES_CLASSES)]
+    theory.main(flags)
+    assert_drawn(tmp_path / "figures", ["optimisers"], capsys)
+
+
+def test_errors_are_readable(tmp_path):
+    flags = ["--output", str(tmp_path), "--only", "optimisers", "--dataset-root", str(tmp_path / "nowhere")]
+    with pytest.raises(SystemExit, match=r"error: errors in the data \(1\)\s+missing split"):
+        theory.main(flags)
+    with pytest.raises(SystemExit) as end:
+        theory.main(["--only", "proof"])
+    assert end.value.code == 2
