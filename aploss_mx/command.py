@@ -14,10 +14,10 @@ import mxnet as mx
 
 from aploss_mx.atomic import write_text
 from aploss_mx.config import Recipe, add_recipe_flags, recipe_from_flags, settings_given
-from aploss_mx.data.check import Dataset, Report, check_dataset
+from aploss_mx.data.check import Dataset, check_dataset
 from aploss_mx.detector import Detector
 from aploss_mx.devices import parse_devices
-from aploss_mx.evaluation.detections import save_detections
+from aploss_mx.evaluation.detections import Detections
 from aploss_mx.evaluation.evaluate import evaluate, format_table
 from aploss_mx.report.figures import plot_training
 from aploss_mx.training import Options, TrainingError, TrainingRun
@@ -117,14 +117,16 @@ def run_training(arguments: argparse.Namespace, open_dataset: OpenDataset) -> di
         detector = Detector.load(checkpoint, options.devices[0], **settings_given(arguments))
         dataset = open_dataset(detector.recipe, detector.recipe.val_split)
         preflight(dataset)
-        return score(detector, dataset, options.num_workers, output=options.save_prefix / "evaluation.json")
+        detections = detect(detector, dataset, options.num_workers)
+        return report_metrics(dataset, detections, options.save_prefix / "evaluation.json")
 
     options.checkpoint()
-    train, val = open_dataset(recipe, recipe.train_split), open_dataset(recipe, recipe.val_split)
+    train = open_dataset(recipe, recipe.train_split)
+    # By name, wherever they came from: a checkpoint must not depend on a file, and both splits have the same.
+    recipe = recipe.override(classes=train.classes)
+    val = open_dataset(recipe, recipe.val_split)
     preflight(train)
     preflight(val)
-    # By name, whatever file they came from: a checkpoint must not depend on one.
-    recipe = recipe.override(classes=train.classes)
     run = TrainingRun(recipe, train.classes, train.samples, val.samples, options)
     metrics = run.run()
     print(format_table(metrics))
@@ -133,20 +135,15 @@ def run_training(arguments: argparse.Namespace, open_dataset: OpenDataset) -> di
     return metrics
 
 
-def preflight(dataset: Dataset) -> Report:
+def preflight(dataset: Dataset) -> None:
     """Print the report on a data set and raise DataError where it holds errors."""
     report = check_dataset(dataset)
     print(report)
     report.raise_if_errors()
-    return report
 
 
-def score(
-    detector: Detector, dataset: Dataset, num_workers: int, save: Path | None = None, output: Path | None = None
-) -> dict[str, Any]:
-    """Evaluate a detector on a data set and print the table; returns the metrics.
-
-    `save` names a file for the detections, `output` one for the metrics, both JSON.
+def detect(detector: Detector, dataset: Dataset, num_workers: int) -> dict[str, Detections]:
+    """Return a detector's detections on a data set, by image id.
 
     Raises
     ------
@@ -158,13 +155,10 @@ def score(
             f"the detector's classes are {', '.join(detector.classes)}; the data set's are "
             f"{', '.join(dataset.classes)}: give the detector's, in the same order, with --classes"
         )
-    detections = detector.detect(dataset.samples, detector.loader(dataset.samples, num_workers))
-    if save:
-        save_detections(save, detections, dataset.classes)
-    return report_metrics(dataset, detections, output)
+    return detector.detect(dataset.samples, detector.loader(dataset.samples, num_workers))
 
 
-def report_metrics(dataset: Dataset, detections: dict, output: Path | None) -> dict[str, Any]:
+def report_metrics(dataset: Dataset, detections: dict[str, Detections], output: Path | None) -> dict[str, Any]:
     """Evaluate detections, print the table, and write the metrics as JSON where `output` names a file."""
     metrics = evaluate(dataset.samples, detections, dataset.classes)
     print(format_table(metrics))

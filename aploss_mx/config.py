@@ -117,7 +117,9 @@ class Recipe:
     )
     train_split: str = _setting("2007_trainval+2012_trainval", _text, "splits to train on, YEAR_NAME joined by +")
     val_split: str = _setting("2007_test", _text, "splits to evaluate on")
-    classes: str = _setting("voc", _names, "'voc', names joined by commas, or a file with a name a line")
+    classes: str = _setting(
+        "voc", _names, "'voc', 'data' for those in the data, names joined by commas, or a file with a name a line"
+    )
     augmentation: str = _setting("ssd", _one_of("ssd", "flip", "none"), "training augmentation: ssd, flip or none")
     data_shape: int = _setting(512, _image_side, "side of the square training images in pixels, a multiple of 32")
     loss: str = _setting(

@@ -11,15 +11,15 @@ from typing import Any
 
 from aploss_mx.command import readable_errors, run_training, training_parser
 from aploss_mx.config import Recipe
-from aploss_mx.data.voc import VOC_CLASSES, VOCDetection, parse_classes
+from aploss_mx.data.open import classes_of
+from aploss_mx.data.voc import VOCDetection
 
 
 def main(argv: list[str] | None = None) -> dict[str, Any]:
     arguments = training_parser(__doc__, "voc07_resnet50", "datasets/VOCdevkit").parse_args(argv)
 
     def open_voc(recipe: Recipe, splits: str) -> VOCDetection:
-        classes = VOC_CLASSES if recipe.classes == "voc" else parse_classes(recipe.classes)
-        return VOCDetection(arguments.dataset_root, splits, classes, strict=False)
+        return VOCDetection(arguments.dataset_root, splits, classes_of(recipe.classes), strict=False)
 
     with readable_errors():
         return run_training(arguments, open_voc)

@@ -1,6 +1,7 @@
 """Preflight: everything wrong with a data set, named before training starts.
 
-From the command line: ``python -m aploss_mx.data.check --dataset-root VOCdevkit --split 2007_trainval``.
+From the command line: ``python -m aploss_mx.data.check --dataset-root VOCdevkit --split 2007_trainval``, or with the
+root of data in COCO layout.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from aploss_mx.data.images import open_image
+from aploss_mx.data.open import is_coco, open_dataset
 from aploss_mx.data.problems import (
     BOX_CLIPPED,
     BOX_LEFT_OUT,
@@ -28,7 +30,7 @@ from aploss_mx.data.problems import (
     raise_if_errors,
 )
 from aploss_mx.data.sample import Sample
-from aploss_mx.data.voc import PROGRESS_BAR_FROM, VOC_CLASSES, VOCDetection, parse_classes
+from aploss_mx.data.voc import PROGRESS_BAR_FROM
 
 JPEG_END = b"\xff\xd9"
 EXIF_ORIENTATION = 0x0112
@@ -219,21 +221,28 @@ def _check_size(sample: Sample, size: tuple[int, int], orientation: int) -> list
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Print the report of a data set in VOC layout; 0 if training can start, 1 if not, 2 (by argparse) on misuse."""
-    parser = argparse.ArgumentParser("python -m aploss_mx.data.check", description="Check a data set in VOC layout.")
-    parser.add_argument("--dataset-root", required=True, help="folder above VOC2007, or that holds ImageSets itself")
-    parser.add_argument("--split", required=True, help="names of image lists, joined by +: 2007_train+2007_val")
-    parser.add_argument("--classes", help="names separated by commas, or a file with one a line; default: VOC's 20")
+    """Print the report of a data set; 0 if training can start, 1 if not, 2 (by argparse) on misuse."""
+    parser = argparse.ArgumentParser(
+        "python -m aploss_mx.data.check", description="Check a data set in VOC or COCO layout."
+    )
+    parser.add_argument(
+        "--dataset-root", required=True, help="folder above VOC2007, or that holds ImageSets or annotations itself"
+    )
+    parser.add_argument("--split", required=True, help="names joined by +: 2007_train+2007_val, or train2017")
+    parser.add_argument(
+        "--classes",
+        help="'voc', 'data' for those in the data, names separated by commas, or a file with one a line "
+        "(default: voc, and data in COCO layout)",
+    )
     args = parser.parse_args(argv)
+    classes = args.classes or ("data" if is_coco(args.dataset_root) else "voc")
     try:
-        classes = VOC_CLASSES if args.classes is None else parse_classes(args.classes)
-    except ValueError as error:
-        parser.error(str(error))
-    try:
-        report = check_dataset(VOCDetection(args.dataset_root, args.split, classes, strict=False))
+        report = check_dataset(open_dataset(args.dataset_root, args.split, classes, strict=False))
     except DataError as error:
         print(error, file=sys.stderr)
         return 1
+    except ValueError as error:
+        parser.error(str(error))
     print(report)
     return 0 if report.ok else 1
 

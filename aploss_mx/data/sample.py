@@ -31,6 +31,8 @@ class Sample:
         Index of each object's class in the data set's ``classes``, from 0.
     difficult : ndarray of bool, shape (M,)
         Objects that neither training nor the metrics count: VOC's ``difficult``, COCO's crowds.
+    areas : ndarray of float64, shape (M,), or None
+        Areas in pixels, by which COCO tells small from large: of the masks on COCO data; None for those of the boxes.
     """
 
     image_id: str
@@ -40,3 +42,4 @@ class Sample:
     boxes: np.ndarray = field(default_factory=_no_boxes)
     labels: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     difficult: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
+    areas: np.ndarray | None = None

@@ -16,9 +16,8 @@ from defusedxml import DefusedXmlException, ElementTree
 from PIL import Image
 from tqdm import tqdm
 
+from aploss_mx.data.fit import Corners, fit_box
 from aploss_mx.data.problems import (
-    BOX_CLIPPED,
-    BOX_LEFT_OUT,
     ERROR,
     WARNING,
     DataError,
@@ -86,17 +85,21 @@ class VOCDetection(Sequence):
         The folder above ``VOC2007`` and its like, or one that holds ``Annotations`` and its like itself.
     splits : str
         Names of image lists, joined by ``+``: ``2007_trainval`` or just ``trainval``; see `find_split`.
-    classes : sequence of str
-        The class names, in the order of their labels. Case counts.
+    classes : sequence of str or None
+        The class names, in the order of their labels. Case counts. None takes the names in the data, sorted.
     strict : bool
         Raise on errors in the annotations (the default). Otherwise leave out what is broken and keep the errors in
         ``problems``, for a report that names them together with others.
+
+    annotated : bool
+        Whether to read annotation files; test images whose objects are kept secret have none.
 
     Attributes
     ----------
     name : str
         The data set in words, for reports.
     classes : tuple of str
+    annotated : bool
     samples : list of Sample
         In the order of the lists. A box without area, or outside its image, is left out; one that reaches over the
         edge is clipped. Images without boxes stay in.
@@ -114,15 +117,18 @@ class VOCDetection(Sequence):
         self,
         root: str | Path,
         splits: str = "2007_trainval+2012_trainval",
-        classes: Sequence[str] = VOC_CLASSES,
+        classes: Sequence[str] | None = VOC_CLASSES,
         strict: bool = True,
+        annotated: bool = True,
     ):
         root = Path(root).expanduser().absolute()
         self.name = f"{root.name} {splits}"
-        self.classes = tuple(classes)
         self.problems: list[Problem] = []
 
-        annotations = _read_annotations(_list_annotations(root, splits, self.problems), self.problems)
+        self.annotated = annotated
+        paths = _list_annotations(root, splits, self.problems)
+        annotations = _read_annotations(paths, self.problems) if annotated else list(map(_without_objects, paths))
+        self.classes = tuple(_names_in(annotations) if classes is None else classes)
         self.problems += _unknown_classes(annotations, self.classes)
         samples = [_to_sample(annotation, self.classes, self.problems) for annotation in annotations]
         self.samples = [sample for sample in samples if sample is not None]
@@ -311,6 +317,14 @@ def _read_annotations(paths: list[Path], problems: list[Problem]) -> list[VOCAnn
     return annotations
 
 
+def _without_objects(path: Path) -> VOCAnnotation:
+    return VOCAnnotation(path, filename="", width=0, height=0, objects=())
+
+
+def _names_in(annotations: list[VOCAnnotation]) -> list[str]:
+    return sorted({item.name for annotation in annotations for item in annotation.objects})
+
+
 def _unknown_classes(annotations: list[VOCAnnotation], classes: tuple[str, ...]) -> list[Problem]:
     """One error that lists the class names in the data that are not among `classes`, if there are any."""
     counts = Counter(item.name for annotation in annotations for item in annotation.objects)
@@ -344,13 +358,16 @@ def _to_sample(annotation: VOCAnnotation, classes: tuple[str, ...], problems: li
                     ERROR,
                     "unknown size",
                     str(annotation.path),
-                    f"it gives no <size>, and the image cannot be read: {error}",
+                    f"no <size> is given, and the image cannot be read: {error}",
                 )
             )
             return None
 
     known = [item for item in annotation.objects if item.name in classes]
-    boxes = [_to_corners(item, width, height, annotation.path, problems) for item in known]
+    boxes = [
+        fit_box(_corners(item), width, height, f"{item.name} {_as_written(item)}", annotation.path, problems)
+        for item in known
+    ]
     kept = [index for index, box in enumerate(boxes) if box is not None]
     return Sample(
         image_id=annotation.path.stem,
@@ -371,23 +388,14 @@ def _find_image(annotation: VOCAnnotation) -> Path:
     return next((folder / name for name in names if (folder / name).is_file()), folder / names[0])
 
 
-def _to_corners(
-    item: VOCObject, width: int, height: int, path: Path, problems: list[Problem]
-) -> tuple[float, float, float, float] | None:
-    """Corners [x1, y1, x2, y2] inside the image; None for a box without area there. Says so in `problems`."""
+def _corners(item: VOCObject) -> Corners:
+    """Corners [x1, y1, x2, y2] in continuous pixels."""
     xmin, ymin, xmax, ymax = item.box
-    corners = (xmin - 1, ymin - 1, xmax, ymax)
-    clipped = (max(corners[0], 0.0), max(corners[1], 0.0), min(xmax, float(width)), min(ymax, float(height)))
-    described = f"{item.name} [{xmin:g}, {ymin:g}, {xmax:g}, {ymax:g}]"
     # As written, a box that ends where it begins is one pixel thin; it is the trace of a click, not an object.
     if xmax <= xmin or ymax <= ymin:
-        problems.append(Problem(WARNING, BOX_LEFT_OUT, str(path), f"{described} has no area"))
-        return None
-    if clipped[2] <= clipped[0] or clipped[3] <= clipped[1]:
-        problems.append(Problem(WARNING, BOX_LEFT_OUT, str(path), f"{described} is outside the {width}x{height} image"))
-        return None
-    if clipped != corners:
-        problems.append(
-            Problem(WARNING, BOX_CLIPPED, str(path), f"{described} reaches over the edge of the {width}x{height} image")
-        )
-    return clipped
+        return (xmin, ymin, xmax, ymax)
+    return (xmin - 1, ymin - 1, xmax, ymax)
+
+
+def _as_written(item: VOCObject) -> str:
+    return "[" + ", ".join(f"{number:g}" for number in item.box) + "]"

@@ -45,8 +45,8 @@ def coco_average_precision(
     the intersection over the area of the detection alone, and a crowd takes any number of detections. This forgives
     more than the rule of PASCAL VOC, which asks for an IoU: all small boxes inside a large difficult object go free.
 
-    The area that sorts objects into small (up to 32²), medium (up to 96²) and large is that of the box. COCO's own
-    evaluation takes the area of the mask, so its figures by size differ.
+    The area that sorts objects into small (up to 32²), medium (up to 96²) and large is the sample's: that of the mask
+    on COCO data, and of the box where there is none.
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ def coco_average_precision(
     truth = [
         {**entry, "iscrowd": int(difficult)}
         for number, sample in enumerate(samples, start=1)
-        for entry, difficult in zip(_annotations(number, sample.boxes, sample.labels), sample.difficult)
+        for entry, difficult in zip(_annotations(number, sample.boxes, sample.labels, sample.areas), sample.difficult)
     ]
     results = [
         {**entry, "iscrowd": 0, "score": score}
@@ -99,15 +99,16 @@ def _without_minus_one(values: np.ndarray) -> np.ndarray:
     return np.where(values == -1, np.nan, values)
 
 
-def _annotations(image_number: int, boxes: np.ndarray, labels: np.ndarray) -> list[dict]:
+def _annotations(
+    image_number: int, boxes: np.ndarray, labels: np.ndarray, areas: np.ndarray | None = None
+) -> list[dict]:
     """Annotations of one image in the layout of COCO, still without ids."""
     corners = boxes.astype(np.float64)
     sides = corners[:, 2:] - corners[:, :2]
+    areas = sides.prod(axis=1) if areas is None else areas
     return [
         {"image_id": image_number, "category_id": label + 1, "bbox": bbox, "area": area}
-        for label, bbox, area in zip(
-            labels.tolist(), np.hstack([corners[:, :2], sides]).tolist(), sides.prod(axis=1).tolist()
-        )
+        for label, bbox, area in zip(labels.tolist(), np.hstack([corners[:, :2], sides]).tolist(), areas.tolist())
     ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import zipfile
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any, Iterable, Mapping, Sequence
 
 import numpy as np
 
-from aploss_mx.atomic import write_text
+from aploss_mx.atomic import replacing, write_text
 from aploss_mx.data.sample import Sample
 
 # Half of what float32 holds, so that x + w fits as well.
@@ -112,14 +113,67 @@ def save_detections(path: str | os.PathLike, detections: Mapping[str, Detections
     entries = []
     for image_id, found in detections.items():
         _check_labels(f"detections of image {image_id}", found.labels, classes)
-        # The difference in float64: in float32, x + w would not give x2 back.
-        corners = found.boxes.astype(np.float64)
-        xywh = np.hstack([corners[:, :2], corners[:, 2:] - corners[:, :2]])
         entries += [
             {"image_id": image_id, "category": classes[label], "bbox": bbox, "score": score}
-            for label, bbox, score in zip(found.labels, xywh.tolist(), found.scores.tolist())
+            for label, bbox, score in zip(found.labels, _xywh(found.boxes), found.scores.tolist())
         ]
     write_text(path, json.dumps(entries))
+
+
+def save_coco_results(
+    path: str | os.PathLike, detections: Mapping[str, Detections], category_ids: Sequence[int]
+) -> None:
+    """Write detections as COCO's evaluation server takes them, atomically.
+
+    Parameters
+    ----------
+    path : path-like
+        The JSON file; missing folders are created.
+    detections : mapping of str to Detections
+        By image id, a number as text.
+    category_ids : sequence of int
+        COCO's id of each class, in the order of the labels.
+    """
+    entries = [
+        {"image_id": int(image_id), "category_id": category_ids[label], "bbox": bbox, "score": score}
+        for image_id, found in detections.items()
+        for label, bbox, score in zip(found.labels, _xywh(found.boxes), found.scores.tolist())
+    ]
+    write_text(path, json.dumps(entries))
+
+
+def save_voc_results(
+    path: str | os.PathLike, detections: Mapping[str, Detections], classes: Sequence[str], year: str, split: str
+) -> None:
+    """Write detections as PASCAL VOC's evaluation server takes them: a zip file with a text file for each class.
+
+    Each is ``results/VOC<year>/Main/comp4_det_<split>_<class>.txt`` (comp4: trained on any data but the test's), with
+    a line ``image score xmin ymin xmax ymax`` for a detection, in 1-based inclusive pixels.
+
+    Parameters
+    ----------
+    path : path-like
+        The zip file; missing folders are created.
+    detections : mapping of str to Detections
+        By image id.
+    classes : sequence of str
+        Names of the classes, in the order of the labels.
+    year, split : str
+        Such as '2012' and 'test'.
+    """
+    lines: dict[int, list[str]] = {label: [] for label in range(len(classes))}
+    for image_id, found in detections.items():
+        for (x1, y1, x2, y2), score, label in zip(found.boxes.tolist(), found.scores.tolist(), found.labels.tolist()):
+            lines[label].append(f"{image_id} {score:.6f} {x1 + 1:.3f} {y1 + 1:.3f} {x2:.3f} {y2:.3f}\n")
+    with replacing(Path(path)) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
+        for label, name in enumerate(classes):
+            archive.writestr(f"results/VOC{year}/Main/comp4_det_{split}_{name}.txt", "".join(lines[label]))
+
+
+def _xywh(boxes: np.ndarray) -> list[list[float]]:
+    # The difference in float64: in float32, x + w would not give x2 back.
+    corners = boxes.astype(np.float64)
+    return np.hstack([corners[:, :2], corners[:, 2:] - corners[:, :2]]).tolist()
 
 
 def load_detections(path: str | os.PathLike, classes: Sequence[str], image_ids: Iterable[str]) -> dict[str, Detections]:

@@ -1,0 +1,28 @@
+"""Boxes as annotated against the image that they are drawn on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from aploss_mx.data.problems import BOX_CLIPPED, BOX_LEFT_OUT, WARNING, Problem
+
+Corners = tuple  # of float: x1, y1, x2, y2
+
+
+def fit_box(
+    corners: Corners, width: int, height: int, described: str, file: str | Path, problems: list[Problem]
+) -> Corners | None:
+    """Return a box's corners clipped to its image, or None where it has no area there; says so in `problems`."""
+    x1, y1, x2, y2 = corners
+    if x2 <= x1 or y2 <= y1:
+        problems.append(Problem(WARNING, BOX_LEFT_OUT, str(file), f"{described} has no area"))
+        return None
+    clipped = (max(x1, 0.0), max(y1, 0.0), min(x2, float(width)), min(y2, float(height)))
+    if clipped[2] <= clipped[0] or clipped[3] <= clipped[1]:
+        problems.append(Problem(WARNING, BOX_LEFT_OUT, str(file), f"{described} is outside the {width}x{height} image"))
+        return None
+    if clipped != tuple(corners):
+        problems.append(
+            Problem(WARNING, BOX_CLIPPED, str(file), f"{described} reaches over the edge of the {width}x{height} image")
+        )
+    return clipped

@@ -1,0 +1,49 @@
+"""A data set by its folder, in whichever of the two layouts it has."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from aploss_mx.data.coco import ANNOTATIONS, COCODetection
+from aploss_mx.data.voc import VOC_CLASSES, VOCDetection, parse_classes
+
+
+def open_dataset(
+    root: str | Path, splits: str, classes: str | Sequence[str], strict: bool = True, annotated: bool = True
+) -> VOCDetection | COCODetection:
+    """Open data in COCO layout where `root` has a folder ``annotations``, else in VOC layout.
+
+    Parameters
+    ----------
+    root, splits, strict
+        As `VOCDetection` and `COCODetection` take them.
+    classes : str or sequence of str
+        The names, or what `classes_of` takes.
+    annotated : bool
+        Whether to read VOC's annotation files; those of COCO say themselves whether they have any.
+
+    Raises
+    ------
+    ValueError
+        As `parse_classes`.
+    DataError
+        As the two data sets.
+    """
+    names = classes_of(classes) if isinstance(classes, str) else classes
+    if is_coco(root):
+        return COCODetection(root, splits, names, strict)
+    return VOCDetection(root, splits, names, strict, annotated)
+
+
+def is_coco(root: str | Path) -> bool:
+    """Return whether a folder is laid out as COCO is; where names of folders have no case, VOC's must not count."""
+    folder = Path(root).expanduser() / ANNOTATIONS
+    return folder.is_dir() and any(folder.glob("*.json"))
+
+
+def classes_of(setting: str) -> tuple[str, ...] | None:
+    """Return the class names that a setting means: 'voc' is VOC's 20, 'data' None, else as `parse_classes`."""
+    if setting == "data":
+        return None
+    return VOC_CLASSES if setting == "voc" else parse_classes(setting)
