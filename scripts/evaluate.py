@@ -89,7 +89,7 @@ def run(arguments: argparse.Namespace) -> None:
     dataset = open_dataset(
         arguments.dataset_root,
         arguments.split,
-        arguments.classes or classes,
+        classes if arguments.classes is None else arguments.classes,
         strict=detector is None,
         annotated=not arguments.detect_only,
     )

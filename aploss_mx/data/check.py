@@ -235,7 +235,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         "(default: voc, and data in COCO layout)",
     )
     args = parser.parse_args(argv)
-    classes = args.classes or ("data" if is_coco(args.dataset_root) else "voc")
+    classes = args.classes
+    if classes is None:
+        classes = "data" if is_coco(args.dataset_root) else "voc"
     try:
         report = check_dataset(open_dataset(args.dataset_root, args.split, classes, strict=False))
     except DataError as error:
