@@ -76,7 +76,7 @@ def _boolean(value: Any) -> bool:
     return str(value).lower() in ("true", "yes", "1")
 
 
-def _epochs(value: Any) -> tuple[int, ...]:
+def _numbers(value: Any) -> tuple[int, ...]:
     items = [item for item in value.split(",") if item.strip()] if isinstance(value, str) else value
     return tuple(sorted(_positive(item) for item in items))
 
@@ -142,7 +142,7 @@ class Recipe:
     optimizer: str = _setting("sgd", _one_of("sgd", "adam"), "sgd (the paper's) or adam")
     lr: float = _setting(0.001, _positive_float, "learning rate")
     lr_decay: float = _setting(0.1, _positive_float, "factor on the learning rate at each decay epoch")
-    lr_decay_epoch: tuple[int, ...] = _setting((110, 140), _epochs, "epochs after which the learning rate decays")
+    lr_decay_epoch: tuple[int, ...] = _setting((110, 140), _numbers, "epochs after which the learning rate decays")
     warmup_steps: int = _setting(500, _count, "steps of linear warm-up")
     warmup_factor: float = _setting(1 / 3, _fraction, "fraction of the learning rate that the warm-up starts from")
     momentum: float = _setting(0.9, _fraction, "SGD momentum")
@@ -151,6 +151,12 @@ class Recipe:
     val_interval: int = _setting(10, _count, "epochs between evaluations, 0 for the last epoch only")
     test_short: int = _setting(500, _positive, "shorter side of test images in pixels")
     test_long: int = _setting(833, _positive, "longest that the longer side may get, in pixels")
+    test_scales: tuple[int, ...] = _setting(
+        (),
+        _numbers,
+        "shorter sides of a multi-scale test in place of test_short; test_long follows in proportion",
+    )
+    test_flip: bool = _setting(False, _boolean, "test each image mirrored, too, true or false")
     topk: int = _setting(1000, _positive, "candidates kept on each pyramid level before NMS")
     score_threshold: float = _setting(0.01, _fraction, "score that a candidate must exceed (not applied on P7)")
     nms_threshold: float = _setting(0.5, _fraction, "IoU above which per-class NMS drops the lower score")
@@ -226,7 +232,16 @@ def load_recipe(name_or_path: str) -> Recipe:
     return Recipe.from_dict(settings, str(path))
 
 
-TEST_SETTINGS = ("test_short", "test_long", "topk", "score_threshold", "nms_threshold", "max_detections")
+TEST_SETTINGS = (
+    "test_short",
+    "test_long",
+    "test_scales",
+    "test_flip",
+    "topk",
+    "score_threshold",
+    "nms_threshold",
+    "max_detections",
+)
 """The settings that a trained detector may be used with in other values."""
 
 

@@ -14,9 +14,9 @@ from aploss_mx.checkpoint import Checkpoint
 from aploss_mx.config import Recipe
 from aploss_mx.data.loader import EvaluationSet, evaluation_loader
 from aploss_mx.data.sample import Sample
-from aploss_mx.data.transforms import EvalTransform
+from aploss_mx.data.transforms import EvalTransform, View
 from aploss_mx.evaluation.detections import Detections
-from aploss_mx.postprocess import PostProcessing, drop_background, to_image
+from aploss_mx.postprocess import PostProcessing, drop_background, merge, to_image
 from symbols.retinanet import RetinaNet
 
 
@@ -49,7 +49,7 @@ class Detector:
         self.recipe = recipe
         self.shown_score = recipe.score_threshold if shown_score is None else shown_score
         self.device = device
-        self.transform = EvalTransform(recipe.test_short, recipe.test_long)
+        self.views = views_of(recipe)
         self.postprocess = PostProcessing(
             recipe.topk, recipe.score_threshold, recipe.nms_threshold, recipe.max_detections
         )
@@ -74,12 +74,12 @@ class Detector:
 
     def predict(self, image: np.ndarray) -> Detections:
         """Return the detections in one image, uint8 RGB of shape (H, W, 3), highest score first, in its pixels."""
-        pixels, scale = self.transform(image)
-        return self._detect(mx.nd.array(pixels[None]), scale[None], [image.shape[:2]])[0]
+        inputs = [array[None] for view in self.views for array in view(image)]
+        return self._detect(inputs, [image.shape[:2]])[0]
 
     def loader(self, samples: Sequence[Sample], num_workers: int) -> DataLoader:
         """Return the loader that `detect` takes."""
-        return evaluation_loader(EvaluationSet(samples, self.transform), num_workers)
+        return evaluation_loader(EvaluationSet(samples, self.views), num_workers)
 
     def detect(
         self, samples: Sequence[Sample], loader: DataLoader, after_batch: Callable[[], None] = lambda: None
@@ -87,20 +87,36 @@ class Detector:
         """Return the detections in all samples by image id, with a progress bar; calls `after_batch` now and then."""
         detections = {}
         with tqdm(total=len(samples), desc="detecting", unit="img", leave=False, disable=None) as bar:
-            for images, scales, indices in loader:
+            for indices, *inputs in loader:
                 batch = [samples[index] for index in indices.asnumpy()]
-                shapes = [(sample.height, sample.width) for sample in batch]
-                found = self._detect(images, scales.asnumpy(), shapes)
+                found = self._detect(inputs, [(sample.height, sample.width) for sample in batch])
                 detections.update(zip((sample.image_id for sample in batch), found))
                 bar.update(len(batch))
                 after_batch()
         return detections
 
-    def _detect(self, images: mx.nd.NDArray, scales: np.ndarray, shapes: Sequence[tuple[int, int]]) -> list[Detections]:
-        logits, deltas = (output.asnumpy() for output in self.network(images.as_in_context(self.device)))
-        if logits.shape[-1] > len(self.classes):
-            logits = drop_background(logits)
-        return [
-            to_image(self.postprocess(logits[row], deltas[row], *images.shape[2:]), scale, width, height)
-            for row, (scale, (height, width)) in enumerate(zip(scales, shapes))
-        ]
+    def _detect(
+        self, inputs: Sequence[np.ndarray | mx.nd.NDArray], shapes: Sequence[tuple[int, int]]
+    ) -> list[Detections]:
+        """Detect in images of these shapes (H, W), given as images (B, 3, H', W') and scales (B, 2) of each view."""
+        candidates: list[list[Detections]] = [[] for _ in shapes]
+        for view, images, scales in zip(self.views, inputs[::2], inputs[1::2]):
+            pixels = mx.nd.array(images, self.device) if isinstance(images, np.ndarray) else images
+            logits, deltas = (output.asnumpy() for output in self.network(pixels.as_in_context(self.device)))
+            if logits.shape[-1] > len(self.classes):
+                logits = drop_background(logits)
+            scales = scales if isinstance(scales, np.ndarray) else scales.asnumpy()
+            for row, (height, width) in enumerate(shapes):
+                found = self.postprocess.candidates(logits[row], deltas[row], *images.shape[2:])
+                candidates[row].append(to_image(found, scales[row], width, height, view.mirrored))
+        return [self.postprocess.suppress(merge(views)) for views in candidates]
+
+
+def views_of(recipe: Recipe) -> list[View]:
+    """Return the views of an image that a recipe tests with: each scale, and each mirrored where it says so.
+
+    The limit of the longer side grows and shrinks with the scale.
+    """
+    sides = recipe.test_scales or (recipe.test_short,)
+    transforms = [EvalTransform(side, max(side, round(side * recipe.test_long / recipe.test_short))) for side in sides]
+    return [View(transform, mirrored) for transform in transforms for mirrored in (False, True)[: 1 + recipe.test_flip]]

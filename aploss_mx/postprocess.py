@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Sequence
 
 import mxnet as mx
 import numpy as np
@@ -36,7 +37,7 @@ class PostProcessing:
     max_detections: int = 100
 
     def __call__(self, logits: np.ndarray, deltas: np.ndarray, height: int, width: int) -> Detections:
-        """Return the detections of one image, highest score first, in pixels of the network's input.
+        """Return the detections of one input, highest score first, in its own pixels.
 
         Parameters
         ----------
@@ -45,11 +46,23 @@ class PostProcessing:
         height, width : int
             Size of the network's input in pixels.
         """
-        places = self._candidates(logits, height, width)
+        return self.suppress(self.candidates(logits, deltas, height, width))
+
+    def candidates(self, logits: np.ndarray, deltas: np.ndarray, height: int, width: int) -> Detections:
+        """Return what is left to non-maximum suppression, with logits for scores; arguments as above."""
+        places = self._places(logits, height, width)
         anchors, labels = np.divmod(places, logits.shape[1])
         boxes = decode(deltas[anchors], make_anchors(height, width)[anchors])
+        return Detections(boxes, logits.reshape(-1)[places], labels)
+
+    def suppress(self, candidates: Detections) -> Detections:
+        """Return the detections among candidates that have logits for scores, highest score first."""
         # Ranked by logit: sigmoid scores near 1 are equal in float32.
-        rows = np.concatenate([labels[:, None], logits.reshape(-1, 1)[places], boxes], axis=1).astype(np.float32)
+        rows = np.concatenate(
+            [candidates.labels[:, None], candidates.scores[:, None], candidates.boxes], axis=1, dtype=np.float32
+        )
+        if not len(rows):
+            return Detections()
         kept = mx.nd.contrib.box_nms(
             mx.nd.array(rows, ctx=mx.cpu()),
             overlap_thresh=self.nms_threshold,
@@ -61,7 +74,7 @@ class PostProcessing:
         kept = kept[kept[:, 0] >= 0][: self.max_detections]
         return Detections(kept[:, 2:], expit(kept[:, 1]), kept[:, 0].astype(np.int64))
 
-    def _candidates(self, logits: np.ndarray, height: int, width: int) -> np.ndarray:
+    def _places(self, logits: np.ndarray, height: int, width: int) -> np.ndarray:
         """Return flat places in `logits`: the best of each level, above the threshold on all levels but the last."""
         shapes = level_shapes(height, width)
         ends = np.cumsum([rows * columns for rows, columns in shapes]) * ANCHORS_PER_CELL * logits.shape[1]
@@ -93,11 +106,18 @@ def drop_background(logits: np.ndarray) -> np.ndarray:
     return (shifted - np.log(others))[..., 1:]
 
 
-def to_image(detections: Detections, scale: np.ndarray, width: int, height: int) -> Detections:
+def to_image(detections: Detections, scale: np.ndarray, width: int, height: int, mirrored: bool = False) -> Detections:
     """Carry detections from the network's input back to the image: scaled by 1 / `scale` (x, y) and clipped to it.
 
-    Boxes of which nothing is left inside the image are dropped.
+    Boxes of which nothing is left inside the image are dropped. `mirrored` says that the input was a mirror image.
     """
     boxes = clip_boxes(detections.boxes / np.tile(scale, 2), width, height)
+    if mirrored:
+        boxes = np.stack([width - boxes[:, 2], boxes[:, 1], width - boxes[:, 0], boxes[:, 3]], axis=1)
     keep = box_areas(boxes) > 0
     return Detections(boxes[keep], detections.scores[keep], detections.labels[keep])
+
+
+def merge(views: Sequence[Detections]) -> Detections:
+    """Return the detections of several views of an image as one set."""
+    return Detections(*(np.concatenate(parts) for parts in zip(*((v.boxes, v.scores, v.labels) for v in views))))

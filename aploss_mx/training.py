@@ -30,8 +30,8 @@ from aploss_mx.checkpoint import (
 from aploss_mx.config import RANKING_LOSSES, TEST_SETTINGS, ConfigError, Recipe
 from aploss_mx.data.loader import EpochSampler, EvaluationSet, TrainingSet, evaluation_loader, training_loader
 from aploss_mx.data.sample import Sample
-from aploss_mx.data.transforms import EvalTransform, TrainTransform
-from aploss_mx.detector import Detector
+from aploss_mx.data.transforms import TrainTransform
+from aploss_mx.detector import Detector, views_of
 from aploss_mx.evaluation.detections import save_detections
 from aploss_mx.evaluation.evaluate import evaluate, format_summary
 from aploss_mx.interrupt import GracefulInterrupt
@@ -160,7 +160,7 @@ class TrainingRun:
         dataset = TrainingSet(train_samples, TrainTransform(size, recipe.augmentation), recipe.seed)
         self.sampler = EpochSampler(len(dataset), recipe.batch_size, recipe.seed)
         self.loader = training_loader(dataset, self.sampler, options.num_workers)
-        val_set = EvaluationSet(val_samples, EvalTransform(recipe.test_short, recipe.test_long))
+        val_set = EvaluationSet(val_samples, views_of(recipe))
         self.val_loader = evaluation_loader(val_set, options.num_workers)
         if checkpoint and checkpoint.step != checkpoint.epoch * len(self.sampler):
             raise CheckpointError(

@@ -14,8 +14,9 @@ from aploss_mx.anchors import make_anchors
 from aploss_mx.checkpoint import Checkpoint, parameters_of
 from aploss_mx.config import ConfigError, Recipe
 from aploss_mx.data.sample import Sample
-from aploss_mx.detector import Detector
+from aploss_mx.detector import Detector, views_of
 from aploss_mx.evaluation.detections import Detections
+from aploss_mx.postprocess import PostProcessing
 from symbols.retinanet import get_network
 
 CLASSES = ("cat", "dog", "bird")
@@ -50,6 +51,11 @@ def checkpoint(tmp_path_factory) -> Path:
     Checkpoint(tiny_recipe(test_long=96), CLASSES, 1, 1, 1, 0.0, {}, (), parameters_of(network), {}).save(path)
     yield path
     path.unlink()
+
+
+class Nothing(PostProcessing):
+    def candidates(self, *_) -> Detections:
+        return Detections()
 
 
 def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
@@ -97,7 +103,7 @@ def test_each_image_gets_its_own_boxes_whatever_the_batches(of_one_box, tmp_path
 
 
 def test_images_without_a_box_are_there_too(of_one_box, tmp_path):
-    of_one_box.postprocess = lambda *_: Detections()
+    of_one_box.postprocess = Nothing()
     samples = [save_sample(tmp_path, name, noise(64, 64)) for name in ("one", "two")]
     detections = of_one_box.detect(samples, of_one_box.loader(samples, 0))
     assert {image_id: len(found) for image_id, found in detections.items()} == {"one": 0, "two": 0}
@@ -134,10 +140,10 @@ def test_test_settings_may_be_changed(checkpoint):
     image = noise(64, 64)
     usual = Detector.load(checkpoint)
     few = Detector.load(checkpoint, max_detections="3")
-    assert (usual.transform.shorter, usual.transform.longest) == (64, 96)
+    assert (usual.views[0].transform.shorter, usual.views[0].transform.longest) == (64, 96)
     np.testing.assert_array_equal(few.predict(image).boxes, usual.predict(image).boxes[:3])
     larger = Detector.load(str(checkpoint), mx.cpu(), test_short=128, test_long=128)
-    assert larger.transform(image)[0].shape == (3, 128, 128)
+    assert larger.views[0](image)[0].shape == (3, 128, 128)
     assert usual.classes == few.classes == CLASSES
 
 
@@ -150,3 +156,41 @@ def test_wrong_settings_are_refused_by_name(checkpoint, name, value):
 def test_sides_in_the_wrong_order_are_refused_by_name(checkpoint):
     with pytest.raises(ConfigError, match="test_long"):
         Detector.load(checkpoint, test_short=128)
+
+
+@pytest.mark.parametrize("scales", ["", "64,96"])
+def test_with_flips_a_mirror_image_has_the_mirrored_detections(checkpoint, scales):
+    detector = Detector.load(checkpoint, test_scales=scales, test_flip=True, nms_threshold=0.3)
+    image = noise(80, 120)
+    found, mirrored = detector.predict(image), detector.predict(image[:, ::-1])
+    assert len(found) > 10
+    np.testing.assert_allclose(mirrored.scores, found.scores, rtol=1e-4)
+    boxes = np.stack(
+        [120 - mirrored.boxes[:, 2], mirrored.boxes[:, 1], 120 - mirrored.boxes[:, 0], mirrored.boxes[:, 3]], 1
+    )
+    np.testing.assert_allclose(boxes[:10], found.boxes[:10], atol=0.01)
+
+
+def test_one_scale_of_many_is_the_shorter_side(checkpoint):
+    image = noise(80, 120)
+    one = Detector.load(checkpoint, test_short=64, test_long=96).predict(image)
+    other = Detector.load(checkpoint, test_short=32, test_long=48, test_scales="64").predict(image)
+    np.testing.assert_array_equal(other.boxes, one.boxes)
+    np.testing.assert_array_equal(other.scores, one.scores)
+
+
+def test_views():
+    recipe = Recipe(test_short=500, test_long=800, test_scales=(400, 1000), test_flip=True)
+    views = [(view.transform.shorter, view.transform.longest, view.mirrored) for view in views_of(recipe)]
+    assert views == [(400, 640, False), (400, 640, True), (1000, 1600, False), (1000, 1600, True)]
+    assert len(views_of(Recipe())) == 1
+
+
+def test_all_views_of_all_samples(checkpoint, tmp_path):
+    detector = Detector.load(checkpoint, test_scales="64,96", test_flip=True)
+    images = {"a": noise(80, 120), "b": noise(64, 64, 1), "c": noise(80, 120, 2)}
+    samples = [save_sample(tmp_path, name, image) for name, image in images.items()]
+    found = detector.detect(samples, detector.loader(samples, 0))
+    for name, image in images.items():
+        alone = detector.predict(image)
+        np.testing.assert_allclose(found[name].scores, alone.scores, rtol=1e-4)

@@ -61,6 +61,8 @@ OTHER = {
     "val_interval": "1",
     "test_short": "32",
     "test_long": "96",
+    "test_scales": "32,64",
+    "test_flip": "true",
     "topk": "10",
     "score_threshold": "0.5",
     "nms_threshold": "0.3",

@@ -10,7 +10,7 @@ from mxnet.gluon.data import DataLoader
 
 from aploss_mx.anchors import make_anchors
 from aploss_mx.data.sample import Sample
-from aploss_mx.data.transforms import EvalTransform, TrainTransform, read_image
+from aploss_mx.data.transforms import TrainTransform, View, read_image
 from aploss_mx.targets import assign_targets
 
 # Apart, so that no two uses of one seed share a stream.
@@ -86,19 +86,23 @@ class EpochSampler:
 
 
 class EvaluationSet:
-    """Images as the network takes them at test, with the scale that leads back to their own pixels."""
+    """Images as the network takes them at test, with the scales that lead back to their own pixels."""
 
-    def __init__(self, samples: Sequence[Sample], transform: EvalTransform):
+    def __init__(self, samples: Sequence[Sample], views: Sequence[View]):
         self.samples = samples
-        self.transform = transform
+        self.views = views
 
     def __len__(self) -> int:
         return len(self.samples)
 
-    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray, int]:
-        """Return image (3, H, W) and scale (2,), float32, and the index."""
-        image, scale = self.transform(read_image(self.samples[index].image_path))
-        return image, scale, index
+    def __getitem__(self, index: int) -> tuple:
+        """Return the index, and image (3, H, W) and scale (2,), float32, of the first view, the second …"""
+        image = read_image(self.samples[index].image_path)
+        return (index, *(array for view in self.views for array in view(image)))
+
+    def input_shapes(self, sample: Sample) -> tuple[tuple[int, int], ...]:
+        """Return height and width of the network's input in each view."""
+        return tuple(view.transform.input_shape(sample.height, sample.width) for view in self.views)
 
 
 def training_loader(dataset: TrainingSet, sampler: EpochSampler, workers: int) -> DataLoader:
@@ -107,10 +111,10 @@ def training_loader(dataset: TrainingSet, sampler: EpochSampler, workers: int) -
 
 
 def evaluation_loader(dataset: EvaluationSet, workers: int, batch_size: int = 8) -> DataLoader:
-    """Return a loader of (images, scales, indices) in which every batch has images of one size."""
-    by_shape: dict[tuple[int, int], list[int]] = {}
+    """Return a loader of (indices, images, scales, images, scales …), images of one size in each batch and view."""
+    by_shape: dict[tuple[tuple[int, int], ...], list[int]] = {}
     for index, sample in enumerate(dataset.samples):
-        by_shape.setdefault(dataset.transform.input_shape(sample.height, sample.width), []).append(index)
+        by_shape.setdefault(dataset.input_shapes(sample), []).append(index)
     batches = [
         indices[start : start + batch_size]
         for _, indices in sorted(by_shape.items())

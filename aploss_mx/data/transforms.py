@@ -342,6 +342,17 @@ class EvalTransform:
         return max(1, round(height * scale)), max(1, round(width * scale))
 
 
+class View(NamedTuple):
+    """One way to show an image to the network at test: resized, and mirrored left to right or not."""
+
+    transform: EvalTransform
+    mirrored: bool = False
+
+    def __call__(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return input and scale as `EvalTransform` does."""
+        return self.transform(image[:, ::-1] if self.mirrored else image)
+
+
 def _heads(rng: np.random.Generator) -> bool:
     return rng.random() < 0.5
 

@@ -16,12 +16,13 @@ from PIL import Image
 from aploss_mx.anchors import make_anchors
 from aploss_mx.data.loader import Draw, EpochSampler, EvaluationSet, TrainingSet, evaluation_loader, training_loader
 from aploss_mx.data.sample import Sample
-from aploss_mx.data.transforms import EvalTransform, TrainTransform, normalize, read_image
+from aploss_mx.data.transforms import EvalTransform, TrainTransform, View, normalize, read_image
 from aploss_mx.targets import assign_targets
 
 SSD = TrainTransform((64, 96), "ssd")
 PLAIN = TrainTransform((64, 96), "none")
 EVAL = EvalTransform(32, 64)
+VIEWS = [View(EVAL), View(EvalTransform(64, 64), mirrored=True)]
 SHAPES = [(30, 40), (40, 30), (30, 40), (64, 64), (30, 40), (40, 30), (48, 48)]
 
 
@@ -201,27 +202,29 @@ def test_test_batches_hold_each_index_once_and_one_shape(shapes, batch_size):
     class NoImages(EvaluationSet):
         def __getitem__(self, index: int):
             sample = self.samples[index]
-            shape = self.transform.input_shape(sample.height, sample.width)
-            return np.zeros((3, *shape), np.float32), np.ones(2, np.float32), index
+            shapes = self.input_shapes(sample)
+            return (index, *(array for shape in shapes for array in (np.zeros((3, *shape), np.float32), np.ones(2))))
 
     listed = [Sample(str(number), Path(), width, height) for number, (height, width) in enumerate(shapes)]
-    dataset = NoImages(listed, EvalTransform(32, 96))
+    dataset = NoImages(listed, [View(EvalTransform(32, 96)), View(EvalTransform(64, 80), mirrored=True)])
     indices = []
-    for images, scales, rows in evaluation_loader(dataset, workers=0, batch_size=batch_size):
-        assert 1 <= len(images) == len(scales) == len(rows) <= batch_size
+    for rows, *inputs in evaluation_loader(dataset, workers=0, batch_size=batch_size):
+        assert 1 <= len(rows) <= batch_size
+        assert [len(array) for array in inputs] == [len(rows)] * 4
         indices += rows.asnumpy().tolist()
     assert sorted(indices) == list(range(len(shapes)))
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_test_batches_hold_the_transformed_images(samples, workers):
-    loader = evaluation_loader(EvaluationSet(samples, EVAL), workers, batch_size=2)
+    loader = evaluation_loader(EvaluationSet(samples, VIEWS), workers, batch_size=2)
     batches = batches_of(loader)
     assert sorted(len(batch[0]) for batch in batches) == [1, 2, 2, 2]
-    for images, scales, indices in batches:
-        for image, scale, index in zip(images, scales, indices):
-            assert_same((image, scale), EVAL(read_image(samples[index].image_path)))
-    assert sorted(index for batch in batches for index in batch[2]) == list(range(len(samples)))
+    for indices, *inputs in batches:
+        for row, index in enumerate(indices):
+            image = read_image(samples[index].image_path)
+            assert_same([array[row] for array in inputs], [*EVAL(image), *EvalTransform(64, 64)(image[:, ::-1])])
+    assert sorted(index for batch in batches for index in batch[0]) == list(range(len(samples)))
     if workers == 0:
         assert len(batches_of(loader)) == len(batches), "a loader serves many evaluations"
 
@@ -238,7 +241,7 @@ def handler():
 
 
 def test_interrupt_stops_no_worker_and_still_reaches_this_process(samples, handler):
-    loader = evaluation_loader(EvaluationSet(samples, EVAL), workers=2, batch_size=2)
+    loader = evaluation_loader(EvaluationSet(samples, VIEWS), workers=2, batch_size=2)
     assert signal.getsignal(signal.SIGINT) is handler
     workers = [process.pid for process in loader._worker_pool._pool]
     for pid in workers:
