@@ -1,25 +1,51 @@
-"""Pretrained weights for the backbones: GluonCV's own, a ``.params`` file, or an ``.npz`` in torchvision's naming."""
+"""Pretrained weights for the backbones: GluonCV's own, a ``.params`` file, or a state dict in torchvision's naming.
+
+``python -m aploss_mx.backbones convert resnet50.safetensors resnet50_v1b.params --network resnet50_v1b`` writes a state
+dict (``.npz`` or ``.safetensors``) as GluonCV parameters, and lists what it lacks and what it has too much.
+"""
 
 from __future__ import annotations
 
+import argparse
+import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import mxnet as mx
 import numpy as np
 from gluoncv.model_zoo import get_model
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
 
 from aploss_mx.archive import ArchiveError, read_npz
-from symbols.resnet import ResNetFeatures
+from aploss_mx.atomic import replacing
+from symbols.resnet import BACKBONES, ResNetFeatures
 
 BATCH_NORM_EPS = 1e-5
+CLASSIFIERS = ("fc.", "output.")
 
 
 class WeightsError(ValueError):
     """A file of weights that cannot be used; the message says why."""
 
 
-def load_pretrained(backbone: ResNetFeatures, name: str, source: str) -> list[str]:
-    """Fill a backbone with pretrained weights, freeze what they cover, and return the parameters left at random.
+class Pretrained(NamedTuple):
+    """What weights and a backbone do not have in common.
+
+    Attributes
+    ----------
+    at_random : list of str
+        The backbone's parameters that the weights lack.
+    left_over : list of str
+        What the weights hold besides, but for a classifier.
+    """
+
+    at_random: list[str]
+    left_over: list[str]
+
+
+def load_pretrained(backbone: ResNetFeatures, name: str, source: str) -> Pretrained:
+    """Fill a backbone with pretrained weights and freeze what they cover; returns what they do not cover.
 
     Parameters
     ----------
@@ -28,7 +54,8 @@ def load_pretrained(backbone: ResNetFeatures, name: str, source: str) -> list[st
     name : str
         Its name, as in `symbols.resnet.BACKBONES`.
     source : str
-        'none', 'gluoncv' (downloaded and checked by GluonCV), or the path of a ``.params`` or ``.npz`` file.
+        'none', 'gluoncv' (downloaded and checked by GluonCV), or the path of a ``.params``, ``.npz`` or
+        ``.safetensors`` file.
 
     Raises
     ------
@@ -37,7 +64,7 @@ def load_pretrained(backbone: ResNetFeatures, name: str, source: str) -> list[st
     """
     params = backbone._collect_params_with_prefix()
     if source == "none":
-        return sorted(params)
+        return Pretrained(sorted(params), [])
     arrays = _from_gluoncv(name) if source == "gluoncv" else _from_file(Path(source))
     found = {}
     for key, array in arrays.items():
@@ -50,7 +77,8 @@ def load_pretrained(backbone: ResNetFeatures, name: str, source: str) -> list[st
     for key, array in found.items():
         params[key].set_data(mx.nd.array(array))
     backbone.freeze(set(found))
-    return sorted(set(params) - set(found))
+    left_over = sorted(key for key in set(arrays) - set(found) if not key.startswith(CLASSIFIERS))
+    return Pretrained(sorted(set(params) - set(found)), left_over)
 
 
 def _from_gluoncv(name: str) -> dict[str, np.ndarray]:
@@ -65,14 +93,20 @@ def _from_gluoncv(name: str) -> dict[str, np.ndarray]:
 
 def _from_file(path: Path) -> dict[str, np.ndarray]:
     if not path.is_file():
-        raise WeightsError(f"no file {path}; --pretrained takes 'gluoncv', 'none', a .params or an .npz file")
+        raise WeightsError(
+            f"no file {path}; --pretrained takes 'gluoncv', 'none', a .params, .npz or .safetensors file"
+        )
     try:
         if path.suffix == ".npz":
             return from_torchvision(read_npz(path))
+        if path.suffix == ".safetensors":
+            return from_torchvision(load_file(path))
         return {key.split(":")[-1]: array.asnumpy() for key, array in mx.nd.load(str(path)).items()}
     except AttributeError:
         raise WeightsError(f"{path} is no readable weights file: its arrays have no names") from None
-    except (OSError, ArchiveError) as error:
+    except TypeError as error:
+        raise WeightsError(f"{path} holds a type of number that NumPy lacks ({error}); save it as float32") from error
+    except (OSError, ArchiveError, SafetensorError) as error:
         raise WeightsError(f"{path} is no readable weights file: {error}") from error
     except mx.MXNetError as error:
         reason = str(error).strip().splitlines()[-1]  # MXNet puts its own stack above
@@ -94,7 +128,7 @@ def from_torchvision(state: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     Returns
     -------
     dict of str to ndarray
-        Names as in GluonCV's ResNet v1b, which has torchvision's layer names.
+        Names as in GluonCV's ResNet v1b, which has torchvision's layer names; what has no place there keeps its own.
     """
     roles = {"weight": "gamma", "bias": "beta", "running_mean": "running_mean", "running_var": "running_var"}
     arrays = {}
@@ -112,4 +146,45 @@ def from_torchvision(state: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
             arrays[f"{norm}.beta"] = array
             arrays[f"{norm}.running_mean"] = np.zeros_like(array)
             arrays[f"{norm}.running_var"] = np.full_like(array, 1 - BATCH_NORM_EPS)
+        elif role != "num_batches_tracked":
+            arrays[key] = array
     return arrays
+
+
+def convert(source: str, target: str, name: str) -> Pretrained:
+    """Write the weights of `source` that backbone `name` has, as a ``.params`` file with GluonCV's names.
+
+    Raises
+    ------
+    WeightsError
+        As `load_pretrained`.
+    """
+    backbone = ResNetFeatures(name)
+    backbone.initialize_random(mx.cpu())
+    result = load_pretrained(backbone, name, source)
+    params = backbone._collect_params_with_prefix()
+    arrays = {key: param.data() for key, param in params.items() if key not in result.at_random}
+    with replacing(target) as temporary:
+        mx.nd.save(str(temporary), arrays)
+    return result
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Convert from the command line."""
+    parser = argparse.ArgumentParser("python -m aploss_mx.backbones", description="Weights for the backbones.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    converting = commands.add_parser("convert", help="write a torchvision state dict as GluonCV parameters")
+    converting.add_argument("source", help=".npz or .safetensors file in torchvision's naming")
+    converting.add_argument("target", help=".params file to write")
+    converting.add_argument("--network", required=True, choices=BACKBONES, metavar="NAME", help=", ".join(BACKBONES))
+    arguments = parser.parse_args(argv)
+    try:
+        result = convert(arguments.source, arguments.target, arguments.network)
+    except (WeightsError, OSError) as error:
+        sys.exit(f"error: {error}")
+    print(f"wrote {arguments.target}; lacking: {', '.join(result.at_random) or 'nothing'}")
+    print(f"left over: {', '.join(result.left_over) or 'nothing'}")
+
+
+if __name__ == "__main__":
+    main()

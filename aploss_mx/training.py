@@ -368,12 +368,14 @@ class TrainingRun:
             recipe.new_conv_std,
             recipe.background,
         )
-        at_random = load_pretrained(network.backbone, recipe.network, recipe.pretrained)
+        at_random, left_over = load_pretrained(network.backbone, recipe.network, recipe.pretrained)
         pretrained = set(network.backbone._collect_params_with_prefix()) - set(at_random)
         if pretrained and at_random:
             print(
                 f"{recipe.pretrained} lacks {len(at_random)} parameters, which start at random: {', '.join(at_random)}"
             )
+        if left_over:
+            print(f"{recipe.pretrained} holds {len(left_over)} arrays without a place: {', '.join(left_over)}")
         return network, tuple(sorted(pretrained))
 
 

@@ -11,13 +11,24 @@ import pytest
 from gluoncv.model_zoo import get_model
 from mxnet import autograd
 from numpy_layers import resnet_stages
+from safetensors.numpy import save_file
 
 from aploss_mx import backbones
 from aploss_mx.backbones import WeightsError, from_torchvision, load_pretrained
 from symbols.resnet import BATCH_NORM_ROLES, ResNetFeatures
 
-BLOCKS = {"resnet18_v1b": (2, 2, 2, 2), "resnet50_v1b": (3, 4, 6, 3)}
-NUMBER_OF_PARAMETERS = {"resnet18_v1b": 11_689_512, "resnet50_v1b": 25_557_032}
+BLOCKS = {
+    "resnet18_v1b": (2, 2, 2, 2),
+    "resnet34_v1b": (3, 4, 6, 3),
+    "resnet50_v1b": (3, 4, 6, 3),
+    "resnet101_v1b": (3, 4, 23, 3),
+}
+NUMBER_OF_PARAMETERS = {
+    "resnet18_v1b": 11_689_512,
+    "resnet34_v1b": 21_797_672,
+    "resnet50_v1b": 25_557_032,
+    "resnet101_v1b": 44_549_160,
+}
 
 
 @lru_cache(maxsize=None)
@@ -35,7 +46,7 @@ def torchvision_state(name: str) -> dict[str, np.ndarray]:
         state[f"{norm}.running_var"] = rng.uniform(0.5, 2, outputs).astype(np.float32)
         state[f"{norm}.num_batches_tracked"] = np.array(7)
 
-    bottleneck = name == "resnet50_v1b"
+    bottleneck = name in ("resnet50_v1b", "resnet101_v1b")
     add("conv1", "bn1", 3, 64, 7)
     inputs = 64
     for stage, blocks in enumerate(BLOCKS[name], 1):
@@ -103,10 +114,25 @@ def is_live(backbone: ResNetFeatures, name: str) -> bool:
 # torchvision's names
 
 
-@pytest.mark.parametrize(("name", "sides"), [("resnet18_v1b", (64, 96)), ("resnet50_v1b", (64, 32))])
-def test_torchvision_state_computes_what_it_does_in_numpy(name, sides, request):
+@pytest.mark.parametrize(
+    ("name", "sides"),
+    [("resnet18_v1b", (64, 96)), ("resnet34_v1b", (32, 64)), ("resnet50_v1b", (64, 32)), ("resnet101_v1b", (32, 32))],
+)
+def test_torchvision_state_computes_what_it_does_in_numpy(name, sides, tmp_path):
+    """By way of both files that hold a state dict, converted first or not."""
+    save_file(torchvision_state(name), tmp_path / "state.safetensors")
+    backbones.main(["convert", str(tmp_path / "state.safetensors"), str(tmp_path / "w.params"), "--network", name])
     backbone = random_backbone(name)
-    assert load_pretrained(backbone, name, request.getfixturevalue(f"{name[:-4]}_file")) == []
+    assert load_pretrained(backbone, name, str(tmp_path / "w.params")) == ([], [])
+    converted = values(backbone)
+    backbone = random_backbone(name)
+    np.savez(tmp_path / "state.npz", **torchvision_state(name))
+    assert load_pretrained(backbone, name, str(tmp_path / "state.npz")) == ([], [])
+    for path in tmp_path.iterdir():
+        path.unlink()
+    assert converted.keys() == values(backbone).keys()
+    for key, array in values(backbone).items():
+        np.testing.assert_array_equal(array, converted[key], err_msg=key)
     image = random_image(*sides)
     for maps, expected in zip(features(backbone, image), resnet_stages(torchvision_state(name), image)[1:]):
         assert_close(maps, expected)
@@ -144,7 +170,7 @@ def test_half_precision_weights(tmp_path):
     weight = torchvision_state("resnet18_v1b")[key].astype(np.float16)
     np.savez_compressed(tmp_path / "weights.npz", **{key: weight})
     backbone = random_backbone()
-    left = load_pretrained(backbone, "resnet18_v1b", str(tmp_path / "weights.npz"))
+    left = load_pretrained(backbone, "resnet18_v1b", str(tmp_path / "weights.npz")).at_random
     loaded = values(backbone)
     assert left == sorted(set(loaded) - {key})
     assert loaded[key].dtype == np.float32
@@ -157,7 +183,7 @@ def test_missing_arrays_are_named_and_stay_at_random(tmp_path):
     np.savez(tmp_path / "weights.npz", **{key: array for key, array in state.items() if key not in missing})
     backbone = random_backbone()
     before = values(backbone)
-    left = load_pretrained(backbone, "resnet18_v1b", str(tmp_path / "weights.npz"))
+    left = load_pretrained(backbone, "resnet18_v1b", str(tmp_path / "weights.npz")).at_random
     assert left == sorted(missing.values())
     after = values(backbone)
     unchanged = {key for key in after if np.array_equal(after[key], before[key])}
@@ -165,6 +191,29 @@ def test_missing_arrays_are_named_and_stay_at_random(tmp_path):
     live = {key for key in after if is_live(backbone, key)}
     assert {"layer1.1.conv2.weight", "layer2.0.bn1.gamma", "layer2.0.bn1.beta"} <= live
     assert not live & {"layer1.1.conv1.weight", "layer1.1.bn2.gamma", "layer2.0.bn2.gamma"}
+
+
+def test_what_is_left_over_is_named(tmp_path):
+    state = {**torchvision_state("resnet18_v1b"), "neck.weight": np.ones(3, np.float32)}
+    del state["layer4.1.conv2.weight"]
+    state["layer4.1.conv2.bias"] = np.ones(512, np.float32)
+    np.savez(tmp_path / "weights.npz", **state)
+    result = load_pretrained(random_backbone(), "resnet18_v1b", str(tmp_path / "weights.npz"))
+    assert result.at_random == ["layer4.1.conv2.weight"]
+    assert result.left_over == ["layer4.1.conv2.bias", "neck.weight"]
+
+
+def test_converting_tells_what_is_lacking_and_spoils_no_file(tmp_path, capsys):
+    state = torchvision_state("resnet18_v1b")
+    np.savez(tmp_path / "state.npz", **{key: array for key, array in state.items() if key != "conv1.weight"})
+    target = tmp_path / "weights.params"
+    target.write_text("precious")
+    with pytest.raises(SystemExit, match="error: .*wants"):
+        backbones.main(["convert", str(tmp_path / "state.npz"), str(target), "--network", "resnet50_v1b"])
+    assert target.read_text() == "precious"
+    backbones.main(["convert", str(tmp_path / "state.npz"), str(target), "--network", "resnet18_v1b"])
+    assert "lacking: conv1.weight\nleft over: nothing" in capsys.readouterr().out
+    assert load_pretrained(random_backbone(), "resnet18_v1b", str(target)).at_random == ["conv1.weight"]
 
 
 # BatchNorm folded into the convolutions
@@ -187,7 +236,7 @@ def test_folding_batch_norm_changes_nothing(tmp_path, resnet18_file):
     outputs = []
     for file in (resnet18_file, str(tmp_path / "folded.npz")):
         backbone = random_backbone()
-        assert load_pretrained(backbone, "resnet18_v1b", file) == []
+        assert load_pretrained(backbone, "resnet18_v1b", file).at_random == []
         outputs.append(features(backbone, random_image()))
     for maps, expected in zip(*outputs):
         assert_close(maps, expected)
@@ -221,7 +270,7 @@ def test_imagenet_resnet18_computes_what_it_does_in_numpy(shared_weights):
 
 def test_imagenet_resnet18_without_its_last_stage_trains_that(shared_weights):
     backbone = random_backbone()
-    left = load_pretrained(backbone, "resnet18_v1b", str(shared_weights))
+    left = load_pretrained(backbone, "resnet18_v1b", str(shared_weights)).at_random
     blocks = [f"layer4.{block}" for block in (0, 1)]
     norms = [f"{block}.bn{number}.{role}" for block in blocks for number in (1, 2) for role in BATCH_NORM_ROLES]
     convolutions = [f"{block}.conv{number}.weight" for block in blocks for number in (1, 2)]
@@ -267,7 +316,7 @@ def test_params_file_computes_what_gluoncvs_network_does(tmp_path):
     classifier = filled_classifier()
     classifier.save_parameters(str(tmp_path / "weights.params"))
     backbone = random_backbone()
-    assert load_pretrained(backbone, "resnet18_v1b", str(tmp_path / "weights.params")) == []
+    assert load_pretrained(backbone, "resnet18_v1b", str(tmp_path / "weights.params")).at_random == []
     for maps, expected in zip(features(backbone, random_image()), gluoncv_features(classifier, random_image())):
         assert_close(maps, expected)
 
@@ -277,7 +326,7 @@ def test_gluoncvs_weights_come_through_its_model_zoo(monkeypatch):
     asked = []
     monkeypatch.setattr(backbones, "get_model", lambda name, pretrained: asked.append((name, pretrained)) or classifier)
     backbone = random_backbone()
-    assert load_pretrained(backbone, "resnet18_v1b", "gluoncv") == []
+    assert load_pretrained(backbone, "resnet18_v1b", "gluoncv").at_random == []
     assert asked == [("resnet18_v1b", True)]
     for maps, expected in zip(features(backbone, random_image()), gluoncv_features(classifier, random_image())):
         assert_close(maps, expected)
@@ -305,7 +354,7 @@ def test_weights_reach_all_devices(resnet18_file):
 def test_none_leaves_everything_at_random_and_learning():
     backbone = random_backbone()
     before = values(backbone)
-    assert load_pretrained(backbone, "resnet18_v1b", "none") == sorted(before)
+    assert load_pretrained(backbone, "resnet18_v1b", "none").at_random == sorted(before)
     for key, array in values(backbone).items():
         np.testing.assert_array_equal(array, before[key])
         assert is_live(backbone, key) == ("running" not in key)
@@ -338,7 +387,13 @@ def refuse(untouched):
 
 
 def test_missing_file(tmp_path, refuse):
-    refuse(tmp_path / "weights.npz", "no file .*; --pretrained takes 'gluoncv', 'none', a .params or an .npz")
+    refuse(tmp_path / "weights.npz", "no file .*; --pretrained takes 'gluoncv', 'none', a .params, .npz or .saf")
+
+
+def test_numbers_that_numpy_lacks(tmp_path, refuse):
+    header = b'{"conv1.weight":{"dtype":"BF16","shape":[1],"data_offsets":[0,2]}}'
+    (tmp_path / "bf16.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + b"\0\0")
+    refuse(tmp_path / "bf16.safetensors", "float32")
 
 
 def test_folder_is_no_file(tmp_path, refuse):

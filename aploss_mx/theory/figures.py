@@ -133,7 +133,7 @@ def score_shift() -> tuple[Figure, str]:
                            label=name if row == 0 else None)  # fmt: skip
     strips.set(xlabel="score (logit)", yticks=[0, 1], yticklabels=["image 1", "image 2"], ylim=(-0.6, 1.8))
     strips.set_title("Each ranked perfectly, 8 apart")
-    strips.legend(frameon=False, ncols=2, loc="upper center")
+    strips.legend(frameon=False, ncol=2, loc="upper center")
     shifts = np.linspace(0, 12, 61)
     losses = np.array([rankings.score_shift_losses(shift) for shift in shifts])
     for column, name in enumerate(("each image for itself", "both together")):
