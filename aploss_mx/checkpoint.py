@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Sequence
 
 import mxnet as mx
 import numpy as np
@@ -161,6 +163,39 @@ class Checkpoint:
             param.set_data(mx.nd.array(self.parameters[name]))
         network.backbone.freeze(set(self.pretrained))
 
+    def fine_tune(self, network: RetinaNet, classes: Sequence[str]) -> tuple[list[str], list[str]]:
+        """Fill an initialised network of any classes as far as it fits, and freeze what was frozen.
+
+        The class head's output layer fits the same classes alone.
+
+        Returns
+        -------
+        pretrained, at_random : list of str
+            The backbone's parameters that were pretrained and still are, as `Checkpoint.pretrained` names them; and the
+            network's parameters that the checkpoint has no values for, which stay as they are.
+
+        Raises
+        ------
+        CheckpointError
+            If no parameter of the backbone fits.
+        """
+        params = network._collect_params_with_prefix()
+        last = f"class_head.{len(network.class_head) - 1}."
+        fitting = {
+            name
+            for name, array in self.parameters.items()
+            if name in params
+            and params[name].shape == array.shape
+            and (self.classes == tuple(classes) or not name.startswith(last))
+        }
+        if not any(name.startswith("backbone.") for name in fitting):
+            raise CheckpointError(f"the checkpoint is of another backbone, {self.recipe.network}")
+        for name in fitting:
+            params[name].set_data(mx.nd.array(self.parameters[name]))
+        pretrained = [name for name in self.pretrained if f"backbone.{name}" in fitting]
+        network.backbone.freeze(set(pretrained))
+        return pretrained, sorted(set(params) - fitting)
+
     def network(self, ctx: mx.Context | list[mx.Context]) -> RetinaNet:
         """Return the network of this checkpoint on the given devices."""
         network = RetinaNet(
@@ -169,6 +204,15 @@ class Checkpoint:
         network.initialize(ctx=ctx)
         self.restore(network)
         return network
+
+
+def is_checkpoint(path: str | Path) -> bool:
+    """Return whether a file is an ``.npz`` archive that says of itself that it is a checkpoint; never raises."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return "about.npy" in archive.namelist()
+    except (OSError, zipfile.BadZipFile):
+        return False
 
 
 def _optimizer_arrays(arrays: dict[str, np.ndarray]) -> dict[str, list[np.ndarray]]:

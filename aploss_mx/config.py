@@ -113,7 +113,8 @@ class Recipe:
     pretrained: str = _setting(
         "gluoncv",
         str,
-        "backbone weights: 'gluoncv' downloads, 'none' starts at random, else a .params or .npz file",
+        "backbone weights: 'gluoncv' downloads, 'none' starts at random, else a .params, .npz or .safetensors file; "
+        "or a checkpoint to fine-tune, with the same classes or others",
     )
     train_split: str = _setting("2007_trainval+2012_trainval", _text, "splits to train on, YEAR_NAME joined by +")
     val_split: str = _setting("2007_test", _text, "splits to evaluate on")

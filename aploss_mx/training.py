@@ -21,6 +21,7 @@ from aploss_mx.backbones import load_pretrained
 from aploss_mx.checkpoint import (
     Checkpoint,
     CheckpointError,
+    is_checkpoint,
     make_trainer,
     optimizer_states,
     parameters_of,
@@ -368,15 +369,19 @@ class TrainingRun:
             recipe.new_conv_std,
             recipe.background,
         )
-        at_random, left_over = load_pretrained(network.backbone, recipe.network, recipe.pretrained)
-        pretrained = set(network.backbone._collect_params_with_prefix()) - set(at_random)
-        if pretrained and at_random:
+        left_over: list[str] = []
+        if is_checkpoint(recipe.pretrained):
+            pretrained, at_random = Checkpoint.load(recipe.pretrained).fine_tune(network, self.classes)
+        else:
+            at_random, left_over = load_pretrained(network.backbone, recipe.network, recipe.pretrained)
+            pretrained = sorted(set(network.backbone._collect_params_with_prefix()) - set(at_random))
+        if recipe.pretrained != "none" and at_random:
             print(
                 f"{recipe.pretrained} lacks {len(at_random)} parameters, which start at random: {', '.join(at_random)}"
             )
         if left_over:
             print(f"{recipe.pretrained} holds {len(left_over)} arrays without a place: {', '.join(left_over)}")
-        return network, tuple(sorted(pretrained))
+        return network, tuple(pretrained)
 
 
 def _differences(old: Recipe, new: Recipe, names: set[str]) -> str:
