@@ -8,12 +8,12 @@ import os
 import sys
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Callable, Iterator
+from typing import Any, Callable, Iterator, Sequence, Union
 
 import mxnet as mx
 
 from aploss_mx.atomic import write_text
-from aploss_mx.config import Recipe, add_recipe_flags, recipe_from_flags, settings_given
+from aploss_mx.config import add_recipe_flags, recipe_from_flags, settings_given
 from aploss_mx.data.check import Dataset, check_dataset
 from aploss_mx.detector import Detector
 from aploss_mx.devices import parse_devices
@@ -23,7 +23,7 @@ from aploss_mx.report.figures import plot_training
 from aploss_mx.training import Options, TrainingError, TrainingRun
 
 INTERRUPTED = 130  # exit status of a program that Ctrl-C ends
-OpenDataset = Callable[[Recipe, str], Dataset]
+OpenDataset = Callable[[Union[str, Sequence[str]], str], Dataset]
 
 
 def positive_int(text: str) -> int:
@@ -101,7 +101,8 @@ def training_parser(description: str | None, default_recipe: str, default_root: 
 def run_training(arguments: argparse.Namespace, open_dataset: OpenDataset) -> dict[str, Any]:
     """Check the data, train, print the table and draw the curves, or only evaluate; returns the metrics.
 
-    `open_dataset(recipe, splits)` returns a data set whose broken files are among its ``problems``.
+    `open_dataset(classes, splits)` returns a data set whose broken files are among its ``problems``; `classes` are
+    names, or what the recipe says of them.
     """
     recipe = recipe_from_flags(arguments)
     options = Options(
@@ -115,16 +116,16 @@ def run_training(arguments: argparse.Namespace, open_dataset: OpenDataset) -> di
     if arguments.eval_only:
         checkpoint = options.last if options.resume in ("", "auto") else Path(options.resume)
         detector = Detector.load(checkpoint, options.devices[0], **settings_given(arguments))
-        dataset = open_dataset(detector.recipe, detector.recipe.val_split)
+        dataset = open_dataset(detector.classes, detector.recipe.val_split)
         preflight(dataset)
         detections = detect(detector, dataset, options.num_workers)
         return report_metrics(dataset, detections, options.save_prefix / "evaluation.json")
 
     options.checkpoint()
-    train = open_dataset(recipe, recipe.train_split)
-    # By name, wherever they came from: a checkpoint must not depend on a file, and both splits have the same.
+    train = open_dataset(recipe.classes, recipe.train_split)
+    val = open_dataset(train.classes, recipe.val_split)
+    # By name, wherever they came from: a checkpoint must not depend on a file.
     recipe = recipe.override(classes=train.classes)
-    val = open_dataset(recipe, recipe.val_split)
     preflight(train)
     preflight(val)
     run = TrainingRun(recipe, train.classes, train.samples, val.samples, options)

@@ -93,6 +93,10 @@ def run(arguments: argparse.Namespace) -> None:
         strict=detector is None,
         annotated=not arguments.detect_only,
     )
+    if not (dataset.annotated or arguments.detect_only):
+        raise ValueError(f"{dataset.name} has no annotations to score against: give --detect-only")
+    if arguments.coco_results and not all(sample.image_id.isdigit() for sample in dataset.samples):
+        raise ValueError("--coco-results wants image ids that are numbers")
     if detector:
         (check_readable if arguments.detect_only else preflight)(dataset)
         detections = detect(detector, dataset, arguments.num_workers)

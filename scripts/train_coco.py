@@ -7,10 +7,9 @@ python scripts/train_coco.py --recipe small_coco --dataset-root my_data --train-
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Sequence
 
 from aploss_mx.command import readable_errors, run_training, training_parser
-from aploss_mx.config import Recipe
 from aploss_mx.data.coco import COCODetection
 from aploss_mx.data.open import classes_of
 
@@ -18,8 +17,8 @@ from aploss_mx.data.open import classes_of
 def main(argv: list[str] | None = None) -> dict[str, Any]:
     arguments = training_parser(__doc__, "coco_resnet50", "datasets/coco").parse_args(argv)
 
-    def open_coco(recipe: Recipe, splits: str) -> COCODetection:
-        return COCODetection(arguments.dataset_root, splits, classes_of(recipe.classes), strict=False)
+    def open_coco(classes: str | Sequence[str], splits: str) -> COCODetection:
+        return COCODetection(arguments.dataset_root, splits, classes_of(classes), strict=False)
 
     with readable_errors():
         return run_training(arguments, open_coco)

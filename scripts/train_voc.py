@@ -7,10 +7,9 @@ python scripts/train_voc.py --dataset-root my_data --classes cat,dog --train-spl
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Sequence
 
 from aploss_mx.command import readable_errors, run_training, training_parser
-from aploss_mx.config import Recipe
 from aploss_mx.data.open import classes_of
 from aploss_mx.data.voc import VOCDetection
 
@@ -18,8 +17,8 @@ from aploss_mx.data.voc import VOCDetection
 def main(argv: list[str] | None = None) -> dict[str, Any]:
     arguments = training_parser(__doc__, "voc07_resnet50", "datasets/VOCdevkit").parse_args(argv)
 
-    def open_voc(recipe: Recipe, splits: str) -> VOCDetection:
-        return VOCDetection(arguments.dataset_root, splits, classes_of(recipe.classes), strict=False)
+    def open_voc(classes: str | Sequence[str], splits: str) -> VOCDetection:
+        return VOCDetection(arguments.dataset_root, splits, classes_of(classes), strict=False)
 
     with readable_errors():
         return run_training(arguments, open_voc)

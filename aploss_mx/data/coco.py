@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import math
 import re
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +17,8 @@ from aploss_mx.data.problems import ERROR, DataError, Problem, raise_if_errors, 
 from aploss_mx.data.sample import Sample
 
 ANNOTATIONS = "annotations"
+ABSENT = -1  # the category id of a class that the data lack
+LARGEST = sys.float_info.max
 PREFIXES = ("instances_", "", "image_info_")
 # The paper's splits, from the files that Girshick's group published; 2017 renamed the same images train and val.
 ALIASES = {"trainval35k": "train2014+valminusminival2014", "minival": "minival2014"}
@@ -85,8 +87,8 @@ class COCODetection(Sequence):
 
     def _ids_of_classes(self, categories: dict[int, str], files: list[_SplitFile]) -> tuple[int, ...]:
         ids = {name: number for number, name in categories.items()}
-        used = {entry.get("category_id") for file in files for entry in file.annotations or ()}
-        unknown = [name for number, name in categories.items() if name not in self.classes and number in used]
+        used = {str(entry["category_id"]) for file in files for entry in file.annotations or ()}
+        unknown = [name for number, name in categories.items() if name not in self.classes and str(number) in used]
         known = f"the data have {shortened(list(categories.values()))}"
         if unknown:
             message = f"not among the {len(self.classes)} classes: {shortened(unknown, 10)}; {known}"
@@ -95,12 +97,13 @@ class COCODetection(Sequence):
         if missing:
             message = f"no category is named {shortened(missing, 10)}; {known}"
             self.problems.append(Problem(ERROR, "class that the data lack", self.name, message))
-        return tuple(ids.get(name, 0) for name in self.classes)
+        return tuple(ids.get(name, ABSENT) for name in self.classes)
 
     def _add(self, file: _SplitFile) -> None:
         """Append the samples of a split."""
         labels = {number: label for label, number in enumerate(self.category_ids)}
-        objects: dict[int, list[dict[str, Any]]] = {}
+        objects: dict[int | str, list[dict[str, Any]]] = {}
+        known = {entry["id"] for entry in file.images} | file.left_out
         for entry in file.images:
             image_id = str(entry["id"])
             if image_id in self._read_from:
@@ -116,7 +119,7 @@ class COCODetection(Sequence):
                 self.problems.append(Problem(ERROR, "broken annotation", str(file.path), wrong))
             elif entry["image_id"] in objects:
                 objects[entry["image_id"]].append(entry)
-            elif entry["image_id"] not in file.left_out:
+            elif entry["image_id"] not in known:
                 strangers[entry["image_id"]] += 1
         for image_id, count in strangers.items():
             message = f"{count} annotation(s) of image id {image_id}, which is not in the file"
@@ -133,19 +136,28 @@ class _SplitFile:
     def __init__(self, root: Path, split: str):
         self.root = root
         name, _, id_list = split.partition(":")
-        self.split = Path(name).stem
+        stem = Path(name).stem
+        self.split = next(stem[len(prefix) :] for prefix in (*filter(None, PREFIXES), "") if stem.startswith(prefix))
         self.path = _find_file(root, name)
         content = _read_json(self.path)
         self.images = self._table(content, "images", ("id", "file_name", "width", "height"))
-        self.categories = {
-            entry["id"]: str(entry["name"]) for entry in self._table(content, "categories", ("id", "name"))
-        }
+        for entry in self.images:
+            self._check(_is_id(entry["id"]), f"image id {entry['id']!r} is neither a whole number nor text")
+            sides = (entry["width"], entry["height"])
+            fine = all(_is_whole(side) and side > 0 for side in sides)
+            self._check(fine, f"width and height of image id {entry['id']} are {sides}, not whole numbers above 0")
+        self.categories: dict[int, str] = {}
+        for entry in self._table(content, "categories", ("id", "name")):
+            self._check(_is_whole(entry["id"]), f"category id {entry['id']!r} is no whole number")
+            twice = self.categories.get(entry["id"])
+            self._check(twice is None, f"category id {entry['id']} is there twice, as {twice!r} and {entry['name']!r}")
+            self.categories[entry["id"]] = str(entry["name"])
         self.annotations = (
             self._table(content, "annotations", ("image_id", "category_id", "bbox"))
             if "annotations" in content
             else None
         )
-        self.left_out: set[int] = set()
+        self.left_out: set[int | str] = set()
         if id_list:
             wanted = _read_ids(root, id_list)
             absent = wanted - {entry["id"] for entry in self.images}
@@ -166,6 +178,10 @@ class _SplitFile:
             if lacking:
                 raise self._broken(f"entry {number} (from 0) of {name!r} lacks {', '.join(lacking)}")
         return table
+
+    def _check(self, fine: bool, message: str) -> None:
+        if not fine:
+            raise self._broken(message)
 
     def _broken(self, message: str) -> DataError:
         return DataError([Problem(ERROR, "not in COCO's layout", str(self.path), message)])
@@ -248,7 +264,9 @@ def _common_categories(files: list[_SplitFile]) -> dict[int, str]:
 def _wrong_annotation(entry: dict[str, Any], categories: dict[int, str]) -> str | None:
     """What is wrong with an annotation by itself; None where nothing is."""
     where = f"annotation {entry.get('id', '?')} of image id {entry['image_id']}"
-    if entry["category_id"] not in categories:
+    if not _is_id(entry["image_id"]):
+        return f"{where}: which is neither a whole number nor text"
+    if not _is_whole(entry["category_id"]) or entry["category_id"] not in categories:
         return f"{where}: there is no category id {entry['category_id']!r}"
     bbox = entry["bbox"]
     if not isinstance(bbox, list) or len(bbox) != 4 or not all(_is_finite(number) for number in bbox):
@@ -258,8 +276,23 @@ def _wrong_annotation(entry: dict[str, Any], categories: dict[int, str]) -> str 
     return None
 
 
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_id(value: Any) -> bool:
+    return _is_whole(value) or isinstance(value, str)
+
+
 def _is_finite(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    # Compared, not converted: float() fails on an integer of 400 digits.
+    return (_is_whole(value) or isinstance(value, float)) and abs(value) <= LARGEST
+
+
+def _area(entry: dict[str, Any]) -> float:
+    """Area of an object's mask, or of its box where the annotation gives none that makes sense."""
+    area = entry.get("area")
+    return area if _is_finite(area) and area >= 0 else entry["bbox"][2] * entry["bbox"][3]
 
 
 def _to_sample(
@@ -283,5 +316,5 @@ def _to_sample(
         boxes=np.array([box for _, box in kept], np.float32).reshape(-1, 4),
         labels=np.array([labels[entry["category_id"]] for entry, _ in kept], np.int64),
         difficult=np.array([entry.get("iscrowd", 0) for entry, _ in kept], bool),
-        areas=np.array([entry.get("area", entry["bbox"][2] * entry["bbox"][3]) for entry, _ in kept], np.float64),
+        areas=np.array([_area(entry) for entry, _ in kept], np.float64),
     )

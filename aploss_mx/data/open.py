@@ -30,7 +30,7 @@ def open_dataset(
     DataError
         As the two data sets.
     """
-    names = classes_of(classes) if isinstance(classes, str) else classes
+    names = classes_of(classes)
     if is_coco(root):
         return COCODetection(root, splits, names, strict)
     return VOCDetection(root, splits, names, strict, annotated)
@@ -42,8 +42,10 @@ def is_coco(root: str | Path) -> bool:
     return folder.is_dir() and any(folder.glob("*.json"))
 
 
-def classes_of(setting: str) -> tuple[str, ...] | None:
-    """Return the class names that a setting means: 'voc' is VOC's 20, 'data' None, else as `parse_classes`."""
+def classes_of(setting: str | Sequence[str]) -> tuple[str, ...] | None:
+    """Return the class names that a setting means: 'voc' is VOC's 20, 'data' None, other text as `parse_classes`."""
+    if not isinstance(setting, str):
+        return tuple(setting)
     if setting == "data":
         return None
     return VOC_CLASSES if setting == "voc" else parse_classes(setting)

@@ -357,7 +357,7 @@ def _to_sample(annotation: VOCAnnotation, classes: tuple[str, ...], problems: li
                 Problem(
                     ERROR,
                     "unknown size",
-                    str(annotation.path),
+                    str(annotation.path if annotation.path.is_file() else image_path),
                     f"no <size> is given, and the image cannot be read: {error}",
                 )
             )

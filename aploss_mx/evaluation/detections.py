@@ -164,7 +164,7 @@ def save_voc_results(
     lines: dict[int, list[str]] = {label: [] for label in range(len(classes))}
     for image_id, found in detections.items():
         for (x1, y1, x2, y2), score, label in zip(found.boxes.tolist(), found.scores.tolist(), found.labels.tolist()):
-            lines[label].append(f"{image_id} {score:.6f} {x1 + 1:.3f} {y1 + 1:.3f} {x2:.3f} {y2:.3f}\n")
+            lines[label].append(f"{image_id} {score:.9f} {x1 + 1:.3f} {y1 + 1:.3f} {x2:.3f} {y2:.3f}\n")
     with replacing(Path(path)) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
         for label, name in enumerate(classes):
             archive.writestr(f"results/VOC{year}/Main/comp4_det_{split}_{name}.txt", "".join(lines[label]))
