@@ -116,6 +116,11 @@ class Recipe:
         "backbone weights: 'gluoncv' downloads, 'none' starts at random, else a .params, .npz or .safetensors file; "
         "or a checkpoint to fine-tune, with the same classes or others",
     )
+    pixels: str = _setting(
+        "torchvision",
+        _one_of("torchvision", "caffe"),
+        "what the weights were trained on: 'torchvision' (RGB over mean and deviation) or 'caffe' (BGR less the mean)",
+    )
     train_split: str = _setting("2007_trainval+2012_trainval", _text, "splits to train on, YEAR_NAME joined by +")
     val_split: str = _setting("2007_test", _text, "splits to evaluate on")
     classes: str = _setting(

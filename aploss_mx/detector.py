@@ -118,5 +118,8 @@ def views_of(recipe: Recipe) -> list[View]:
     The limit of the longer side grows and shrinks with the scale.
     """
     sides = recipe.test_scales or (recipe.test_short,)
-    transforms = [EvalTransform(side, max(side, round(side * recipe.test_long / recipe.test_short))) for side in sides]
+    transforms = [
+        EvalTransform(side, max(side, round(side * recipe.test_long / recipe.test_short)), pixels=recipe.pixels)
+        for side in sides
+    ]
     return [View(transform, mirrored) for transform in transforms for mirrored in (False, True)[: 1 + recipe.test_flip]]

@@ -158,7 +158,7 @@ class TrainingRun:
 
         # Before the network: workers fork, and must not inherit memory of a GPU.
         size = (recipe.data_shape, recipe.data_shape)
-        dataset = TrainingSet(train_samples, TrainTransform(size, recipe.augmentation), recipe.seed)
+        dataset = TrainingSet(train_samples, TrainTransform(size, recipe.augmentation, recipe.pixels), recipe.seed)
         self.sampler = EpochSampler(len(dataset), recipe.batch_size, recipe.seed)
         self.loader = training_loader(dataset, self.sampler, options.num_workers)
         val_set = EvaluationSet(val_samples, views_of(recipe))
@@ -371,7 +371,10 @@ class TrainingRun:
         )
         left_over: list[str] = []
         if is_checkpoint(recipe.pretrained):
-            pretrained, at_random = Checkpoint.load(recipe.pretrained).fine_tune(network, self.classes)
+            start = Checkpoint.load(recipe.pretrained)
+            if start.recipe.pixels != recipe.pixels:
+                raise ConfigError(f"{recipe.pretrained} was trained with --pixels {start.recipe.pixels}")
+            pretrained, at_random = start.fine_tune(network, self.classes)
         else:
             at_random, left_over = load_pretrained(network.backbone, recipe.network, recipe.pretrained)
             pretrained = sorted(set(network.backbone._collect_params_with_prefix()) - set(at_random))

@@ -40,6 +40,7 @@ OTHER = {
     "channels": "24",
     "new_conv_std": "0.01",
     "pretrained": "gluoncv",
+    "pixels": "caffe",
     "train_split": "2007_val",
     "val_split": "2007_train",
     "classes": "circle,square",

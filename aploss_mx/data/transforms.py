@@ -18,9 +18,25 @@ from PIL import Image, ImageOps
 from aploss_mx.boxes import pairwise_iou
 from aploss_mx.data.images import open_image
 
-# Per RGB channel, for pixel values 0..255: the constants of torchvision and GluonCV times 255.
-IMAGENET_MEAN = np.array([123.675, 116.28, 103.53], np.float32)
-IMAGENET_STD = np.array([58.395, 57.12, 57.375], np.float32)
+
+class Pixels(NamedTuple):
+    """How weights want their pixels: channels in an order, minus a mean, over a deviation, of values 0..255."""
+
+    channels: tuple[int, int, int]
+    mean: np.ndarray
+    std: np.ndarray
+
+
+PIXELS = {
+    # RGB; the constants of torchvision and GluonCV times 255.
+    "torchvision": Pixels(
+        (0, 1, 2),
+        np.array([123.675, 116.28, 103.53], np.float32),
+        np.array([58.395, 57.12, 57.375], np.float32),
+    ),
+    # BGR, for ResNets that came from Caffe (He et al.); those of the authors' own release.
+    "caffe": Pixels((2, 1, 0), np.array([102.9801, 115.9465, 122.7717], np.float32), np.ones(3, np.float32)),
+}
 MEAN_COLOUR = (124, 116, 104)
 
 # Principal components of ImageNet's RGB pixel values 0..255 (Krizhevsky et al., 2012), one a column.
@@ -79,12 +95,13 @@ def read_image(path: str | Path, exif_orientation: bool = False) -> np.ndarray:
         raise OSError(f"{path}: cannot read the image ({error}); restore the file or leave it out") from error
 
 
-def normalize(image: np.ndarray) -> np.ndarray:
-    """Return the network's input, float32 (3, H, W), of an RGB image, uint8 (H, W, 3)."""
+def normalize(image: np.ndarray, pixels: str = "torchvision") -> np.ndarray:
+    """Return the network's input, float32 (3, H, W), of an RGB image, uint8 (H, W, 3); `pixels` is a key of PIXELS."""
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise ValueError(f"an image must be uint8 of shape (H, W, 3), got {image.dtype} of shape {image.shape}")
-    planes = np.ascontiguousarray(image.transpose(2, 0, 1))
-    return (planes - IMAGENET_MEAN[:, None, None]) / IMAGENET_STD[:, None, None]
+    channels, mean, std = PIXELS[pixels]
+    planes = np.ascontiguousarray(image.transpose(2, 0, 1)[list(channels)])
+    return (planes - mean[:, None, None]) / std[:, None, None]
 
 
 def photometric_distort(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -250,10 +267,13 @@ class TrainTransform:
     augmentation : str
         'ssd': colours, expansion, crop, mirroring and a random interpolation, as in the paper;
         'flip': mirroring with probability one half; 'none': nothing but the new size.
+    pixels : str
+        A key of PIXELS.
     """
 
     size: tuple[int, int]
     augmentation: str = "ssd"
+    pixels: str = "torchvision"
 
     def __post_init__(self) -> None:
         if len(self.size) != 2 or min(self.size) < 1:
@@ -289,7 +309,7 @@ class TrainTransform:
         image, boxes = resize_window(image, boxes, window, self.size, interpolation)
         if self.augmentation != "none" and _heads(rng):
             image, boxes = mirror(image, boxes)
-        return normalize(image), boxes, labels
+        return normalize(image, self.pixels), boxes, labels
 
 
 @dataclass(frozen=True)
@@ -302,11 +322,14 @@ class EvalTransform:
         Length in pixels to give the shorter side, unless the other one would then exceed `longest`.
     multiple : int
         The input's sides are filled up on the right and at the bottom to multiples of this.
+    pixels : str
+        A key of PIXELS.
     """
 
     shorter: int
     longest: int
     multiple: int = 32
+    pixels: str = "torchvision"
 
     def __post_init__(self) -> None:
         if not 1 <= self.shorter <= self.longest or self.multiple < 1:
@@ -329,7 +352,7 @@ class EvalTransform:
         new_height, new_width = self._resized_shape(height, width)
         resized = cv2.resize(image, (new_width, new_height), interpolation=cv2.INTER_LINEAR)
         padded = np.zeros((3, *self.input_shape(height, width)), np.float32)
-        padded[:, :new_height, :new_width] = normalize(resized)
+        padded[:, :new_height, :new_width] = normalize(resized, self.pixels)
         return padded, np.array([new_width / width, new_height / height], np.float32)
 
     def input_shape(self, height: int, width: int) -> tuple[int, int]:

@@ -16,8 +16,7 @@ from PIL import Image, ImageFile
 from aploss_mx.data import transforms
 from aploss_mx.data.transforms import (
     CROP_MIN_IOUS,
-    IMAGENET_MEAN,
-    IMAGENET_STD,
+    PIXELS,
     INTERPOLATIONS,
     MEAN_COLOUR,
     EvalTransform,
@@ -58,7 +57,8 @@ def lit_box(image):
 
 
 def denormalize(tensor):
-    return np.rint(tensor.transpose(1, 2, 0) * IMAGENET_STD + IMAGENET_MEAN)
+    _, mean, std = PIXELS["torchvision"]
+    return np.rint(tensor.transpose(1, 2, 0) * std + mean)
 
 
 @st.composite
@@ -193,6 +193,18 @@ def test_normalize_is_the_published_formula():
     tensor = normalize(image)
     assert tensor.dtype == np.float32 and tensor.shape == (3, 3, 5) and tensor.flags.c_contiguous
     np.testing.assert_allclose(tensor, expected.transpose(2, 0, 1), atol=1e-5)
+
+
+def test_caffes_pixels_are_blue_first_and_not_scaled():
+    image = noise_image(3, 5)
+    tensor = normalize(image, "caffe")
+    np.testing.assert_allclose(tensor[0], image[..., 2] - 102.9801, atol=1e-4)
+    np.testing.assert_allclose(tensor[2], image[..., 0] - 122.7717, atol=1e-4)
+    boxes, labels = np.zeros((0, 4), np.float32), np.zeros(0, np.int64)
+    trained, _, _ = TrainTransform((3, 5), "none", "caffe")(image, boxes, labels, np.random.default_rng(0))
+    np.testing.assert_array_equal(trained, tensor)
+    tested, _ = EvalTransform(3, 5, multiple=1, pixels="caffe")(image)
+    np.testing.assert_array_equal(tested, tensor)
 
 
 @pytest.mark.parametrize(
