@@ -16,9 +16,9 @@ from PIL import Image, ImageFile
 from aploss_mx.data import transforms
 from aploss_mx.data.transforms import (
     CROP_MIN_IOUS,
-    PIXELS,
     INTERPOLATIONS,
     MEAN_COLOUR,
+    PIXELS,
     EvalTransform,
     TrainTransform,
     Window,
