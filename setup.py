@@ -40,7 +40,9 @@ setup(
     extras_require={
         "cpu": ["mxnet==1.9.1"],
         "gpu": ["mxnet-cu112==1.9.1"],
-        "dev": ["hypothesis>=6", "pytest>=7", "ruff>=0.12"],
+        # MXNet 1.9.1 uses onnx.mapping, which 1.18 is the last to have and 1.17 the last to have whole.
+        "onnx": ["onnx>=1.8,<1.18"],
+        "dev": ["hypothesis>=6", "onnx>=1.8,<1.18", "onnxruntime", "pytest>=7", "ruff>=0.12"],
     },
     classifiers=[f"Programming Language :: Python :: 3.{minor}" for minor in range(8, 13)],
 )

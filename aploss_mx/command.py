@@ -19,6 +19,7 @@ from aploss_mx.detector import Detector
 from aploss_mx.devices import parse_devices
 from aploss_mx.evaluation.detections import Detections
 from aploss_mx.evaluation.evaluate import evaluate, format_table
+from aploss_mx.export import ExportError
 from aploss_mx.report.figures import plot_training
 from aploss_mx.training import Options, TrainingError, TrainingRun
 
@@ -179,7 +180,7 @@ def readable_errors() -> Iterator[None]:
     except KeyboardInterrupt:
         print("\ninterrupted; a training run goes on from its last whole epoch with --resume auto", file=sys.stderr)
         sys.exit(INTERRUPTED)
-    except (ValueError, OSError, TrainingError, mx.MXNetError) as error:
+    except (ValueError, OSError, TrainingError, ExportError, mx.MXNetError) as error:
         if os.environ.get("APLOSS_MX_TRACEBACK"):
             raise
         message = str(error)

@@ -1,0 +1,41 @@
+#!/usr/bin/env python
+"""Write a trained network for other programs: MXNet symbol and parameters, and ONNX.
+
+python scripts/export.py --params runs/voc07_resnet50/last.npz --output exported
+python scripts/export.py --params runs/voc07_resnet50/last.npz --output exported --onnx
+
+Both take images (B, 3, H, W), normalised, H and W multiples of 32, and give class logits (B, N, K) and box deltas
+(B, N, 4), without decoding and NMS; model.json tells classes, pixels and test settings. --onnx needs the extra:
+pip install 'aploss_mx[onnx]'.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import mxnet as mx
+
+from aploss_mx.atomic import write_text
+from aploss_mx.command import readable_errors
+from aploss_mx.detector import Detector
+from aploss_mx.export import describe, export_onnx, export_symbol
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--params", required=True, metavar="FILE", help="checkpoint of the detector")
+    parser.add_argument("--output", required=True, type=Path, metavar="FOLDER", help="folder to write to")
+    parser.add_argument("--onnx", action="store_true", help="write model.onnx, too")
+    arguments = parser.parse_args(argv)
+    with readable_errors():
+        detector = Detector.load(arguments.params, mx.cpu())
+        written = [*export_symbol(detector.network, arguments.output), arguments.output / "model.json"]
+        write_text(written[-1], describe(detector))
+        if arguments.onnx:
+            written.append(export_onnx(detector.network, arguments.output / "model.onnx"))
+        print("wrote " + ", ".join(map(str, written)))
+
+
+if __name__ == "__main__":
+    main()
