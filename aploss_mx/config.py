@@ -13,8 +13,16 @@ from aploss_mx.ranking.labels import SCOPES
 from symbols.resnet import BACKBONES
 
 RECIPES = Path(__file__).parent / "recipes"
-RANKING_LOSSES = ("ap", "auc", "smooth-ap", "hinge-ap")
-ANCHOR_LOSSES = ("focal", "ohem")
+GROUPING = {"ranking_batch", "ranking_scope"}
+SETTINGS_OF_LOSSES: dict[str, set[str]] = {
+    "ap": {"delta", "interpolated"} | GROUPING,
+    "auc": {"delta"} | GROUPING,
+    "smooth-ap": {"temperature"} | GROUPING,
+    "hinge-ap": GROUPING,
+    "focal": set(),
+    "ohem": set(),
+}
+RANKING_LOSSES = tuple(name for name, settings in SETTINGS_OF_LOSSES.items() if settings)
 
 
 class ConfigError(ValueError):
@@ -130,7 +138,7 @@ class Recipe:
     data_shape: int = _setting(512, _image_side, "side of the square training images in pixels, a multiple of 32")
     loss: str = _setting(
         "ap",
-        _one_of(*RANKING_LOSSES, *ANCHOR_LOSSES),
+        _one_of(*SETTINGS_OF_LOSSES),
         "classification loss: ap (the paper's), auc, smooth-ap (gradient descent on smoothed AP), hinge-ap (structured "
         "hinge), focal, or ohem (cross entropy with hard example mining)",
     )
@@ -184,8 +192,9 @@ class Recipe:
         recipe = cls(**{name: _parse(known[name], value, source) for name, value in settings.items()})
         if recipe.test_short > recipe.test_long:
             raise ConfigError(f"{source}: test_short = {recipe.test_short} exceeds test_long = {recipe.test_long}")
-        if recipe.loss in ANCHOR_LOSSES and (recipe.ranking_batch, recipe.ranking_scope) != (0, "all"):
-            raise ConfigError(f"{source}: ranking_batch and ranking_scope are of no use to loss = {recipe.loss!r}")
+        for name in sorted(set().union(*SETTINGS_OF_LOSSES.values()) - SETTINGS_OF_LOSSES[recipe.loss]):
+            if getattr(recipe, name) != known[name].default:
+                raise ConfigError(f"{source}: {name} = {getattr(recipe, name)!r}: of no use to loss = {recipe.loss!r}")
         return recipe
 
     @property
@@ -254,7 +263,7 @@ TEST_SETTINGS = (
 def add_recipe_flags(parser: argparse.ArgumentParser, default: str) -> None:
     """Add ``--recipe`` and a flag for each setting; see `recipe_from_flags`."""
     group = parser.add_argument_group(
-        "recipe", "Settings that the result depends on; each flag overrides the recipe's."
+        "recipe", "Settings that the result depends on; each flag overrides the recipe's. In brackets: the paper's."
     )
     group.add_argument(
         "--recipe", default=default, help=f"YAML file or one of {', '.join(recipe_names())} (default: %(default)s)"
@@ -265,14 +274,21 @@ def add_recipe_flags(parser: argparse.ArgumentParser, default: str) -> None:
 def add_test_flags(parser: argparse.ArgumentParser) -> None:
     """Add a flag for each of TEST_SETTINGS."""
     _add_flags(
-        parser.add_argument_group("test settings", "Without a flag, the checkpoint's recipe decides."), TEST_SETTINGS
+        parser.add_argument_group(
+            "test settings", "Without a flag, the checkpoint's recipe decides. In brackets: the paper's."
+        ),
+        TEST_SETTINGS,
     )
 
 
 def _add_flags(group: argparse._ArgumentGroup, names: Sequence[str]) -> None:
     for item in fields(Recipe):
         if item.name in names:
-            group.add_argument(f"--{item.name.replace('_', '-')}", metavar="…", help=item.metadata["help"])
+            # A flag that is true or false may stand alone for true.
+            alone = {"nargs": "?", "const": "true"} if isinstance(item.default, bool) else {}
+            shown = ",".join(map(str, item.default)) if isinstance(item.default, tuple) else str(item.default)
+            help_text = f"{item.metadata['help']} [{shown}]" if shown else item.metadata["help"]
+            group.add_argument(f"--{item.name.replace('_', '-')}", metavar="…", help=help_text, **alone)
 
 
 def recipe_from_flags(arguments: argparse.Namespace) -> Recipe:

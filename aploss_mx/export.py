@@ -8,6 +8,7 @@ from pathlib import Path
 import mxnet as mx
 
 from aploss_mx.atomic import replacing, write_text
+from aploss_mx.config import TEST_SETTINGS
 from aploss_mx.detector import Detector
 from symbols.retinanet import RetinaNet
 
@@ -23,7 +24,8 @@ def export_symbol(network: RetinaNet, folder: Path, name: str = "model") -> tupl
     """Write ``NAME-symbol.json`` and ``NAME-0000.params``, which `SymbolBlock.imports` and the Module API read.
 
     The symbol takes `data`, images (B, 3, H, W) in float32, normalised and with sides that are multiples of 32, and
-    gives class logits (B, N, K) and box deltas (B, N, 4).
+    gives class logits (B, N, K) for a sigmoid, or (B, N, K + 1), background first, for a softmax where the network has
+    a background logit; and box deltas (B, N, 4).
     """
     symbol = _symbol(network)
     arguments = set(symbol.list_arguments())
@@ -82,10 +84,11 @@ def _tidy(graph) -> None:
 
 
 def describe(detector: Detector) -> str:
-    """Return, as JSON, what a program needs besides the network: classes, pixels, test settings."""
+    """Return, as JSON, what a program needs besides the network: classes, background, pixels, test settings."""
     recipe = detector.recipe.to_dict()
-    names = ("pixels", "test_short", "test_long", "topk", "score_threshold", "nms_threshold", "max_detections")
-    return json.dumps({"classes": detector.classes, **{name: recipe[name] for name in names}}, indent=1) + "\n"
+    settings = {name: recipe[name] for name in ("pixels", *TEST_SETTINGS)}
+    about = {"classes": detector.classes, "background": detector.recipe.background, **settings}
+    return json.dumps(about, indent=1) + "\n"
 
 
 def _symbol(network: RetinaNet) -> mx.sym.Symbol:

@@ -9,7 +9,7 @@ import mxnet as mx
 import numpy as np
 from scipy.special import expit
 
-from aploss_mx.anchors import ANCHORS_PER_CELL, level_shapes, make_anchors
+from aploss_mx.anchors import ANCHORS_PER_CELL, STRIDES, level_shapes, make_anchors
 from aploss_mx.boxes import box_areas, clip_boxes
 from aploss_mx.coder import decode
 from aploss_mx.evaluation.detections import Detections
@@ -56,7 +56,10 @@ class PostProcessing:
         return Detections(boxes, logits.reshape(-1)[places], labels)
 
     def suppress(self, candidates: Detections) -> Detections:
-        """Return the detections among candidates that have logits for scores, highest score first."""
+        """Return the detections among candidates that have logits for scores, highest score first.
+
+        Of several views' candidates, the best `topk` a level in all are looked at: as many as one view may have.
+        """
         # Ranked by logit: sigmoid scores near 1 are equal in float32.
         rows = np.concatenate(
             [candidates.labels[:, None], candidates.scores[:, None], candidates.boxes], axis=1, dtype=np.float32
@@ -65,6 +68,7 @@ class PostProcessing:
             return Detections()
         kept = mx.nd.contrib.box_nms(
             mx.nd.array(rows, ctx=mx.cpu()),
+            topk=len(STRIDES) * self.topk,  # several views would make the quadratic search a matter of seconds
             overlap_thresh=self.nms_threshold,
             valid_thresh=-np.inf,
             coord_start=2,

@@ -6,7 +6,7 @@ Both compute loss and gradient of the same float32 scores in the same process. T
 lossless, and every positive then takes one pass over the others.
 
 The second table times forward and backward pass of every loss of aploss_mx.losses, as Gluon blocks on the CPU, on the
-logits and class targets of 8 images: what each of them adds to a training step.
+logits and class targets of 8 images (sizes small and voc): what each of them adds to a training step.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import numpy as np
 from mxnet import autograd
 
 import aploss_mx  # noqa: F401  (prepares the process for `import mxnet`)
-from aploss_mx.config import ANCHOR_LOSSES, RANKING_LOSSES, Recipe
+from aploss_mx.config import SETTINGS_OF_LOSSES, Recipe
 from aploss_mx.losses.from_recipe import make_class_loss
 from aploss_mx.ranking.exact import ap_loss_and_grad
 
@@ -239,8 +239,8 @@ def time_contenders(size: str, regime: str, args: argparse.Namespace) -> list[di
     logits, class_targets = random_batch(*CONTENDERS[size], regime, args.seed)
     background = np.zeros((*logits.shape[:2], 1), np.float32)
     rows = []
-    for name in (*RANKING_LOSSES, *ANCHOR_LOSSES):
-        recipe = Recipe(loss=name, delta=DELTA)
+    for name in SETTINGS_OF_LOSSES:
+        recipe = Recipe(loss=name)
         block = make_class_loss(recipe)
         block.hybridize()
         inputs = mx.nd.array(np.concatenate([background, logits], axis=2) if recipe.background else logits)

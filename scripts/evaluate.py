@@ -61,6 +61,8 @@ def main(argv: list[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     if arguments.detections and arguments.save_detections:
         parser.error("--save-detections goes with --params")
+    if arguments.detections and settings_given(arguments):
+        parser.error(f"{', '.join(settings_given(arguments))}: test settings go with --params")
     if arguments.detect_only and arguments.output:
         parser.error("--output takes metrics, and --detect-only measures none")
     if arguments.detect_only and not (arguments.save_detections or arguments.voc_results or arguments.coco_results):

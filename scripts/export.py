@@ -5,8 +5,8 @@ python scripts/export.py --params runs/voc07_resnet50/last.npz --output exported
 python scripts/export.py --params runs/voc07_resnet50/last.npz --output exported --onnx
 
 Both take images (B, 3, H, W), normalised, H and W multiples of 32, and give class logits (B, N, K) and box deltas
-(B, N, 4), without decoding and NMS; model.json tells classes, pixels and test settings. --onnx needs the extra:
-pip install 'aploss_mx[onnx]'.
+(B, N, 4), without decoding and NMS; with --loss ohem the logits have the background's in front. model.json tells
+classes, background, pixels and test settings. --onnx needs the extra: pip install -e '.[onnx]'.
 """
 
 from __future__ import annotations

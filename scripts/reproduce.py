@@ -29,7 +29,7 @@ def main(argv: list[str] | None = None) -> None:
             figures = "  ".join(f"{name} {value:.1f}" for name, value in row.figures.items())
             print(f"Table {row.table}, {row.row}: paper {figures}")
             print("  " + shlex.join(row.train_command(roots[row.dataset], arguments.gpus)))
-            print("  " + shlex.join(row.test_command(roots[row.dataset])))
+            print("  " + shlex.join(row.test_command(roots[row.dataset], arguments.gpus.split(",")[0])))
 
 
 if __name__ == "__main__":

@@ -51,16 +51,16 @@ class RetinaNet(HybridBlock):
         if classes < 1:
             raise ValueError(f"a detector needs at least one class, not {classes}")
         self.background = background
-        self.logits = classes + background
+        self.class_outputs = classes + background
         with self.name_scope():
             self.backbone = ResNetFeatures(backbone)
             self.fpn = FPN(self.backbone.channels, channels)
-            self.class_head = _head(channels, anchors_per_cell * self.logits)
+            self.class_head = _head(channels, anchors_per_cell * self.class_outputs)
             self.box_head = _head(channels, anchors_per_cell * 4)
 
     def hybrid_forward(self, F, images):
         levels = self.fpn(*self.backbone(images))
-        logits = F.concat(*(_per_anchor(self.class_head(level), self.logits) for level in levels), dim=1)
+        logits = F.concat(*(_per_anchor(self.class_head(level), self.class_outputs) for level in levels), dim=1)
         deltas = F.concat(*(_per_anchor(self.box_head(level), 4) for level in levels), dim=1)
         return logits, deltas
 

@@ -248,7 +248,13 @@ def test_every_setting_has_a_flag_and_help(name):
 
     shown = " ".join(parser_of_training().format_help().split())
     setting = next(item for item in fields(Recipe) if item.name == name)
-    assert f"{flag} … {setting.metadata['help']}" in shown
+    value = "[…]" if isinstance(setting.default, bool) else "…"
+    assert f"{flag} {value} {setting.metadata['help']}" in shown
+
+
+def test_a_flag_that_is_true_or_false_may_stand_alone():
+    recipe = from_command_line("--test-flip", "--interpolated", "false")
+    assert (recipe.test_flip, recipe.interpolated) == (True, False)
 
 
 def test_wrong_flags_are_refused_by_name():

@@ -65,6 +65,18 @@ def test_without_onnx_the_way_to_it_is_told(checkpoint, tmp_path, monkeypatch):
     assert not (tmp_path / "model.onnx").exists()
 
 
+def test_a_background_logit_is_told(tmp_path):
+    recipe = tiny_recipe(loss="ohem", test_scales="64,96")
+    network = get_network("resnet18_v1b", len(CLASSES), 16, mx.cpu(), None, background=True)
+    path = tmp_path / "last.npz"
+    Checkpoint(recipe, CLASSES, 1, 1, 1, 0.0, {}, (), parameters_of(network), {}).save(path)
+    export.main(["--params", str(path), "--output", str(tmp_path / "out")])
+    path.unlink()
+    about = json.loads((tmp_path / "out" / "model.json").read_text())
+    assert (about["background"], about["test_scales"], about["pixels"]) == (True, [64, 96], "torchvision")
+    (tmp_path / "out" / "model-0000.params").unlink()
+
+
 def test_no_checkpoint_no_export(tmp_path):
     with pytest.raises(SystemExit, match="error: no checkpoint"):
         export.main(["--params", str(tmp_path / "none.npz"), "--output", str(tmp_path / "out")])

@@ -49,7 +49,7 @@ class COCODetection(Sequence):
     category_ids : tuple of int
         The data's id of each class.
     annotated : bool
-        Whether the files have annotations at all: those of test images have none.
+        Whether all files have annotations: those of test images have none.
     samples : list of Sample
         In the order of the files; the image id, as text, is ``image_id``, crowds are difficult. A box without area, or
         outside its image, is left out; one that reaches over the edge is clipped. Images without boxes stay in.
@@ -68,7 +68,7 @@ class COCODetection(Sequence):
         self.name = f"{root.name} {splits}"
         self.problems: list[Problem] = []
         files = [_SplitFile(root, split) for split in _expand(root, splits)]
-        self.annotated = any(file.annotations is not None for file in files)
+        self.annotated = all(file.annotations is not None for file in files)
         categories = _common_categories(files)
         self.classes = tuple(categories.values() if classes is None else classes)
         self.category_ids = self._ids_of_classes(categories, files)

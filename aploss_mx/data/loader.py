@@ -110,8 +110,12 @@ def training_loader(dataset: TrainingSet, sampler: EpochSampler, workers: int) -
     return DataLoader(dataset, batch_sampler=sampler, num_workers=workers)
 
 
-def evaluation_loader(dataset: EvaluationSet, workers: int, batch_size: int = 8) -> DataLoader:
-    """Return a loader of (indices, images, scales, images, scales …), images of one size in each batch and view."""
+def evaluation_loader(dataset: EvaluationSet, workers: int, images: int = 8) -> DataLoader:
+    """Return a loader of (indices, images, scales, images, scales …), images of one size in each batch and view.
+
+    `images` bounds what a batch holds, counted in each view: batches wait in shared memory, which may be scarce.
+    """
+    batch_size = max(1, images // len(dataset.views))
     by_shape: dict[tuple[tuple[int, int], ...], list[int]] = {}
     for index, sample in enumerate(dataset.samples):
         by_shape.setdefault(dataset.input_shapes(sample), []).append(index)

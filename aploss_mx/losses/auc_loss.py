@@ -8,7 +8,7 @@ from aploss_mx.ranking.labels import check_delta
 
 
 class AUCLoss(RankingLoss):
-    """1 - area under the ROC curve of one ranking (Eq. 7), trained by error-driven updates as the AP-loss is.
+    """AUC-loss of one ranking (Eq. 7), 1 - area under the ROC curve but for `delta`, trained by error-driven updates.
 
     See `RankingLoss` for inputs and output; the loss lies in [0, 1].
 

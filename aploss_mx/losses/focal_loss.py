@@ -22,7 +22,7 @@ class FocalLoss(HybridBlock):
     ------
     logits : NDArray or Symbol of float, shape (B, N, K)
     class_targets : NDArray or Symbol, shape (B, N)
-        -1 ignored, 0 background, 1 … K class of the object.
+        -1 ignored, 0 background, 1 … K class of the object; not checked, which would keep a GPU waiting.
 
     Outputs
     -------

@@ -15,15 +15,13 @@ from aploss_mx.losses.structured_hinge_loss import StructuredHingeAPLoss
 
 def make_class_loss(recipe: Recipe) -> HybridBlock:
     """Return the block that ``recipe.loss`` names, with the recipe's settings of it."""
-    if recipe.loss == "focal":
-        return FocalLoss()
-    if recipe.loss == "ohem":
-        return OHEMCrossEntropyLoss()
     ranking = {"ranking_batch": recipe.ranking_batch, "ranking_scope": recipe.ranking_scope}
-    if recipe.loss == "auc":
-        return AUCLoss(recipe.delta, **ranking)
-    if recipe.loss == "smooth-ap":
-        return SmoothAPLoss(recipe.temperature, **ranking)
-    if recipe.loss == "hinge-ap":
-        return StructuredHingeAPLoss(**ranking)
-    return APLoss(recipe.delta, recipe.interpolated, **ranking)
+    make = {
+        "ap": lambda: APLoss(recipe.delta, recipe.interpolated, **ranking),
+        "auc": lambda: AUCLoss(recipe.delta, **ranking),
+        "smooth-ap": lambda: SmoothAPLoss(recipe.temperature, **ranking),
+        "hinge-ap": lambda: StructuredHingeAPLoss(**ranking),
+        "focal": FocalLoss,
+        "ohem": OHEMCrossEntropyLoss,
+    }
+    return make[recipe.loss]()

@@ -21,7 +21,7 @@ class OHEMCrossEntropyLoss(HybridBlock):
     logits : NDArray or Symbol of float, shape (B, N, K + 1)
         The first is the background's.
     class_targets : NDArray or Symbol, shape (B, N)
-        -1 ignored, 0 background, 1 … K class of the object.
+        -1 ignored, 0 background, 1 … K class of the object; not checked, which would keep a GPU waiting.
 
     Outputs
     -------

@@ -62,7 +62,8 @@ def error_driven_update(scores: np.ndarray, labels: np.ndarray, activation: Acti
     Returns
     -------
     loss : float
-        Sum of the errors of all pairs (Eq. 6); 0 without a positive.
+        Sum of the errors of all pairs (Eq. 6); 0 without a positive. Not what the gradient is the gradient of: for
+        `softmax_terms` it is 1 - the true class's probability, for `augmented_step` a number of pairs.
     grad : ndarray of float64, shape of `scores`
         Eq. 13, divided by the number of positives. A learner descends along it.
     """

@@ -12,8 +12,8 @@ a sum per bin then give G at every breakpoint, and a value and a slope per bin g
 the negatives are sorted nor the positives looped over, and all sums run in float64. G adds up terms that are not
 negative, and over gaps that no ramp crosses it is squeezed, so that its differences lose no digits.
 
-AP-loss and AUC-loss differ in the error e_i of a positive alone: F_i / rank_i, or F_i / |N|. The rest follows from it,
-w_i = e_i / F_i / |P|.
+AP-loss and AUC-loss differ in the error e_i of a positive alone: F_i / rank_i, of which interpolation takes the running
+minimum from the worst positive up, or F_i / |N|. The rest follows from it, w_i = e_i / F_i / |P|.
 """
 
 from __future__ import annotations
@@ -60,9 +60,10 @@ def ap_loss_and_grad(
 
 
 def auc_loss_and_grad(scores: np.ndarray, labels: np.ndarray, delta: float = 1.0) -> tuple[float, np.ndarray]:
-    """AUC-loss and its error-driven gradient (Eq. 7): 1 - area under the ROC curve.
+    """AUC-loss and its error-driven gradient (Eq. 7).
 
-    Arguments, results and errors are those of `ap_loss_and_grad`.
+    Arguments and errors are those of `ap_loss_and_grad`, and so is the gradient's form. The loss is the mean of the
+    step function over all pairs: 1 - area under the ROC curve as `delta` goes to 0.
     """
     return solve_labels(auc_loss(delta), scores, labels)
 

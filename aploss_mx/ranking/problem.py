@@ -58,6 +58,10 @@ class RankingProblem(NamedTuple):
             If the shapes do not fit or a class target is not a whole number of -1 … K.
         """
         check_class_targets(logits, class_targets)
+        return cls._of_anchors(logits, class_targets)
+
+    @classmethod
+    def _of_anchors(cls, logits: np.ndarray, class_targets: np.ndarray) -> RankingProblem:
         classes = logits.shape[-1]
         targets = class_targets.reshape(-1)
         anchors = np.flatnonzero(targets > 0)
@@ -171,7 +175,7 @@ def solve_anchors(
     losses = []
     for start in range(0, batch, images):
         group = slice(start, start + images)
-        problem = RankingProblem.from_class_targets(logits[group], class_targets[group])
+        problem = RankingProblem._of_anchors(logits[group], class_targets[group])
         group_grad = grad[group].reshape(problem.scores.shape)
         solve_group = solve if ranking_scope == "all" else _solve_by_class
         losses.append(solve_group(method, problem, group_grad))

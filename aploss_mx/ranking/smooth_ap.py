@@ -9,7 +9,8 @@ With the Heaviside step of Eq. 3 replaced by a sigmoid of temperature tau, preci
 A_i asks for the sum of a smooth function over all negatives, and a negative's gradient for another one over all
 positives. Instead of visiting P·N pairs, the negatives are gathered in cells a quarter of tau wide, in each of which a
 sigmoid is a polynomial to within float32's rounding: a cell's moments stand for its negatives, as if they sat at its
-Chebyshev nodes, and a polynomial for the pull on them. That takes O(N + P·cells).
+Chebyshev nodes, and a polynomial for the pull on them. That takes O(N + P² + P·cells), and P·N where the scores are
+spread so widely that most cells would hold one negative or none.
 """
 
 from __future__ import annotations

@@ -17,11 +17,15 @@ has n >= 1 negatives above it and a rank of at most |P| + n, so that A_t >= n / 
 
     T  <=  |P| (|P| + 1) R² / gamma².
 
-**On any data the accumulated loss is bounded.** For any vector u let H(u) be the sum over all steps and pairs of
-l_ij · max(0, 1 - d_ij · u). As d_ij · u >= 1 - max(0, 1 - d_ij · u), theta · u >= A - H(u) with A = sum A_t, and the
-bound on theta's length above gives
+**On any data the accumulated loss is bounded by the hinge loss of any other ranker.** For a vector u let H(u) be the
+sum over all steps and pairs of l_ij · max(0, 1 - d_ij · u): what u would have paid for the pairs that the learner had
+wrong. As d_ij · u >= 1 - max(0, 1 - d_ij · u), theta · u >= A - H(u) with A = sum A_t, and the bound on theta's length
+above gives
 
     A  <=  H(u) + |u| R sqrt(A).
+
+Where the data cannot be separated, both sides grow with the steps: the mean loss a step is in the long run no more than
+the mean hinge loss of the best u.
 """
 
 from __future__ import annotations
@@ -150,6 +154,13 @@ def random_problem(rng: np.random.Generator, separable: bool, size: int = 40, di
 
     The features differ in scale, so that the mean difference is not the answer already.
     """
+    while True:
+        problem = _draw(rng, separable, size, dimensions)
+        if separable or margin(problem) == 0:
+            return problem
+
+
+def _draw(rng: np.random.Generator, separable: bool, size: int, dimensions: int) -> LinearProblem:
     direction = rng.normal(size=dimensions)
     direction /= np.linalg.norm(direction)
     features = rng.normal(size=(size, dimensions)) * np.geomspace(1, 0.1, dimensions)

@@ -2,7 +2,7 @@
 
 One sample with scores of K classes is a ranking with the true class c as its only positive. With softmax as the
 activation, L_ck = exp(s_k) / sum_l exp(s_l), the probability p_k: the update's gradient is p_k at every other class and
--(1 - p_c) at the true one, that of -log p_c. With the step augmented by a margin of 1, L_ck = 1 where s_k > s_c - 1: a
+-(1 - p_c) at the true one, that of -log p_c. With the step augmented by a margin of 1, L_ck = 1 where s_k >= s_c - 1: a
 subgradient of the hinge loss sum_k max(0, 1 + s_k - s_c).
 """
 

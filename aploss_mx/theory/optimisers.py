@@ -84,7 +84,9 @@ def compare(
 def _train(
     network: RetinaNet, loss: mx.gluon.HybridBlock, batches: Sequence[Batch], steps: int, rate: float, bar: tqdm
 ) -> np.ndarray:
-    parameters = {name: value for name, value in network.collect_params().items() if "box_head" not in name}
+    parameters = {
+        name: value for name, value in network._collect_params_with_prefix().items() if not name.startswith("box_head")
+    }
     trainer = Trainer(parameters, "adam", {"learning_rate": rate}, kvstore=None)
     losses = []
     for step in range(steps):

@@ -1,9 +1,10 @@
 """The step function of §3.4: other monotonic, symmetric steps serve as well, and its width trades with weight decay.
 
 Errors depend on scores / delta alone. A linear learner that starts at theta = 0 with half width delta, learning rate
-eta and weight decay lambda therefore takes the same way as one with c·delta, c·eta and lambda / c, only c times as
-far out: theta - c·eta (g + lambda / c · c·theta) is c times the other's step. Making delta c times smaller is making
-weight decay c times larger, once the learning rate follows."""
+eta and weight decay lambda therefore takes the same way as one with c·delta, c·eta and lambda / c, only c times as far
+out: theta - c·eta (g + lambda / c · theta) is c times the other's step. At one weight decay, a smaller delta keeps the
+weights shorter, and so does more weight decay at one delta.
+"""
 
 from __future__ import annotations
 

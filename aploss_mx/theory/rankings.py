@@ -18,8 +18,8 @@ def average_precision(scores: np.ndarray, labels: np.ndarray) -> float:
 def accuracy_and_ap(easy_negatives: int) -> tuple[float, float]:
     """Return classification accuracy at score 0.5, and AP, of a poor detector with ever more easy negatives.
 
-    It gives its six positives and six hard negatives the same scores, all but one below 0.5, and the easy negatives
-    less than any of them.
+    Each of its six positives scores 0.01 less than one of six hard negatives; of both kinds all but one score below
+    0.5, and the easy negatives less than any of them.
     """
     hard = np.array([0.62, 0.44, 0.35, 0.27, 0.18, 0.12])
     scores = np.concatenate([hard - 0.01, hard, np.full(easy_negatives, 0.05)])

@@ -208,7 +208,7 @@ def test_test_batches_hold_each_index_once_and_one_shape(shapes, batch_size):
     listed = [Sample(str(number), Path(), width, height) for number, (height, width) in enumerate(shapes)]
     dataset = NoImages(listed, [View(EvalTransform(32, 96)), View(EvalTransform(64, 80), mirrored=True)])
     indices = []
-    for rows, *inputs in evaluation_loader(dataset, workers=0, batch_size=batch_size):
+    for rows, *inputs in evaluation_loader(dataset, workers=0, images=2 * batch_size):
         assert 1 <= len(rows) <= batch_size
         assert [len(array) for array in inputs] == [len(rows)] * 4
         indices += rows.asnumpy().tolist()
@@ -217,7 +217,7 @@ def test_test_batches_hold_each_index_once_and_one_shape(shapes, batch_size):
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_test_batches_hold_the_transformed_images(samples, workers):
-    loader = evaluation_loader(EvaluationSet(samples, VIEWS), workers, batch_size=2)
+    loader = evaluation_loader(EvaluationSet(samples, VIEWS), workers, images=4)
     batches = batches_of(loader)
     assert sorted(len(batch[0]) for batch in batches) == [1, 2, 2, 2]
     for indices, *inputs in batches:
@@ -241,7 +241,7 @@ def handler():
 
 
 def test_interrupt_stops_no_worker_and_still_reaches_this_process(samples, handler):
-    loader = evaluation_loader(EvaluationSet(samples, VIEWS), workers=2, batch_size=2)
+    loader = evaluation_loader(EvaluationSet(samples, VIEWS), workers=2, images=4)
     assert signal.getsignal(signal.SIGINT) is handler
     workers = [process.pid for process in loader._worker_pool._pool]
     for pid in workers:

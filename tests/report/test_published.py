@@ -30,7 +30,7 @@ def test_commands_can_be_typed(row, monkeypatch):
 
     seen = {}
     monkeypatch.setattr(evaluate, "run", lambda arguments: seen.update(vars(arguments)))
-    evaluate.main(row.test_command("data")[2:])
+    evaluate.main(row.test_command("data", "0")[2:])
     assert seen["params"] == f"runs/{row.run}/last.npz"
     assert seen["detect_only"] == (row.split in ("2012_test", "test-dev2017"))
     given = {name: seen[name] for name in TEST_SETTINGS if seen[name] is not None}
