@@ -72,9 +72,17 @@ def test_ohem_goes_on_after_an_interruption(shapes, folder):
 
 @pytest.mark.parametrize(
     "settings",
-    [{"loss": "auc"}, {"loss": "smooth-ap"}, {"loss": "auc", "delta": 0.4}, {"loss": "smooth-ap", "temperature": 2.0}, {"loss": "hinge-ap"},
-     {"delta": 0.3, "interpolated": False}, {"ranking_batch": 1}, {"loss": "auc", "ranking_scope": "class"}],
-)  # fmt: skip
+    [
+        {"loss": "auc"},
+        {"loss": "smooth-ap"},
+        {"loss": "hinge-ap"},
+        {"loss": "auc", "delta": 0.4},
+        {"loss": "smooth-ap", "temperature": 2.0},
+        {"delta": 0.3, "interpolated": False},
+        {"ranking_batch": 1},
+        {"loss": "auc", "ranking_scope": "class"},
+    ],
+)
 def test_the_settings_of_a_loss_reach_it(settings):
     rng = np.random.default_rng(0)
     logits = mx.nd.array(rng.normal(size=(2, 40, 3)) + np.array([[[2]], [[0]]]) + np.arange(3))
