@@ -24,7 +24,7 @@ from aploss_mx.command import (
     readable_errors,
     report_metrics,
 )
-from aploss_mx.config import add_test_flags, settings_given
+from aploss_mx.config import TEST_SETTINGS, add_test_flags, settings_given
 from aploss_mx.data.check import Dataset, check_images
 from aploss_mx.data.open import is_coco, open_dataset
 from aploss_mx.data.problems import raise_if_errors
@@ -61,8 +61,9 @@ def main(argv: list[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     if arguments.detections and arguments.save_detections:
         parser.error("--save-detections goes with --params")
-    if arguments.detections and settings_given(arguments):
-        parser.error(f"{', '.join(settings_given(arguments))}: test settings go with --params")
+    given = [name for name in TEST_SETTINGS if getattr(arguments, name) is not None]
+    if arguments.detections and given:
+        parser.error(f"{', '.join(given)}: test settings go with --params")
     if arguments.detect_only and arguments.output:
         parser.error("--output takes metrics, and --detect-only measures none")
     if arguments.detect_only and not (arguments.save_detections or arguments.voc_results or arguments.coco_results):

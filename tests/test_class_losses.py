@@ -46,6 +46,8 @@ def test_200_steps_on_8_images_lower_it(loss, shapes, folder):
     recipe = tiny_recipe(loss=loss, classes=",".join(classes), **settings)
     options = Options(folder, [mx.cpu()], num_workers=0)
     run = TrainingRun(recipe, classes, dataset.samples[:8], dataset.samples[:8], options)
+    for parameter in run.network.backbone.collect_params().values():
+        parameter.grad_req = "null"  # the heads' learning is enough to see, and much faster
     batch = next(iter(run.loader))
     losses = [run.update(batch, recipe.lr)[0] for _ in range(STEPS)]
     assert np.mean(losses[-10:]) < 0.8 * np.mean(losses[:10])

@@ -483,3 +483,11 @@ def test_demo_takes_pictures_of_all_modes(tmp_path, trained):
         Image.new(mode, (50, 33)).save(pictures / f"{mode.replace(';', '')}.{suffix}")
     run_demo(trained, pictures, tmp_path / "found")
     assert len(list((tmp_path / "found").glob("*.png"))) == 6
+
+
+def test_test_settings_are_of_no_use_to_saved_detections(shapes, trained, capsys):
+    flags = ["--detections", str(trained / "detections.json"), "--dataset-root", str(shapes), "--split", "2007_val"]
+    with pytest.raises(SystemExit) as end:
+        evaluate.main([*flags, "--nms-threshold", "0.3", "--test-flip"])
+    assert end.value.code == 2
+    assert "test_flip, nms_threshold: test settings go with --params" in capsys.readouterr().err
