@@ -30,7 +30,7 @@ test: setup
 	$(BIN)/python -m pytest
 
 test-slow: setup
-	$(BIN)/python -m pytest -m 'slow or not slow'
+	OMP_NUM_THREADS=$$(nproc) $(BIN)/python -m pytest -m 'slow or not slow'
 
 lint: setup
 	$(BIN)/ruff check .

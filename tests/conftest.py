@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+# The tests' networks are tiny: several threads would spend their time waiting for one another.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import aploss_mx  # noqa: F401  (prepares the process for `import mxnet`)
 
 SHARED = Path(os.environ.get("APLOSS_MX_SHARED", Path(__file__).resolve().parents[2] / "shared"))
