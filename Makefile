@@ -7,7 +7,7 @@ QUICKSTART ?= runs/quickstart
 .PHONY: help setup quickstart test test-slow lint bench clean
 
 help:
-	@echo "make quickstart  train, evaluate and draw on a generated data set (about 10 minutes on 2 cores)"
+	@echo "make quickstart  train, evaluate and draw on a generated data set (8 minutes on 2 cores)"
 	@echo "make test        run the tests;  make test-slow  the long ones too"
 	@echo "make lint        check style;    make bench      time the loss against a loop over positives"
 
