@@ -198,6 +198,46 @@ def test_broken_images_end_before_training(own_coco, folder, split, kind, no_wor
     assert not list(folder.rglob("*"))
 
 
+def save_as(mode: str, grey: np.ndarray, path: Path) -> Path:
+    """Write a grey picture, uint8 (H, W), in one of the ways that pictures come, without loss; return its file."""
+    path = path.with_suffix(".tif" if mode == "CMYK" else ".png")
+    tags = Image.Exif()
+    if mode == "turned":
+        tags[0x0112] = 6  # viewers turn it; the boxes refer to the pixels as stored
+        mode = "L"
+    if mode == "I;16":
+        image = Image.fromarray(grey.astype(np.uint16) * 257)
+    elif mode == "CMYK":
+        image = Image.fromarray(grey).convert("RGB").convert("CMYK")
+    else:
+        image = Image.fromarray(grey).convert(mode)
+    image.save(path, exif=tags)
+    return path
+
+
+def test_training_takes_pictures_of_all_modes(own_coco, folder):
+    """Grey pictures give the same bits in whatever mode they are stored."""
+    parameters = []
+    for modes in (["RGB"], ["L", "I;16", "RGBA", "CMYK", "P", "turned", "LA", "RGB"]):
+        images = sorted((own_coco / "train").iterdir())
+        assert len(images) == 8
+        names = {}
+        for number, image in enumerate(images):
+            grey = np.asarray(Image.open(image).convert("L"))
+            image.unlink()
+            names[image.stem] = save_as(modes[number % len(modes)], grey, image).name
+
+        def rename(content: dict, names=names) -> None:
+            for entry in content["images"]:
+                entry["file_name"] = names[Path(entry["file_name"]).stem]
+
+        change(own_coco, "train", rename)
+        train_coco.main(coco_flags(own_coco, folder))
+        parameters.append(Checkpoint.load(folder / "last.npz").parameters)
+        shutil.rmtree(folder)
+    assert_same_arrays(*parameters)
+
+
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
