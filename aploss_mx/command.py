@@ -160,9 +160,11 @@ def detect(detector: Detector, dataset: Dataset, num_workers: int) -> dict[str, 
     return detector.detect(dataset.samples, detector.loader(dataset.samples, num_workers))
 
 
-def report_metrics(dataset: Dataset, detections: dict[str, Detections], output: Path | None) -> dict[str, Any]:
+def report_metrics(
+    dataset: Dataset, detections: dict[str, Detections], output: Path | None, min_area: float = 0
+) -> dict[str, Any]:
     """Evaluate detections, print the table, and write the metrics as JSON where `output` names a file."""
-    metrics = evaluate(dataset.samples, detections, dataset.classes)
+    metrics = evaluate(dataset.samples, detections, dataset.classes, min_area)
     print(format_table(metrics))
     if output:
         write_text(output, json.dumps(metrics, indent=1) + "\n")

@@ -51,6 +51,13 @@ def main(argv: list[str] | None = None) -> None:
         "--classes", help="names joined by commas, or a file (default: the checkpoint's; else VOC's 20, COCO's own)"
     )
     parser.add_argument("--output", type=Path, metavar="FILE", help="write the metrics as JSON")
+    parser.add_argument(
+        "--min-area",
+        type=float,
+        default=0,
+        metavar="PIXELS",
+        help="leave out smaller objects, and what is found of them: 1024 is COCO's medium and large (default: all)",
+    )
     parser.add_argument("--detect-only", action="store_true", help="do not score: the split has no annotations")
     parser.add_argument("--save-detections", type=Path, metavar="FILE", help="write the network's detections as JSON")
     parser.add_argument("--voc-results", type=Path, metavar="ZIP", help="write them for PASCAL's server (comp4)")
@@ -114,7 +121,7 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.coco_results:
         save_coco_results(arguments.coco_results, detections, dataset.category_ids)
     if not arguments.detect_only:
-        report_metrics(dataset, detections, arguments.output)
+        report_metrics(dataset, detections, arguments.output, arguments.min_area)
 
 
 def check_readable(dataset: Dataset) -> None:

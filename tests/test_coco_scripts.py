@@ -280,6 +280,9 @@ def test_evaluating_a_checkpoint_gives_what_training_gave(coco, trained, tmp_pat
     assert f"COCO: AP {100 * expected['AP']:.1f}" in printed
     assert all(name in printed for name in SHAPES_CLASSES)
 
+    run_evaluate("--detections", found, "--min-area", "1e6", *data)
+    assert "COCO: AP -" in capsys.readouterr().out  # all objects are smaller
+
     # The detections alone score the same, and make the same file for the server.
     run_evaluate("--detections", found, "--output", output, "--coco-results", tmp_path / "again.json", *data)
     assert json.loads(output.read_text()) == expected

@@ -36,7 +36,7 @@ class COCOMetric:
 
 
 def coco_average_precision(
-    samples: Sequence[Sample], detections: Mapping[str, Detections], classes: Sequence[str]
+    samples: Sequence[Sample], detections: Mapping[str, Detections], classes: Sequence[str], min_area: float = 0
 ) -> COCOMetric:
     """Evaluate detections with pycocotools at its default parameters: at most 100 of a class in an image count.
 
@@ -56,6 +56,10 @@ def coco_average_precision(
         By image id; an image that is left out has no detections.
     classes : sequence of str
         Names of the C classes, in the order of the labels.
+    min_area : float
+        In square pixels: smaller objects are left out of what is measured over all sizes (AP, AP50, AP75, AR1, AR10,
+        AR100, and AP by class), and so is a smaller detection that no counted object takes, as pycocotools does
+        with the sizes that its APm and APl are not about.
 
     Returns
     -------
@@ -81,6 +85,7 @@ def coco_average_precision(
 
     with contextlib.redirect_stdout(io.StringIO()):
         evaluation = COCOeval(_coco(samples, classes, truth), _coco(samples, classes, results), "bbox")
+        evaluation.params.areaRng[0] = [min_area, evaluation.params.areaRng[0][1]]
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()

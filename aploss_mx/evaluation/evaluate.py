@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any, Mapping, Sequence
 
+from aploss_mx.boxes import box_areas
 from aploss_mx.data.sample import Sample
 from aploss_mx.evaluation.coco import FIGURES, coco_average_precision
 from aploss_mx.evaluation.detections import Detections
@@ -13,7 +15,9 @@ from aploss_mx.evaluation.voc import voc_average_precision
 _COLUMNS = ("AP", "AP50", "VOC07_AP50", "VOC10_AP50")
 
 
-def evaluate(samples: Sequence[Sample], detections: Mapping[str, Detections], classes: Sequence[str]) -> dict[str, Any]:
+def evaluate(
+    samples: Sequence[Sample], detections: Mapping[str, Detections], classes: Sequence[str], min_area: float = 0
+) -> dict[str, Any]:
     """Evaluate detections by the rules of COCO and of PASCAL VOC.
 
     Parameters
@@ -24,6 +28,9 @@ def evaluate(samples: Sequence[Sample], detections: Mapping[str, Detections], cl
         By image id; an image that is left out has no detections.
     classes : sequence of str
         Names of the classes, in the order of the labels.
+    min_area : float
+        In square pixels: smaller objects do not count. For COCO's figures see `coco_average_precision`; for those of
+        PASCAL VOC, and in ``objects``, they are difficult.
 
     Returns
     -------
@@ -41,8 +48,8 @@ def evaluate(samples: Sequence[Sample], detections: Mapping[str, Detections], cl
     ValueError
         As in `check_detections`.
     """
-    voc = voc_average_precision(samples, detections, classes)
-    coco = coco_average_precision(samples, detections, classes)
+    coco = coco_average_precision(samples, detections, classes, min_area)
+    voc = voc_average_precision([_without_smaller(sample, min_area) for sample in samples], detections, classes)
     by_class = zip(classes, coco.ap, coco.ap50, voc.eleven_point, voc.area, voc.objects)
     return {
         **{name: _number(value) for name, value in coco.figures.items()},
@@ -74,6 +81,11 @@ def format_table(metrics: Mapping[str, Any]) -> str:
 def format_summary(metrics: Mapping[str, Any]) -> str:
     """Lay out the figures of a progress report in one line, in percent."""
     return "  ".join(f"{name} {_percent(metrics[name])}" for name in ("AP", "AP50", "AP75", "VOC07_AP50"))
+
+
+def _without_smaller(sample: Sample, min_area: float) -> Sample:
+    areas = box_areas(sample.boxes) if sample.areas is None else sample.areas
+    return replace(sample, difficult=sample.difficult | (areas < min_area))
 
 
 def _number(value: float) -> float | None:

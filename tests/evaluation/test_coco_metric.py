@@ -59,6 +59,19 @@ def test_figures_by_size():
     assert [figures[name] for name in ("APs", "APm", "APl", "ARs", "ARm", "ARl")] == pytest.approx([1, 0, 1, 1, 0, 1])
 
 
+@settings(deadline=None)
+@given(scenes())
+def test_above_96_squared_the_figures_are_those_of_large_objects(scene):
+    samples = [dataclasses.replace(sample, boxes=40 * sample.boxes) for sample in scene[0]]
+    detections = {key: dataclasses.replace(found, boxes=40 * found.boxes) for key, found in scene[1].items()}
+    all_sizes = coco_average_precision(samples, detections, CLASSES).figures
+    large = coco_average_precision(samples, detections, CLASSES, min_area=96**2).figures
+    for ours, theirs in (("AP", "APl"), ("AR100", "ARl")):
+        np.testing.assert_array_equal(large[ours], all_sizes[theirs])
+    for name in ("APs", "APm", "APl", "ARs", "ARm", "ARl"):
+        np.testing.assert_array_equal(large[name], all_sizes[name])
+
+
 def test_difficult_object_takes_what_lies_on_it():
     # Two small boxes inside a large difficult one are left out; PASCAL VOC counts them as false positives.
     samples = [make_sample("a", [(0, 0, 50, 100), (60, 60, 90, 90)], difficult=[True, False])]

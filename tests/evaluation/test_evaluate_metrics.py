@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -38,6 +39,23 @@ def test_values(metrics):
     for name in cat:
         assert metrics[name] == pytest.approx(cat[name] / 2)
     assert metrics["APl"] is None
+
+
+def test_smaller_objects_do_not_count():
+    """A missed small object costs nothing, one found is no error, and what is found of no object counts by its size."""
+    samples = [make_sample("a", [NEAR, (60, 10, 80, 30), FAR])]
+    found = {"a": make_detections([NEAR, (5, 60, 25, 80), FAR], [0.9, 0.8, 0.7])}
+    metrics = evaluate(samples, found, CLASSES, min_area=1000)
+    assert metrics["AP50"] == pytest.approx(1)
+    assert metrics["VOC10_AP50"] == pytest.approx(1 / 2)  # PASCAL VOC counts false positives of all sizes
+    assert metrics["per_class"]["cat"]["objects"] == 1
+    assert evaluate(samples, found, CLASSES, min_area=0) == evaluate(samples, found, CLASSES)
+
+
+def test_the_area_is_that_of_the_mask_where_there_is_one():
+    sample = replace(make_sample("a", [NEAR, FAR]), areas=np.array([400.0, 300.0]))
+    metrics = evaluate([sample], {"a": make_detections([NEAR], [0.9])}, CLASSES, min_area=350)
+    assert (metrics["AP50"], metrics["VOC10_AP50"]) == pytest.approx((1, 1))
 
 
 def test_is_strict_json(metrics):
