@@ -75,7 +75,7 @@ class Detector:
     def predict(self, image: np.ndarray) -> Detections:
         """Return the detections in one image, uint8 RGB of shape (H, W, 3), highest score first, in its pixels."""
         inputs = [array[None] for view in self.views for array in view(image)]
-        return self._detect(inputs, [image.shape[:2]])[0]
+        return self.detect_inputs(inputs, [image.shape[:2]])[0]
 
     def loader(self, samples: Sequence[Sample], num_workers: int) -> DataLoader:
         """Return the loader that `detect` takes."""
@@ -89,13 +89,13 @@ class Detector:
         with tqdm(total=len(samples), desc="detecting", unit="img", leave=False, disable=None) as bar:
             for indices, *inputs in loader:
                 batch = [samples[index] for index in indices.asnumpy()]
-                found = self._detect(inputs, [(sample.height, sample.width) for sample in batch])
+                found = self.detect_inputs(inputs, [(sample.height, sample.width) for sample in batch])
                 detections.update(zip((sample.image_id for sample in batch), found))
                 bar.update(len(batch))
                 after_batch()
         return detections
 
-    def _detect(
+    def detect_inputs(
         self, inputs: Sequence[np.ndarray | mx.nd.NDArray], shapes: Sequence[tuple[int, int]]
     ) -> list[Detections]:
         """Detect in images of these shapes (H, W), given as images (B, 3, H', W') and scales (B, 2) of each view."""
