@@ -35,14 +35,21 @@ setup(
     long_description_content_type="text/markdown",
     python_requires=">=3.8,<3.13",
     packages=find_packages(include=["aploss_mx", "aploss_mx.*", "symbols"]),
-    package_data={"aploss_mx": ["recipes/*.yaml"]},
+    package_data={"aploss_mx": ["recipes/*.yaml", "ranking/kernels.cu"]},
     install_requires=REQUIREMENTS,
     extras_require={
         "cpu": ["mxnet==1.9.1"],
         "gpu": ["mxnet-cu112==1.9.1"],
         # MXNet 1.9.1 uses onnx.mapping, which 1.18 is the last to have and 1.17 the last to have whole.
         "onnx": ["onnx>=1.8,<1.18"],
-        "dev": ["hypothesis>=6", "onnx>=1.8,<1.18", "onnxruntime", "pytest>=7", "ruff>=0.12"],
+        "dev": [
+            "hypothesis>=6",
+            "nvidia-cuda-nvrtc-cu11==11.8.*",  # the compiler that mx.rtc loads; compiles without a GPU
+            "onnx>=1.8,<1.18",
+            "onnxruntime",
+            "pytest>=7",
+            "ruff>=0.12",
+        ],
     },
     classifiers=[f"Programming Language :: Python :: 3.{minor}" for minor in range(8, 13)],
 )

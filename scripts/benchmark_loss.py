@@ -28,20 +28,13 @@ import aploss_mx  # noqa: F401  (prepares the process for `import mxnet`)
 from aploss_mx.config import SETTINGS_OF_LOSSES, Recipe
 from aploss_mx.losses.from_recipe import make_class_loss
 from aploss_mx.ranking.exact import ap_loss_and_grad
+from aploss_mx.ranking.random_scores import REGIMES, random_batch, random_scores
 
 DELTA = 1.0
 FIRST_POSITIVES = 3  # visited to estimate what the whole loop would take
 
 # Scores and positives. voc and coco: 8 images of 512x512, 32,736 anchors each, times 20 or 80 classes.
 SIZES = {"small": (200_000, 100), "voc": (5_237_760, 600), "coco": (20_951_040, 2_000)}
-
-# Mean and deviation of the scores of negatives and of positives, as training goes on.
-REGIMES = {
-    "early": ((0.0, 0.1), (0.0, 0.1)),
-    "mid": ((-2.0, 1.0), (0.0, 1.0)),
-    "late": ((-4.0, 1.0), (2.0, 1.0)),
-}
-
 
 # Logits (B, N, K) of the contenders' table, by size, and positives; the background's that ohem needs come on top.
 CONTENDERS = {"small": ((2, 5_000, 20), 100), "voc": ((8, 32_736, 20), 600)}
@@ -67,18 +60,6 @@ examples
   python scripts/benchmark_loss.py --sizes small
   python scripts/benchmark_loss.py --sizes voc coco --complete --output loss.csv
 """
-
-
-def random_scores(size: int, positives: int, regime: str, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return float32 scores and int8 labels of `size` entries, the positives at random places."""
-    rng = np.random.default_rng(seed)
-    (negative_mean, negative_deviation), (positive_mean, positive_deviation) = REGIMES[regime]
-    scores = rng.standard_normal(size, np.float32) * np.float32(negative_deviation) + np.float32(negative_mean)
-    where = rng.choice(size, positives, replace=False)
-    scores[where] = rng.normal(positive_mean, positive_deviation, positives)
-    labels = np.zeros(size, np.int8)
-    labels[where] = 1
-    return scores, labels
 
 
 class PairedScores(NamedTuple):
@@ -219,19 +200,6 @@ def benchmark(size: int, positives: int, regime: str, args: argparse.Namespace) 
         "copies": exact / copy,
         "memory": peak_memory(ap_loss_and_grad, scores, labels, DELTA) / scores.nbytes,
     }
-
-
-def random_batch(shape: tuple[int, int, int], positives: int, regime: str, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return logits of `shape` (B, N, K), and class targets (B, N) with `positives` anchors of random classes."""
-    rng = np.random.default_rng(seed)
-    (negative_mean, negative_deviation), (positive_mean, positive_deviation) = REGIMES[regime]
-    logits = rng.standard_normal(shape, np.float32) * np.float32(negative_deviation) + np.float32(negative_mean)
-    class_targets = np.zeros(shape[:2], np.float32)
-    anchors = rng.choice(class_targets.size, positives, replace=False)
-    classes = rng.integers(shape[2], size=positives)
-    logits.reshape(-1, shape[2])[anchors, classes] = rng.normal(positive_mean, positive_deviation, positives)
-    class_targets.reshape(-1)[anchors] = classes + 1
-    return logits, class_targets
 
 
 def time_contenders(size: str, regime: str, args: argparse.Namespace) -> list[dict[str, object]]:

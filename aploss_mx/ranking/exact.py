@@ -18,14 +18,13 @@ minimum from the worst positive up, or F_i / |N|. The rest follows from it, w_i 
 
 from __future__ import annotations
 
-from functools import partial
-from typing import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
 from aploss_mx.ranking.breakpoints import Breakpoints
 from aploss_mx.ranking.labels import check_delta
-from aploss_mx.ranking.problem import Method, RankingProblem, solve_labels
+from aploss_mx.ranking.problem import RankingProblem, solve_labels
 
 
 def ap_loss_and_grad(
@@ -68,53 +67,67 @@ def auc_loss_and_grad(scores: np.ndarray, labels: np.ndarray, delta: float = 1.0
     return solve_labels(auc_loss(delta), scores, labels)
 
 
-def ap_loss(delta: float = 1.0, interpolated: bool = True) -> Method:
+def ap_loss(delta: float = 1.0, interpolated: bool = True) -> PiecewiseRanking:
     """Return the method of `ap_loss_and_grad`, for `problem.solve`; raises its ValueError for `delta`."""
-
-    def errors_of(problem: RankingProblem, above: np.ndarray, rank_among_positives: np.ndarray) -> np.ndarray:
-        errors = above / (rank_among_positives + above)
-        return np.minimum.accumulate(errors) if interpolated else errors
-
-    check_delta(delta)
-    return partial(_solve, delta, errors_of)
+    return PiecewiseRanking("interpolated ap" if interpolated else "ap", delta)
 
 
-def auc_loss(delta: float = 1.0) -> Method:
+def auc_loss(delta: float = 1.0) -> PiecewiseRanking:
     """Return the method of `auc_loss_and_grad`, for `problem.solve`; raises its ValueError for `delta`."""
-
-    def errors_of(problem: RankingProblem, above: np.ndarray, rank_among_positives: np.ndarray) -> np.ndarray:
-        return above / max(1, problem.negative_count)
-
-    check_delta(delta)
-    return partial(_solve, delta, errors_of)
+    return PiecewiseRanking("auc", delta)
 
 
-def _solve(delta: float, errors_of: Callable[..., np.ndarray], problem: RankingProblem, grad: np.ndarray) -> float:
-    """Solve one ranking; `errors_of` takes what the positives count, in ascending order of their scores."""
-    ascending = np.argsort(problem.positive_scores, kind="stable")
-    positives = problem.positives[ascending]
-    positive_scores = problem.positive_scores[ascending]
-    breakpoints = Breakpoints(positive_scores, delta)
-    lowest = breakpoints.lowest(problem.scores.dtype)  # negatives below take no part: leaving them out loses nothing
+@dataclass(frozen=True)
+class PiecewiseRanking:
+    """What AP-loss and AUC-loss make of a ranking; see `problem.Method`.
 
-    statistics = np.zeros((2, len(breakpoints.values)))
-    bin_type = np.uint16 if len(breakpoints.values) < 1 << 16 else np.int32
-    kept_bins = []
-    for _, scores in problem.negatives(lowest):
-        bins = breakpoints.bins_of(scores)
-        statistics += breakpoints.accumulate(scores, bins)
-        kept_bins.append(bins.astype(bin_type))
+    Attributes
+    ----------
+    name : str
+        'ap', 'interpolated ap' or 'auc'.
+    delta : float
+        Half the width of the ramp (Eq. 14).
+    """
 
-    own = breakpoints.accumulate(positive_scores, breakpoints.bins_of(positive_scores))
-    # f(0) = 0.5 of a positive itself gives way to the 1 of its own rank.
-    rank_among_positives = breakpoints.soft_counts(own) + 0.5
-    above = breakpoints.soft_counts(statistics)
-    errors = errors_of(problem, above, rank_among_positives)
-    weights = np.divide(errors, above, out=np.zeros_like(errors), where=above > 0) / len(positives)
+    name: str
+    delta: float
 
-    values, slopes = breakpoints.pulls(weights)
-    flat_grad = grad.reshape(-1)
-    for (where, scores), bins in zip(problem.negatives(lowest), kept_bins):
-        flat_grad[where] = values[bins] + slopes[bins] * breakpoints.heights(scores, bins)
-    flat_grad[positives] = -errors / len(positives)
-    return float(errors.mean())
+    def __post_init__(self) -> None:
+        check_delta(self.delta)
+
+    def __call__(self, problem: RankingProblem, grad: np.ndarray) -> float:
+        ascending = np.argsort(problem.positive_scores, kind="stable")
+        positives = problem.positives[ascending]
+        positive_scores = problem.positive_scores[ascending]
+        breakpoints = Breakpoints(positive_scores, self.delta)
+        # Negatives below take no part: leaving them out loses nothing.
+        lowest = breakpoints.lowest(problem.scores.dtype)
+
+        statistics = np.zeros((2, len(breakpoints.values)))
+        bin_type = np.uint16 if len(breakpoints.values) < 1 << 16 else np.int32
+        kept_bins = []
+        for _, scores in problem.negatives(lowest):
+            bins = breakpoints.bins_of(scores)
+            statistics += breakpoints.accumulate(scores, bins)
+            kept_bins.append(bins.astype(bin_type))
+
+        own = breakpoints.accumulate(positive_scores, breakpoints.bins_of(positive_scores))
+        # f(0) = 0.5 of a positive itself gives way to the 1 of its own rank.
+        rank_among_positives = breakpoints.soft_counts(own) + 0.5
+        above = breakpoints.soft_counts(statistics)
+        errors = self._errors(problem, above, rank_among_positives)
+        weights = np.divide(errors, above, out=np.zeros_like(errors), where=above > 0) / len(positives)
+
+        values, slopes = breakpoints.pulls(weights)
+        flat_grad = grad.reshape(-1)
+        for (where, scores), bins in zip(problem.negatives(lowest), kept_bins):
+            flat_grad[where] = values[bins] + slopes[bins] * breakpoints.heights(scores, bins)
+        flat_grad[positives] = -errors / len(positives)
+        return float(errors.mean())
+
+    def _errors(self, problem: RankingProblem, above: np.ndarray, rank_among_positives: np.ndarray) -> np.ndarray:
+        """Return the errors (P,) of the positives, in ascending order of their scores as the arguments are."""
+        if self.name == "auc":
+            return above / max(1, problem.negative_count)
+        errors = above / (rank_among_positives + above)
+        return np.minimum.accumulate(errors) if self.name == "interpolated ap" else errors

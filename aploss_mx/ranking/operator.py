@@ -3,6 +3,9 @@
 Inputs: `logits` (B, N, K) float and `class_targets` (B, N), any dtype, with -1 ignored, 0 background and 1 … K the
 object's class. Attributes: a loss's own, and `ranking_batch` and `ranking_scope` of `problem.solve_anchors`. Outputs:
 `loss`, shape (1,), and `gradient` (B, N, K), which the incoming gradient of the loss scales in the backward pass.
+
+On a GPU AP-loss and AUC-loss stay there; the other losses, rankings by class and numbers that are not float32 take the
+way over the host.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ import atexit
 
 import mxnet as mx
 
+from aploss_mx.ranking import rtc
 from aploss_mx.ranking.labels import check_grouping
 from aploss_mx.ranking.problem import Method, solve_anchors
 
@@ -28,6 +32,14 @@ class RankingOp(mx.operator.CustomOp):
         self.ranking_scope = ranking_scope
 
     def forward(self, is_train, req, in_data, out_data, aux):
+        context = mx.current_context()
+        if rtc.can_solve(self.method, self.ranking_scope, context, in_data[0]):
+            outputs = [array if kind == "write" else array.copy() for array, kind in zip(out_data, req)]
+            rtc.solve_anchors(self.method, context, *in_data, self.ranking_batch, *outputs)
+            for array, kind, output in zip(out_data, req, outputs):
+                if output is not array:
+                    self.assign(array, kind, output)
+            return
         logits, class_targets = (array.asnumpy() for array in in_data)
         loss, grad = solve_anchors(self.method, logits, class_targets, self.ranking_batch, self.ranking_scope)
         self.assign(out_data[0], req[0], loss)

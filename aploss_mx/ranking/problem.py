@@ -168,9 +168,7 @@ def solve_anchors(
     check_grouping(ranking_batch, ranking_scope)
     check_class_targets(logits, class_targets)
     batch = len(logits)
-    images = ranking_batch or max(1, batch)
-    if batch % images:
-        raise ValueError(f"a batch of {batch} images cannot be ranked in groups of {images}")
+    images = images_of_group(batch, ranking_batch)
     grad = np.zeros(logits.shape, np.float32)
     losses = []
     for start in range(0, batch, images):
@@ -182,6 +180,14 @@ def solve_anchors(
     if len(losses) > 1:
         grad /= len(losses)
     return float(np.mean(losses)) if losses else 0.0, grad
+
+
+def images_of_group(batch: int, ranking_batch: int) -> int:
+    """Return how many of a batch's images are ranked together; raises ValueError where they do not divide it."""
+    images = ranking_batch or max(1, batch)
+    if batch % images:
+        raise ValueError(f"a batch of {batch} images cannot be ranked in groups of {images}")
+    return images
 
 
 def _solve_by_class(method: Method, problem: RankingProblem, grad: np.ndarray) -> float:

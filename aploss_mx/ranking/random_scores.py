@@ -1,0 +1,37 @@
+"""Random scores as a detector's are early, midway and late in training, to measure on."""
+
+from __future__ import annotations
+
+import numpy as np
+
+# Mean and deviation of the scores of negatives and of positives, as training goes on.
+REGIMES = {
+    "early": ((0.0, 0.1), (0.0, 0.1)),
+    "mid": ((-2.0, 1.0), (0.0, 1.0)),
+    "late": ((-4.0, 1.0), (2.0, 1.0)),
+}
+
+
+def random_scores(size: int, positives: int, regime: str, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return float32 scores and int8 labels of `size` entries, the positives at random places."""
+    rng = np.random.default_rng(seed)
+    (negative_mean, negative_deviation), (positive_mean, positive_deviation) = REGIMES[regime]
+    scores = rng.standard_normal(size, np.float32) * np.float32(negative_deviation) + np.float32(negative_mean)
+    where = rng.choice(size, positives, replace=False)
+    scores[where] = rng.normal(positive_mean, positive_deviation, positives)
+    labels = np.zeros(size, np.int8)
+    labels[where] = 1
+    return scores, labels
+
+
+def random_batch(shape: tuple[int, int, int], positives: int, regime: str, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return logits of `shape` (B, N, K), and class targets (B, N) with `positives` anchors of random classes."""
+    rng = np.random.default_rng(seed)
+    (negative_mean, negative_deviation), (positive_mean, positive_deviation) = REGIMES[regime]
+    logits = rng.standard_normal(shape, np.float32) * np.float32(negative_deviation) + np.float32(negative_mean)
+    class_targets = np.zeros(shape[:2], np.float32)
+    anchors = rng.choice(class_targets.size, positives, replace=False)
+    classes = rng.integers(shape[2], size=positives)
+    logits.reshape(-1, shape[2])[anchors, classes] = rng.normal(positive_mean, positive_deviation, positives)
+    class_targets.reshape(-1)[anchors] = classes + 1
+    return logits, class_targets

@@ -1,0 +1,72 @@
+"""A device for `aploss_mx.ranking.launches` that runs the kernels' own source on the CPU, compiled as C++."""
+
+from __future__ import annotations
+
+import ctypes
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from aploss_mx.ranking.launches import SOURCE, THREADS, Kernel, read_kernels
+
+CTYPES = {"int": ctypes.c_int, "float": ctypes.c_float, "double": ctypes.c_double}
+DTYPES = {"int": np.int32, "int64_t": np.int64, "float": np.float32, "double": np.float64}
+
+
+def compiler() -> str | None:
+    return shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
+
+
+def build(folder: Path) -> ctypes.CDLL:
+    """Compile kernels.cu with a function `run_NAME(blocks, threads, backwards, …)` for each kernel."""
+    source = f'#include "{Path(__file__).with_name("cuda_on_cpu.h")}"\n#include "{SOURCE}"\n'
+    source += "\n".join(map(_runner, read_kernels().values()))
+    (folder / "kernels.cpp").write_text(source)
+    command = [compiler(), "-std=c++11", "-O1", "-shared", "-fPIC", "-ffp-contract=off", "-Wall", "-Werror"]
+    # Nothing that CUDA would mind: it has no jump tables of unused static functions, and neither have we.
+    command += ["-Wno-unused-function", str(folder / "kernels.cpp"), "-o", str(folder / "kernels.so")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return ctypes.CDLL(str(folder / "kernels.so"))
+
+
+def _runner(kernel: Kernel) -> str:
+    parameters = ", ".join(f"{kind} {name}" for kind, name in kernel.parameters)
+    arguments = ", ".join(name for _, name in kernel.parameters)
+    return (
+        f'extern "C" void run_{kernel.name}(int blocks_, int threads_, int backwards_, {parameters}) '
+        f"{{ launch(blocks_, threads_, backwards_, [&] {{ {kernel.name}({arguments}); }}); }}"
+    )
+
+
+class EmulatedGPU:
+    """Runs launches at once; `backwards` lets blocks and threads take turns in the opposite order."""
+
+    def __init__(self, library: ctypes.CDLL, backwards: bool = False):
+        self.library = library
+        self.backwards = backwards
+
+    def zeros(self, size: int, dtype: str) -> np.ndarray:
+        return np.zeros(size, dtype)
+
+    def read(self, array: np.ndarray) -> np.ndarray:
+        return array
+
+    def launch(self, kernel: str, blocks: int, *arguments: Any) -> None:
+        parameters = read_kernels()[kernel].parameters
+        assert len(arguments) == len(parameters), kernel
+        converted = [_converted(argument, *parameter) for argument, parameter in zip(arguments, parameters)]
+        run = getattr(self.library, f"run_{kernel}")
+        run(ctypes.c_int(blocks), ctypes.c_int(THREADS), ctypes.c_int(self.backwards), *converted)
+
+
+def _converted(argument: Any, kind: str, name: str) -> Any:
+    if not kind.endswith("*"):
+        assert np.isscalar(argument), name
+        return CTYPES[kind](argument)
+    dtype = DTYPES[kind.replace("const", "").replace("*", "").strip()]
+    assert isinstance(argument, np.ndarray) and argument.dtype == dtype and argument.flags.c_contiguous, name
+    return ctypes.c_void_p(argument.ctypes.data)
