@@ -258,7 +258,7 @@ def restore_optimizer(
             updater.states_synced[index] = True
 
 
-def make_trainer(network: RetinaNet, recipe: Recipe, kv_store: str) -> mx.gluon.Trainer:
+def make_trainer(network: RetinaNet, recipe: Recipe, kv_store: str | mx.kv.KVStore) -> mx.gluon.Trainer:
     """Return the trainer of a recipe; its parameters are numbered in the order of their structural names."""
     arguments = {"learning_rate": recipe.lr, "wd": recipe.wd}
     if recipe.optimizer == "sgd":

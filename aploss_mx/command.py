@@ -22,6 +22,7 @@ from aploss_mx.evaluation.evaluate import evaluate, format_table
 from aploss_mx.export import ExportError
 from aploss_mx.report.figures import plot_training
 from aploss_mx.training import Options, TrainingError, TrainingRun
+from aploss_mx.workers import KV_STORES
 
 INTERRUPTED = 130  # exit status of a program that Ctrl-C ends
 OpenDataset = Callable[[Union[str, Sequence[str]], str], Dataset]
@@ -79,8 +80,10 @@ def training_parser(description: str | None, default_recipe: str, default_root: 
     parser.add_argument(
         "--kv-store",
         default="device",
-        choices=["device", "local"],
-        help="kvstore that sums gradients on this machine (default: device)",
+        choices=KV_STORES,
+        metavar="STORE",
+        help="kvstore that sums gradients: device or local on this machine; dist_sync, dist_device_sync over several, "
+        "see scripts/launch_local.py (default: device)",
     )
     parser.add_argument(
         "--resume", default="", metavar="auto|FILE", help="go on from the run's last checkpoint, or from a file"
@@ -131,6 +134,8 @@ def run_training(arguments: argparse.Namespace, open_dataset: OpenDataset) -> di
     preflight(val)
     run = TrainingRun(recipe, train.classes, train.samples, val.samples, options)
     metrics = run.run()
+    if not run.workers.leads:
+        return metrics
     print(format_table(metrics))
     plot_training(run.log.path, options.save_prefix / "curves.png")
     print(f"checkpoints, metrics.csv, metrics.json, detections.json and curves.png are in {options.save_prefix}")

@@ -56,6 +56,18 @@ class MetricsLog:
         self.board.close()
 
 
+class NoLog:
+    """Stands in for `MetricsLog` where another worker keeps the log."""
+
+    evaluated: frozenset[int] = frozenset()
+
+    def write(self, figures: Mapping[str, float]) -> None:
+        """Leave the row to the other worker."""
+
+    def close(self) -> None:
+        """There is nothing to end."""
+
+
 def read_metrics(path: Path) -> list[dict[str, str]]:
     """Return the rows of a metrics file, without one that was cut off; none where there is no file."""
     if not path.is_file():

@@ -38,8 +38,9 @@ from aploss_mx.evaluation.evaluate import evaluate, format_summary
 from aploss_mx.interrupt import GracefulInterrupt
 from aploss_mx.losses import BoxLoss
 from aploss_mx.losses.from_recipe import make_class_loss
-from aploss_mx.metrics_log import MetricsLog
+from aploss_mx.metrics_log import MetricsLog, NoLog
 from aploss_mx.schedule import learning_rate
+from aploss_mx.workers import Workers, count_workers
 from symbols.retinanet import RetinaNet, get_network
 
 # Settings that may change when a run goes on; any other would make it a different run.
@@ -64,7 +65,7 @@ class Options:
     devices : list of Context
         The batch is split evenly over them; each ranks its own part.
     kv_store : str
-        MXNet's kvstore that sums the gradients: 'device' or 'local'.
+        MXNet's kvstore that sums the gradients, one of `workers.KV_STORES`.
     num_workers : int
         Processes that load data.
     resume : str
@@ -126,6 +127,8 @@ class TrainingRun:
     ------
     ConfigError
         If the recipe does not fit the devices, the data or the run to go on with.
+    WorkersError
+        If the other workers of a distributed run cannot be found.
     CheckpointError
         If the checkpoint to go on from cannot be read or used.
     WeightsError
@@ -146,11 +149,10 @@ class TrainingRun:
         self.classes = tuple(classes)
         self.options = options
         self.val_samples = val_samples
-        if recipe.batch_size % len(options.devices):
-            raise ConfigError(
-                f"batch_size {recipe.batch_size} cannot be split evenly over {len(options.devices)} devices"
-            )
-        share = recipe.batch_size // len(options.devices)
+        devices = count_workers(options.kv_store) * len(options.devices)
+        if recipe.batch_size % devices:
+            raise ConfigError(f"batch_size {recipe.batch_size} cannot be split evenly over {devices} devices")
+        share = recipe.batch_size // devices
         if recipe.ranking_batch and share % recipe.ranking_batch:
             raise ConfigError(f"ranking_batch {recipe.ranking_batch} does not divide the {share} images of a device")
         checkpoint = self._load(options.checkpoint())
@@ -169,13 +171,15 @@ class TrainingRun:
                 f"{len(self.sampler)} steps an epoch: they have changed"
             )
 
+        self.workers = Workers(options.kv_store)
+        self.sampler.part, self.sampler.parts = self.workers.rank, self.workers.count
         mx.random.seed(recipe.seed)
         self.network, self.pretrained = self._restored(checkpoint) if checkpoint else self._new_network()
         self.network.hybridize(static_alloc=True)
         self.detector = Detector(self.network, classes, recipe, options.devices[0])
         self.class_loss = make_class_loss(recipe)
         self.box_loss = BoxLoss()
-        self.trainer = make_trainer(self.network, recipe, options.kv_store)
+        self.trainer = make_trainer(self.network, recipe, self.workers.kv_store)
         self.epoch = self.step = 0
         self.seconds = 0.0
         self.best: dict[str, float] = {}
@@ -185,13 +189,19 @@ class TrainingRun:
             if not _differences(checkpoint.recipe, recipe, MEASURED_WITH):
                 self.best = checkpoint.best
 
-        self.log = MetricsLog(options.save_prefix, self.step)
-        write_text(options.save_prefix / "recipe.yaml", yaml.safe_dump(recipe.to_dict(), sort_keys=False))
-        ranked = f", ranked in groups of {recipe.ranking_batch or share}" if recipe.loss in RANKING_LOSSES else ""
-        print(f"{len(options.devices)} device(s) of {share} images a step{ranked}")
+        if self.workers.mean(np.array([self.step, 0.0]))[0] != self.step:
+            raise CheckpointError(f"another worker goes on from another step than {self.step}: share the run's folder")
+        self.log: MetricsLog | NoLog = NoLog()
+        if self.workers.leads:
+            self.log = MetricsLog(options.save_prefix, self.step)
+            write_text(options.save_prefix / "recipe.yaml", yaml.safe_dump(recipe.to_dict(), sort_keys=False))
+            ranked = f", ranked in groups of {recipe.ranking_batch or share}" if recipe.loss in RANKING_LOSSES else ""
+            print(f"{devices} device(s) of {share} images a step{ranked}")
 
     def run(self) -> dict[str, Any]:
         """Train to the last epoch and return the last evaluation's metrics, as `evaluation.evaluate` gives them.
+
+        Of several workers, the first one evaluates; the others return an empty dict.
 
         Raises
         ------
@@ -200,7 +210,8 @@ class TrainingRun:
         """
         start = time.monotonic() - self.seconds
         metrics: dict[str, Any] = {}
-        bar = tqdm(total=self.recipe.epochs * len(self.sampler), initial=self.step, unit="step", disable=None)
+        hidden = None if self.workers.leads else True
+        bar = tqdm(total=self.recipe.epochs * len(self.sampler), initial=self.step, unit="step", disable=hidden)
         with bar, GracefulInterrupt() as interrupt:
             if self._evaluates_after(self.epoch) and self.step not in self.log.evaluated:
                 metrics = self._evaluate_and_log(self._checkpoint_now(), interrupt)
@@ -210,12 +221,13 @@ class TrainingRun:
                 self.epoch += 1
                 self.seconds = time.monotonic() - start
                 checkpoint = self._checkpoint_now()
-                checkpoint.save(self.options.last)
+                if self.workers.leads:
+                    checkpoint.save(self.options.last)
                 if self._evaluates_after(self.epoch):
                     metrics = self._evaluate_and_log(checkpoint, interrupt)
                 interrupt.check()
         self.log.close()
-        return metrics or self.evaluate()
+        return metrics or (self.evaluate() if self.workers.leads else {})
 
     def evaluate(self, after_batch: Callable[[], None] = lambda: None) -> dict[str, Any]:
         """Evaluate on the validation samples; writes ``detections.json`` and ``metrics.json``."""
@@ -242,7 +254,7 @@ class TrainingRun:
         return metrics
 
     def update(self, batch: Sequence[mx.nd.NDArray], rate: float) -> np.ndarray:
-        """Make one optimizer step on a batch and return its class and box loss, averaged over the devices.
+        """Make one optimizer step on a batch and return its class and box loss, averaged over all devices.
 
         Raises
         ------
@@ -262,16 +274,17 @@ class TrainingRun:
             totals = [class_loss + box_loss for class_loss, box_loss in losses]
         autograd.backward(totals)
         values = np.array([[loss.asscalar() for loss in pair] for pair in losses])
-        if not np.isfinite(values).all():
+        mean = self.workers.mean(values.mean(axis=0))
+        if not np.isfinite(mean).all():
             raise TrainingError(
                 f"the loss is not finite at step {self.step} (class loss, box loss by device: {values.tolist()}); "
                 f"{self._advice()}"
             )
-        if values.any():
+        if mean.any():
             self.trainer.set_learning_rate(rate)
             # Each device's loss is normalised on its own, and the kvstore sums: the mean is over devices, not images.
-            self.trainer.step(len(devices))
-        return values.mean(axis=0)
+            self.trainer.step(len(devices) * self.workers.count)
+        return mean
 
     def _train_epoch(self, bar: tqdm, start: float, interrupt: GracefulInterrupt) -> None:
         self.sampler.epoch = self.epoch
@@ -300,6 +313,8 @@ class TrainingRun:
                     }
                 )
                 logged, since = len(losses), now
+        if not self.workers.leads:
+            return
         figures = self._figures(losses, time.monotonic() - begin)
         shown = "  ".join(f"{name} {value:.4g}" for name, value in figures.items())
         tqdm.write(f"epoch {self.epoch + 1}/{self.recipe.epochs}: {shown}")
@@ -314,8 +329,10 @@ class TrainingRun:
         }
 
     def _evaluates_after(self, epoch: int) -> bool:
+        if epoch == 0 or not self.workers.leads:
+            return False
         interval = self.recipe.val_interval
-        return epoch > 0 and (epoch == self.recipe.epochs or (interval > 0 and epoch % interval == 0))
+        return epoch == self.recipe.epochs or (interval > 0 and epoch % interval == 0)
 
     def _checkpoint_now(self) -> Checkpoint:
         checkpoint = Checkpoint(

@@ -67,6 +67,8 @@ class EpochSampler:
     ----------
     epoch : int
         The epoch that the next iteration draws; the order depends on (seed, epoch).
+    part, parts : int
+        Which part of each batch to yield: the `part`-th of `parts` equal ones.
     """
 
     def __init__(self, size: int, batch_size: int, seed: int):
@@ -74,6 +76,7 @@ class EpochSampler:
         self.batch_size = batch_size
         self.seed = seed
         self.epoch = 0
+        self.part, self.parts = 0, 1
 
     def __len__(self) -> int:
         return -(-self.size // self.batch_size)
@@ -82,7 +85,9 @@ class EpochSampler:
         order = np.random.default_rng((ORDER, self.seed, self.epoch)).permutation(self.size)
         order = np.resize(order, len(self) * self.batch_size)
         draws = [Draw(self.epoch, position, int(index)) for position, index in enumerate(order)]
-        return iter([draws[start : start + self.batch_size] for start in range(0, len(draws), self.batch_size)])
+        share = self.batch_size // self.parts
+        first = self.part * share
+        return iter([draws[start : start + share] for start in range(first, len(draws), self.batch_size)])
 
 
 class EvaluationSet:

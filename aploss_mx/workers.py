@@ -1,0 +1,86 @@
+"""The workers of one run: a process on each machine, joined by MXNet's parameter servers, or this process alone."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Mapping
+
+import mxnet as mx
+import numpy as np
+
+LOCAL, DISTRIBUTED = ("device", "local"), ("dist_sync", "dist_device_sync")
+KV_STORES = LOCAL + DISTRIBUTED
+# What MXNet reads when it is imported.
+ENVIRONMENT = ("DMLC_ROLE", "DMLC_PS_ROOT_URI", "DMLC_PS_ROOT_PORT", "DMLC_NUM_SERVER", "DMLC_NUM_WORKER")
+TOTALS_KEY = 1 << 30  # parameters have keys from 0 on
+TOTALS = 2
+
+
+class WorkersError(ValueError):
+    """Workers that cannot join; the message says why."""
+
+
+def count_workers(kv_store: str, environment: Mapping[str, str] = os.environ) -> int:
+    """Return how many workers the environment promises to a kvstore.
+
+    Raises
+    ------
+    WorkersError
+        If a variable is missing, or the number is none.
+    """
+    if kv_store in LOCAL:
+        return 1
+    missing = [name for name in ENVIRONMENT if not environment.get(name)]
+    if missing:
+        raise WorkersError(
+            f"--kv-store {kv_store} wants {', '.join(missing)} in the environment; on one machine, "
+            "scripts/launch_local.py sets them"
+        )
+    count = environment["DMLC_NUM_WORKER"]
+    if not count.isdigit() or int(count) < 1:
+        raise WorkersError(f"DMLC_NUM_WORKER must be a number of workers, not {count!r}")
+    return int(count)
+
+
+class Workers:
+    """All workers of a run; waits until they are there.
+
+    Parameters
+    ----------
+    kv_store : str
+        One of KV_STORES.
+
+    Attributes
+    ----------
+    count, rank : int
+        The number of workers, and which of them this one is. Worker 0 leads: it evaluates and writes files.
+    kv_store : KVStore or str
+        For the trainer.
+
+    Raises
+    ------
+    WorkersError
+        As `count_workers`.
+    """
+
+    def __init__(self, kv_store: str):
+        self.count, self.rank = count_workers(kv_store), 0
+        self.kv_store: Any = kv_store
+        if kv_store in DISTRIBUTED:
+            self.kv_store = mx.kv.create(kv_store)
+            self.rank = self.kv_store.rank
+            self.kv_store.init(TOTALS_KEY, mx.nd.zeros((TOTALS,)))
+
+    @property
+    def leads(self) -> bool:
+        """Whether this is worker 0."""
+        return self.rank == 0
+
+    def mean(self, values: np.ndarray) -> np.ndarray:
+        """Return the mean over the workers of two numbers, float32 on the way if there are several; all must ask."""
+        if self.count == 1:
+            return values
+        array = mx.nd.array(values)
+        self.kv_store.push(TOTALS_KEY, array)
+        self.kv_store.pull(TOTALS_KEY, array)
+        return array.asnumpy().astype(np.float64) / self.count
