@@ -15,8 +15,8 @@ from symbols.resnet import BACKBONES
 RECIPES = Path(__file__).parent / "recipes"
 GROUPING = {"ranking_batch", "ranking_scope"}
 SETTINGS_OF_LOSSES: dict[str, set[str]] = {
-    "ap": {"delta", "interpolated"} | GROUPING,
-    "auc": {"delta"} | GROUPING,
+    "ap": {"delta", "interpolated", "sync_ranking"} | GROUPING,
+    "auc": {"delta", "sync_ranking"} | GROUPING,
     "smooth-ap": {"temperature"} | GROUPING,
     "hinge-ap": GROUPING,
     "focal": set(),
@@ -151,6 +151,9 @@ class Recipe:
     ranking_scope: str = _setting(
         "all", _one_of(*SCOPES), "'all' ranks the scores of all classes together, 'class' each class for itself"
     )
+    sync_ranking: bool = _setting(
+        False, _boolean, "ap, auc: rank the images of all devices as one list, instead of each device's, true or false"
+    )
     batch_size: int = _setting(16, _positive, "images a step, over all devices")
     epochs: int = _setting(160, _positive, "passes over the training images")
     optimizer: str = _setting("sgd", _one_of("sgd", "adam"), "sgd (the paper's) or adam")
@@ -192,6 +195,8 @@ class Recipe:
         recipe = cls(**{name: _parse(known[name], value, source) for name, value in settings.items()})
         if recipe.test_short > recipe.test_long:
             raise ConfigError(f"{source}: test_short = {recipe.test_short} exceeds test_long = {recipe.test_long}")
+        if recipe.sync_ranking and (recipe.ranking_batch or recipe.ranking_scope != "all"):
+            raise ConfigError(f"{source}: sync_ranking ranks all together, without ranking_batch or ranking_scope")
         for name in sorted(set().union(*SETTINGS_OF_LOSSES.values()) - SETTINGS_OF_LOSSES[recipe.loss]):
             if getattr(recipe, name) != known[name].default:
                 raise ConfigError(f"{source}: {name} = {getattr(recipe, name)!r}: of no use to loss = {recipe.loss!r}")

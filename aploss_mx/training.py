@@ -37,9 +37,10 @@ from aploss_mx.evaluation.detections import save_detections
 from aploss_mx.evaluation.evaluate import evaluate, format_summary
 from aploss_mx.interrupt import GracefulInterrupt
 from aploss_mx.losses import BoxLoss
-from aploss_mx.losses.from_recipe import make_class_loss
+from aploss_mx.losses.from_recipe import make_class_loss, make_sync_method
 from aploss_mx.metrics_log import MetricsLog, NoLog
 from aploss_mx.schedule import learning_rate
+from aploss_mx.sync_ranking import backward_together
 from aploss_mx.workers import Workers, count_workers
 from symbols.retinanet import RetinaNet, get_network
 
@@ -153,6 +154,8 @@ class TrainingRun:
         if recipe.batch_size % devices:
             raise ConfigError(f"batch_size {recipe.batch_size} cannot be split evenly over {devices} devices")
         share = recipe.batch_size // devices
+        if recipe.sync_ranking and devices > len(options.devices):
+            raise ConfigError("sync_ranking ranks what the devices of one machine have, not those of several workers")
         if recipe.ranking_batch and share % recipe.ranking_batch:
             raise ConfigError(f"ranking_batch {recipe.ranking_batch} does not divide the {share} images of a device")
         checkpoint = self._load(options.checkpoint())
@@ -178,6 +181,7 @@ class TrainingRun:
         self.network.hybridize(static_alloc=True)
         self.detector = Detector(self.network, classes, recipe, options.devices[0])
         self.class_loss = make_class_loss(recipe)
+        self.sync_method = make_sync_method(recipe)
         self.box_loss = BoxLoss()
         self.trainer = make_trainer(self.network, recipe, self.workers.kv_store)
         self.epoch = self.step = 0
@@ -195,7 +199,8 @@ class TrainingRun:
         if self.workers.leads:
             self.log = MetricsLog(options.save_prefix, self.step)
             write_text(options.save_prefix / "recipe.yaml", yaml.safe_dump(recipe.to_dict(), sort_keys=False))
-            ranked = f", ranked in groups of {recipe.ranking_batch or share}" if recipe.loss in RANKING_LOSSES else ""
+            group = recipe.ranking_batch or (recipe.batch_size if recipe.sync_ranking else share)
+            ranked = f", ranked in groups of {group}" if recipe.loss in RANKING_LOSSES else ""
             print(f"{devices} device(s) of {share} images a step{ranked}")
 
     def run(self) -> dict[str, Any]:
@@ -264,16 +269,21 @@ class TrainingRun:
         """
         devices = self.options.devices
         parts = [split_and_load(array, devices) for array in batch]
-        losses = []
         with autograd.record():
-            for images, class_targets, box_targets in zip(*parts):
-                logits, deltas = self.network(images)
-                losses.append(
-                    (self.class_loss(logits, class_targets), self.box_loss(deltas, box_targets, class_targets))
-                )
-            totals = [class_loss + box_loss for class_loss, box_loss in losses]
-        autograd.backward(totals)
-        values = np.array([[loss.asscalar() for loss in pair] for pair in losses])
+            outputs = [self.network(images) for images in parts[0]]
+            logits = [output[0] for output in outputs]
+            box_losses = [
+                self.box_loss(deltas, box_targets, class_targets)
+                for (_, deltas), class_targets, box_targets in zip(outputs, *parts[1:])
+            ]
+            if not self.sync_method:
+                class_losses = [self.class_loss(*pair) for pair in zip(logits, parts[1])]
+                totals = [one + other for one, other in zip(class_losses, box_losses)]
+        if self.sync_method:
+            values = backward_together(self.sync_method, logits, parts[1], box_losses)
+        else:
+            autograd.backward(totals)
+            values = np.array([[loss.asscalar() for loss in pair] for pair in zip(class_losses, box_losses)])
         mean = self.workers.mean(values.mean(axis=0))
         if not np.isfinite(mean).all():
             raise TrainingError(

@@ -90,6 +90,32 @@ def test_steps_are_those_of_sgd_on_the_mean_of_the_devices_losses(make_run, cpus
     assert differences[worst] <= 1e-6
 
 
+@pytest.mark.parametrize("settings", [{}, {"delta": 0.25, "interpolated": False}, {"loss": "auc"}])
+@pytest.mark.parametrize("background", [None, 0, 1], ids=["both devices", "not on the first", "not on the second"])
+def test_synchronous_ranking_makes_the_steps_of_one_device(shapes, tmp_path, settings, background):
+    """Objects on both devices, or on one of them alone: the normalisers are of all images."""
+    steps, losses = [], []
+    for name, cpus in (("one", 1), ("two", 2)):
+        run = tiny_run(shapes, tmp_path / name, cpus=cpus, sync_ranking=cpus > 1, **settings)
+        # Live BatchNorm would see other statistics on half a batch.
+        run.network.backbone.freeze(set(run.network.backbone._collect_params_with_prefix()))
+        run.trainer = make_trainer(run.network, run.recipe, "device")
+        batch = next(iter(run.loader))
+        if background is not None:
+            batch[1][2 * background : 2 * background + 2] = 0
+        losses.append(run.update(batch, RATES[0]))
+        steps.append(optimizer_states(run.trainer, run.network))
+        run.log.close()
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-6)
+    differences = {
+        name: np.abs(steps[1][name][0] - velocity).max() / np.abs(velocity).max()
+        for name, (velocity,) in steps[0].items()
+    }
+    worst = max(differences, key=differences.get)
+    print(f"largest difference of a step, relative to its scale: {differences[worst]:.1e} (parameter: {worst})")
+    assert differences[worst] <= 1e-6
+
+
 def test_devices_keep_the_same_weights(make_run):
     run, _ = make_run(2)
     for batch in run.loader:

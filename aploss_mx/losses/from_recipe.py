@@ -1,4 +1,4 @@
-"""The classification loss that a recipe asks for."""
+"""The classification loss that a recipe asks for, as a block of its own or over all devices."""
 
 from __future__ import annotations
 
@@ -11,6 +11,14 @@ from aploss_mx.losses.focal_loss import FocalLoss
 from aploss_mx.losses.ohem_loss import OHEMCrossEntropyLoss
 from aploss_mx.losses.smooth_ap_loss import SmoothAPLoss
 from aploss_mx.losses.structured_hinge_loss import StructuredHingeAPLoss
+from aploss_mx.ranking.exact import PiecewiseRanking, ap_loss, auc_loss
+
+
+def make_sync_method(recipe: Recipe) -> PiecewiseRanking | None:
+    """Return what ranks all devices' images together, or None where the recipe does not ask for that."""
+    if not recipe.sync_ranking:
+        return None
+    return ap_loss(recipe.delta, recipe.interpolated) if recipe.loss == "ap" else auc_loss(recipe.delta)
 
 
 def make_class_loss(recipe: Recipe) -> HybridBlock:

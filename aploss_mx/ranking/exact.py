@@ -19,6 +19,7 @@ minimum from the worst positive up, or F_i / |N|. The rest follows from it, w_i 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Sequence
 
 import numpy as np
 
@@ -96,38 +97,49 @@ class PiecewiseRanking:
         check_delta(self.delta)
 
     def __call__(self, problem: RankingProblem, grad: np.ndarray) -> float:
-        ascending = np.argsort(problem.positive_scores, kind="stable")
-        positives = problem.positives[ascending]
-        positive_scores = problem.positive_scores[ascending]
+        return self.solve_together([problem], [grad])
+
+    def solve_together(self, parts: Sequence[RankingProblem], grads: Sequence[np.ndarray]) -> float:
+        """Solve the ranking that several problems are parts of, as `problem.Method` says; one has a positive."""
+        positive_scores = np.concatenate([part.positive_scores for part in parts])
+        ascending = np.argsort(positive_scores, kind="stable")
+        positive_scores = positive_scores[ascending]
         breakpoints = Breakpoints(positive_scores, self.delta)
         # Negatives below take no part: leaving them out loses nothing.
-        lowest = breakpoints.lowest(problem.scores.dtype)
+        lowest = breakpoints.lowest(parts[0].scores.dtype)
 
         statistics = np.zeros((2, len(breakpoints.values)))
         bin_type = np.uint16 if len(breakpoints.values) < 1 << 16 else np.int32
         kept_bins = []
-        for _, scores in problem.negatives(lowest):
-            bins = breakpoints.bins_of(scores)
-            statistics += breakpoints.accumulate(scores, bins)
-            kept_bins.append(bins.astype(bin_type))
+        for part in parts:
+            for _, scores in part.negatives(lowest):
+                bins = breakpoints.bins_of(scores)
+                statistics += breakpoints.accumulate(scores, bins)
+                kept_bins.append(bins.astype(bin_type))
 
         own = breakpoints.accumulate(positive_scores, breakpoints.bins_of(positive_scores))
         # f(0) = 0.5 of a positive itself gives way to the 1 of its own rank.
         rank_among_positives = breakpoints.soft_counts(own) + 0.5
         above = breakpoints.soft_counts(statistics)
-        errors = self._errors(problem, above, rank_among_positives)
-        weights = np.divide(errors, above, out=np.zeros_like(errors), where=above > 0) / len(positives)
+        errors = self._errors(sum(part.negative_count for part in parts), above, rank_among_positives)
+        weights = np.divide(errors, above, out=np.zeros_like(errors), where=above > 0) / len(errors)
 
         values, slopes = breakpoints.pulls(weights)
-        flat_grad = grad.reshape(-1)
-        for (where, scores), bins in zip(problem.negatives(lowest), kept_bins):
-            flat_grad[where] = values[bins] + slopes[bins] * breakpoints.heights(scores, bins)
-        flat_grad[positives] = -errors / len(positives)
+        positive_grads = np.empty_like(errors)
+        positive_grads[ascending] = -errors / len(errors)
+        bins_of_chunks, first = iter(kept_bins), 0
+        for part, grad in zip(parts, grads):
+            flat_grad = grad.reshape(-1)
+            for where, scores in part.negatives(lowest):
+                bins = next(bins_of_chunks)
+                flat_grad[where] = values[bins] + slopes[bins] * breakpoints.heights(scores, bins)
+            flat_grad[part.positives] = positive_grads[first : first + len(part.positives)]
+            first += len(part.positives)
         return float(errors.mean())
 
-    def _errors(self, problem: RankingProblem, above: np.ndarray, rank_among_positives: np.ndarray) -> np.ndarray:
+    def _errors(self, negatives: int, above: np.ndarray, rank_among_positives: np.ndarray) -> np.ndarray:
         """Return the errors (P,) of the positives, in ascending order of their scores as the arguments are."""
         if self.name == "auc":
-            return above / max(1, problem.negative_count)
+            return above / max(1, negatives)
         errors = above / (rank_among_positives + above)
         return np.minimum.accumulate(errors) if self.name == "interpolated ap" else errors
