@@ -2,7 +2,8 @@
 """Train RetinaNet with AP-loss on data in COCO layout, evaluate it, and draw its curves.
 
 python scripts/train_coco.py --dataset-root ~/data/coco --gpus 0,1
-python scripts/train_coco.py --recipe small_coco --dataset-root my_data --train-split train --val-split val
+python scripts/train_coco.py --recipe small_voc --dataset-root my_data --classes data \\
+    --train-split train --val-split val
 """
 
 from __future__ import annotations
