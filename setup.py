@@ -27,6 +27,9 @@ REQUIREMENTS = [
     "tqdm>=4.60,<5",
 ]
 
+# Compiles the ranking losses' passes on the CPU; without it NumPy makes them, with the same bits.
+NUMBA = "numba>=0.56"
+
 setup(
     name="aploss_mx",
     version="0.1.0",
@@ -42,8 +45,10 @@ setup(
         "gpu": ["mxnet-cu112==1.9.1"],
         # MXNet 1.9.1 uses onnx.mapping, which 1.18 is the last to have and 1.17 the last to have whole.
         "onnx": ["onnx>=1.8,<1.18"],
+        "fast": [NUMBA],
         "dev": [
             "hypothesis>=6",
+            NUMBA,
             "nvidia-cuda-nvrtc-cu11==11.8.*",  # the compiler that mx.rtc loads; compiles without a GPU
             "onnx>=1.8,<1.18",
             "onnxruntime",

@@ -25,7 +25,13 @@ import numpy as np
 
 from aploss_mx.ranking.breakpoints import Breakpoints
 from aploss_mx.ranking.labels import check_delta
+from aploss_mx.ranking.passes import NumPyPasses
 from aploss_mx.ranking.problem import RankingProblem, solve_labels
+
+try:
+    from aploss_mx.ranking.compiled import CompiledPasses as Passes
+except ImportError:  # without the extra `fast`
+    Passes = NumPyPasses
 
 
 def ap_loss_and_grad(
@@ -105,34 +111,22 @@ class PiecewiseRanking:
         ascending = np.argsort(positive_scores, kind="stable")
         positive_scores = positive_scores[ascending]
         breakpoints = Breakpoints(positive_scores, self.delta)
-        # Negatives below take no part: leaving them out loses nothing.
-        lowest = breakpoints.lowest(parts[0].scores.dtype)
-
-        statistics = np.zeros((2, len(breakpoints.values)))
-        bin_type = np.uint16 if len(breakpoints.values) < 1 << 16 else np.int32
-        kept_bins = []
-        for part in parts:
-            for _, scores in part.negatives(lowest):
-                bins = breakpoints.bins_of(scores)
-                statistics += breakpoints.accumulate(scores, bins)
-                kept_bins.append(bins.astype(bin_type))
+        passes = [Passes(breakpoints, part) for part in parts]
 
         own = breakpoints.accumulate(positive_scores, breakpoints.bins_of(positive_scores))
         # f(0) = 0.5 of a positive itself gives way to the 1 of its own rank.
         rank_among_positives = breakpoints.soft_counts(own) + 0.5
-        above = breakpoints.soft_counts(statistics)
+        above = breakpoints.soft_counts(sum(one.statistics() for one in passes))
         errors = self._errors(sum(part.negative_count for part in parts), above, rank_among_positives)
         weights = np.divide(errors, above, out=np.zeros_like(errors), where=above > 0) / len(errors)
 
         values, slopes = breakpoints.pulls(weights)
         positive_grads = np.empty_like(errors)
         positive_grads[ascending] = -errors / len(errors)
-        bins_of_chunks, first = iter(kept_bins), 0
-        for part, grad in zip(parts, grads):
+        first = 0
+        for one, part, grad in zip(passes, parts, grads):
             flat_grad = grad.reshape(-1)
-            for where, scores in part.negatives(lowest):
-                bins = next(bins_of_chunks)
-                flat_grad[where] = values[bins] + slopes[bins] * breakpoints.heights(scores, bins)
+            one.write(values, slopes, flat_grad)
             flat_grad[part.positives] = positive_grads[first : first + len(part.positives)]
             first += len(part.positives)
         return float(errors.mean())
