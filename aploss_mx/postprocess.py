@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Sequence
 
-import mxnet as mx
 import numpy as np
 from scipy.special import expit
 
 from aploss_mx.anchors import ANCHORS_PER_CELL, STRIDES, level_shapes, make_anchors
-from aploss_mx.boxes import box_areas, clip_boxes
+from aploss_mx.boxes import box_areas, clip_boxes, pairwise_iou
 from aploss_mx.coder import decode
 from aploss_mx.evaluation.detections import Detections
 
@@ -61,22 +60,10 @@ class PostProcessing:
         Of several views' candidates, the best `topk` a level in all are looked at: as many as one view may have.
         """
         # Ranked by logit: sigmoid scores near 1 are equal in float32.
-        rows = np.concatenate(
-            [candidates.labels[:, None], candidates.scores[:, None], candidates.boxes], axis=1, dtype=np.float32
-        )
-        if not len(rows):
-            return Detections()
-        kept = mx.nd.contrib.box_nms(
-            mx.nd.array(rows, ctx=mx.cpu()),
-            topk=len(STRIDES) * self.topk,  # several views would make the quadratic search a matter of seconds
-            overlap_thresh=self.nms_threshold,
-            valid_thresh=-np.inf,
-            coord_start=2,
-            score_index=1,
-            id_index=0,
-        ).asnumpy()
-        kept = kept[kept[:, 0] >= 0][: self.max_detections]
-        return Detections(kept[:, 2:], expit(kept[:, 1]), kept[:, 0].astype(np.int64))
+        order = np.argsort(-candidates.scores, kind="stable")[: len(STRIDES) * self.topk]
+        boxes, labels = candidates.boxes[order], candidates.labels[order]
+        kept = non_maximum_suppression(boxes, labels, self.nms_threshold, self.max_detections)
+        return Detections(boxes[kept], expit(candidates.scores[order][kept]), labels[kept])
 
     def _places(self, logits: np.ndarray, height: int, width: int) -> np.ndarray:
         """Return flat places in `logits`: the best of each level, above the threshold on all levels but the last."""
@@ -95,6 +82,25 @@ class PostProcessing:
                 above = above[np.argpartition(-scores[above], self.topk - 1)[: self.topk]]
             chosen.append(start + above)
         return np.concatenate(chosen)
+
+
+def non_maximum_suppression(
+    boxes: np.ndarray, labels: np.ndarray, threshold: float, max_detections: int
+) -> list[int]:
+    """Return the rows of boxes (D, 4), highest score first, that greedy suppression within each class keeps.
+
+    A box is dropped if its IoU with one that was kept of its class exceeds the threshold.
+    """
+    # Libraries' functions do not stop at the last box that is wanted, which saves them most of the work.
+    kept: list[int] = []
+    left = np.arange(len(boxes))
+    while len(left) and len(kept) < max_detections:
+        best, left = left[0], left[1:]
+        kept.append(best)
+        rivals = left[labels[left] == labels[best]]
+        overlap = pairwise_iou(boxes[best : best + 1], boxes[rivals])[0]
+        left = np.setdiff1d(left, rivals[overlap > threshold], assume_unique=True)
+    return kept
 
 
 def drop_background(logits: np.ndarray) -> np.ndarray:
