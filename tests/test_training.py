@@ -49,6 +49,7 @@ OTHER = {
     "loss": "focal",
     "delta": "0.5",
     "interpolated": "false",
+    "sync_ranking": "true",
     "temperature": "1",
     "ranking_batch": "2",
     "ranking_scope": "class",

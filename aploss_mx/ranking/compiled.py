@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
-from typing import Any, Iterator
+from typing import Any, Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 from numba import njit
@@ -46,7 +46,7 @@ class CompiledPasses:
         ranges = list(self._ranges())
         for first in range(0, len(ranges), at_once):
             some = ranges[first : first + at_once]
-            for statistics in _threads().map(self._accumulate, some):
+            for statistics in _in_threads(self._accumulate, some):
                 total += statistics
         return np.ascontiguousarray(total.T)
 
@@ -56,7 +56,7 @@ class CompiledPasses:
         def write(limits: tuple[int, int]) -> None:
             _write(*self.data, *self.search, values, slopes, *limits, grad)
 
-        for _ in _threads().map(write, self._ranges()):
+        for _ in _in_threads(write, list(self._ranges())):
             pass
 
     def _ranges(self) -> Iterator[tuple[int, int]]:
@@ -72,6 +72,14 @@ class CompiledPasses:
 def _threads() -> Any:
     """Return the pool that all rankings of this process share."""
     return ThreadPoolExecutor(int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1), "ranking")
+
+
+def _in_threads(work: Callable[[tuple[int, int]], Any], ranges: Sequence[tuple[int, int]]) -> Iterable[Any]:
+    """Return the results of some work on all ranges, in their order."""
+    try:
+        return _threads().map(work, ranges)
+    except RuntimeError:  # the interpreter ends while MXNet still computes, and takes no new tasks
+        return map(work, ranges)
 
 
 @njit(nogil=True, cache=True)

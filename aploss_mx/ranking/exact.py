@@ -29,9 +29,9 @@ from aploss_mx.ranking.passes import NumPyPasses
 from aploss_mx.ranking.problem import RankingProblem, solve_labels
 
 try:
-    from aploss_mx.ranking.compiled import CompiledPasses as Passes
+    from aploss_mx.ranking.compiled import CompiledPasses
 except ImportError:  # without the extra `fast`
-    Passes = NumPyPasses
+    CompiledPasses = None
 
 
 def ap_loss_and_grad(
@@ -84,6 +84,12 @@ def auc_loss(delta: float = 1.0) -> PiecewiseRanking:
     return PiecewiseRanking("auc", delta)
 
 
+def make_passes(breakpoints: Breakpoints, problem: RankingProblem) -> NumPyPasses | CompiledPasses:
+    """Return the passes over a problem's negatives, compiled where numba is there and knows the scores' type."""
+    compiled = CompiledPasses and problem.scores.dtype in (np.float32, np.float64)
+    return (CompiledPasses if compiled else NumPyPasses)(breakpoints, problem)
+
+
 @dataclass(frozen=True)
 class PiecewiseRanking:
     """What AP-loss and AUC-loss make of a ranking; see `problem.Method`.
@@ -111,7 +117,7 @@ class PiecewiseRanking:
         ascending = np.argsort(positive_scores, kind="stable")
         positive_scores = positive_scores[ascending]
         breakpoints = Breakpoints(positive_scores, self.delta)
-        passes = [Passes(breakpoints, part) for part in parts]
+        passes = [make_passes(breakpoints, part) for part in parts]
 
         own = breakpoints.accumulate(positive_scores, breakpoints.bins_of(positive_scores))
         # f(0) = 0.5 of a positive itself gives way to the 1 of its own rank.

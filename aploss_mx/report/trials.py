@@ -1,0 +1,147 @@
+"""What to train for a table of the paper, at the scale that the machine allows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Sequence
+
+from aploss_mx.report.published import PUBLISHED, Published
+
+TABLES = ("table1a", "table1b", "table1c", "table2", "table3")
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How large to train.
+
+    Attributes
+    ----------
+    name : str
+    what : str
+        What the figures are of, for readers of the results.
+    recipe : str
+        That all rows share; '' for each published row's own.
+    flags : tuple of str
+        Changes to it.
+    data : str
+        The data set that rows may be of: 'voc', or 'voc coco'.
+    multi_scale : tuple of str
+        Flags of a multi-scale test.
+    """
+
+    name: str
+    what: str
+    recipe: str = ""
+    flags: tuple[str, ...] = ()
+    data: str = "voc"
+    multi_scale: tuple[str, ...] = ()
+
+
+SCALES = {
+    scale.name: scale
+    for scale in (
+        Scale("paper", "the paper's recipes and data", data="voc coco"),
+        Scale(
+            "small",
+            "ResNet-18 at 192 px, trained on 2000 real VOC images and tested on 500, all cut from VOC2007 test: not "
+            "comparable with the published figures",
+            "small_voc",
+            multi_scale=("--test-scales", "128,160,192,224,256", "--test-flip", "true"),
+        ),
+        Scale(
+            "smoke",
+            "a check of the machinery on generated shapes at 64 px, trained for three epochs: the figures mean nothing",
+            "quickstart",
+            ("--data-shape", "64", "--test-short", "64", "--test-long", "64", "--channels", "32", "--epochs", "3",
+             "--lr-decay-epoch", "2", "--warmup-steps", "20", "--val-interval", "1"),
+            multi_scale=("--test-scales", "48,64,96", "--test-flip", "true"),
+        ),
+    )
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A row of a table with one seed.
+
+    Attributes
+    ----------
+    table, row : str
+    run : str
+        Name of the training's folder, which rows that differ in their test alone share.
+    train : tuple of str
+        The training script and its flags, but for folders, data and devices.
+    test : tuple of str
+        Flags of the test, () for that of the training.
+    coco : bool
+        Whether the data are COCO's.
+    scored_here : bool
+        False where the objects of the test are secret and its server scores.
+    """
+
+    table: str
+    row: str
+    seed: int
+    run: str
+    train: tuple[str, ...]
+    test: tuple[str, ...]
+    coco: bool
+    scored_here: bool = True
+
+    def train_command(
+        self, python: str, scripts: Path, dataset_root: str, folder: Path, more: Sequence[str]
+    ) -> list[str]:
+        """Return the command that trains it, or goes on."""
+        script, *flags = self.train
+        where = ["--dataset-root", dataset_root, "--save-prefix", str(folder), "--resume", "auto"]
+        return [python, str(scripts / script), *flags, *where, *more]
+
+
+def rows_of(table: str, scale: Scale) -> list[Published]:
+    """Return the published rows of a table that a scale has."""
+    rows = [row for row in PUBLISHED if f"table{row.table}" == table and row.dataset in scale.data.split()]
+    return rows if scale.name == "paper" else [row for row in rows if row.split == "2007_test"]
+
+
+def trials_of(table: str, scale: Scale, seeds: Sequence[int], only: Sequence[str] = ()) -> list[Trial]:
+    """Return the trials of a table, seed by seed.
+
+    Parameters
+    ----------
+    table : str
+        One of TABLES.
+    scale : Scale
+    seeds : sequence of int
+    only : sequence of str
+        Parts of rows' names; () for all rows.
+
+    Raises
+    ------
+    ValueError
+        If a part is in no row's name.
+    """
+    rows = rows_of(table, scale)
+    strangers = [part for part in only if not any(part in row.row for row in rows)]
+    if strangers:
+        raise ValueError(
+            f"no row of {table} at scale {scale.name} is named {', '.join(strangers)}; "
+            f"there are: {'; '.join(row.row for row in rows)}"
+        )
+    rows = [row for row in rows if not only or any(part in row.row for part in only)]
+    return [_trial(table, row, scale, seed) for seed in seeds for row in rows]
+
+
+def _trial(table: str, row: Published, scale: Scale, seed: int) -> Trial:
+    flags = ("--recipe", scale.recipe or row.recipe, *scale.flags, *row.train_flags, "--seed", str(seed))
+    changed = "_".join(word.replace("--", "").replace(",", "-") for word in row.train_flags) or "ap"
+    return Trial(
+        table=table,
+        row=row.row,
+        seed=seed,
+        run=f"{scale.recipe or row.recipe}_{changed}_seed{seed}",
+        train=(f"train_{row.dataset}.py", *flags),
+        test=(scale.multi_scale or row.test_flags) if row.test_flags else (),
+        coco=row.dataset == "coco",
+        scored_here=row.split not in ("2012_test", "test-dev2017"),
+    )

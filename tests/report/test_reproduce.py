@@ -1,0 +1,261 @@
+"""Reproduction of tables: runs that are finished once and shared, tables made of CSV alone, and the smoke scale."""
+
+from __future__ import annotations
+
+import csv
+import json
+import multiprocessing
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from aploss_mx.command import training_parser
+from aploss_mx.config import recipe_from_flags
+from aploss_mx.evaluation.coco import FIGURES
+from aploss_mx.report import runs
+from aploss_mx.report.curves import draw_curves, write_curves
+from aploss_mx.report.runs import RunError, about, commit_of, finish, is_done
+from aploss_mx.report.tables import format_table, measured_row, read_rows, update_rows
+from aploss_mx.report.trials import SCALES, TABLES, trials_of
+from scripts import reproduce
+
+
+def recipe_of(trial):
+    return recipe_from_flags(training_parser("", "voc07_resnet50", "").parse_args(list(trial.train[1:])))
+
+
+# trials ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scale", SCALES.values(), ids=SCALES)
+@pytest.mark.parametrize("table", TABLES)
+def test_every_row_has_its_recipe(table, scale):
+    trials = trials_of(table, scale, [0, 3])
+    assert {trial.seed for trial in trials} == {0, 3}
+    by_run = {}
+    for trial in trials:
+        recipe = recipe_of(trial)
+        assert recipe.seed == trial.seed
+        by_run.setdefault(trial.run, set()).add(recipe)
+        assert (recipe.batch_size % (recipe.ranking_batch or 1)) == 0
+    assert all(len(recipes) == 1 for recipes in by_run.values())
+    assert len({recipe for recipes in by_run.values() for recipe in recipes}) == len(by_run)
+
+
+def test_what_the_rows_vary():
+    small = SCALES["small"]
+    assert [recipe_of(trial).ranking_batch for trial in trials_of("table1a", small, [0])] == [1, 2, 4, 0]
+    assert [recipe_of(trial).delta for trial in trials_of("table1b", small, [0])] == [0.25, 0.5, 1, 2]
+    assert [recipe_of(trial).interpolated for trial in trials_of("table1c", small, [0])] == [False, True]
+    assert [recipe_of(trial).loss for trial in trials_of("table2", small, [0])] == ["ohem", "focal", "auc", "ap"]
+    single, multi = trials_of("table3", small, [0])
+    assert single.run == multi.run
+    assert single.test == () and "--test-flip" in multi.test
+    assert len(trials_of("table2", SCALES["paper"], [0])) == 8
+    assert [trial.scored_here for trial in trials_of("table3", SCALES["paper"], [0])].count(False) == 5
+
+
+def test_only_some_rows():
+    trials = trials_of("table2", SCALES["small"], [0, 1], ["ap", "focal"])
+    named = [(trial.row.split(",")[0], trial.seed) for trial in trials]
+    assert named == [("focal", 0), ("ap", 0), ("focal", 1), ("ap", 1)]
+    with pytest.raises(ValueError, match="named svm; there are: ohem, VOC07; focal"):
+        trials_of("table2", SCALES["small"], [0], ["ap", "svm"])
+
+
+# runs --------------------------------------------------------------------------------------------
+
+
+def counting(folder: Path, seconds: float = 0, status: int = 0) -> list[str]:
+    """A command that notes that it was run."""
+    code = f"import sys, time; open({str(folder / 'times')!r}, 'a').write('x'); time.sleep({seconds}); print('said'); "
+    return [sys.executable, "-c", code + f"sys.exit({status})"]
+
+
+def times(folder: Path) -> int:
+    return len((folder / "times").read_text())
+
+
+def test_a_finished_run_is_not_run_again(tmp_path):
+    for _ in range(2):
+        finish(counting(tmp_path), tmp_path, "abc")
+    assert times(tmp_path) == 1
+    assert is_done(tmp_path)
+    assert about(tmp_path)["commit"] == "abc"
+    assert (tmp_path / "train.log").read_text() == "said\n"
+
+
+def test_a_run_that_failed_is_run_again(tmp_path):
+    with pytest.raises(RunError, match="status 3; the end of .*train.log:\nsaid"):
+        finish(counting(tmp_path, status=3), tmp_path, "")
+    assert not is_done(tmp_path)
+    finish(counting(tmp_path), tmp_path, "")
+    assert times(tmp_path) == 2
+
+
+def test_two_processes_at_once_run_it_once(tmp_path):
+    start = multiprocessing.get_context("fork")
+    both = [start.Process(target=finish, args=(counting(tmp_path, 0.5), tmp_path, "")) for _ in range(2)]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join()
+        assert process.exitcode == 0
+    assert times(tmp_path) == 1
+
+
+def test_the_lock_goes_with_the_process_that_held_it(tmp_path):
+    killed = multiprocessing.get_context("fork").Process(target=hold, args=(tmp_path,))
+    killed.start()
+    while not (tmp_path / "held").exists():
+        time.sleep(0.01)
+    killed.kill()
+    killed.join()
+    finish(counting(tmp_path), tmp_path, "")
+    assert times(tmp_path) == 1
+
+
+def hold(folder: Path) -> None:
+    with runs.locked(folder):
+        (folder / "held").touch()
+        time.sleep(60)
+
+
+def test_the_commit_is_of_the_working_copy(tmp_path):
+    assert commit_of(tmp_path) == ""
+
+
+# tables and curves -------------------------------------------------------------------------------
+
+
+def metrics_of(ap: float) -> dict:
+    return {**dict.fromkeys(FIGURES, ap), "APs": None, "epoch": 5}
+
+
+@pytest.fixture
+def table(tmp_path) -> Path:
+    path = tmp_path / "small" / "table2.csv"
+    rows = [("ap, VOC07", 0, 0.5), ("focal, VOC07", 0, 0.4), ("ap, VOC07", 1, 0.54)]
+    update_rows(path, [measured_row(row, seed, metrics_of(ap), "abc") for row, seed, ap in rows])
+    return path
+
+
+def test_table_has_paper_mean_spread_and_difference(table):
+    text = format_table("table2", "small", read_rows(table))
+    lines = text.splitlines()
+    assert lines[0] == "# Table 2, scale `small`"
+    assert "not comparable with the published figures" in text
+    (ap,) = [line for line in lines if line.startswith("| ap")]
+    assert ap.startswith("| ap, VOC07 | 2 | 53.1 | 52.0 ± 2.8 | -1.1 | 82.3 | 52.0 ± 2.8 | -30.3 |")
+    (focal,) = [line for line in lines if line.startswith("| focal")]
+    assert focal.startswith("| focal, VOC07 | 1 | 51.3 | 40.0 | -11.3 |")
+    (auc,) = [line for line in lines if line.startswith("| auc")]
+    assert auc.startswith("| auc, VOC07 | 0 | 49.3 | – | – |")
+    assert "below 2.8 AP are no more than seeds make" in text
+
+
+def test_rows_replace_those_of_the_same_seed(table):
+    before = table.read_text()
+    update_rows(table, [measured_row("ap, VOC07", 1, metrics_of(0.6), "new")])
+    after = read_rows(table)
+    assert len(after) == 3
+    assert [row["AP"] for row in after if row["commit"] == "new"] == ["60.00"]
+    update_rows(table, [measured_row("ap, VOC07", 1, metrics_of(0.54), "abc")])
+    assert table.read_text() == before
+    assert {row["APs"] for row in after} == {""}
+
+
+def test_reports_are_made_of_csv_alone(table, capsys):
+    write_curves(table.with_name("figure5a.csv"), [])
+    table.with_name("figure5a.csv").write_text("row,seed,step,AP\nap,0,10,1.5\nap,0,20,3\nfocal,0,10,1\nfocal,0,20,2\n")
+    results = table.parent.parent
+    reproduce.main(["report", "--results", str(results)])
+    first = {path.name: path.read_bytes() for path in table.parent.iterdir()}
+    assert set(first) == {"table2.csv", "table2.md", "figure5a.csv", "figure5a.png"}
+    for path in (table.with_suffix(".md"), table.with_name("figure5a.png")):
+        path.unlink()
+    reproduce.main(["report", "--results", str(results)])
+    assert {path.name: path.read_bytes() for path in table.parent.iterdir()} == first
+    assert Image.open(table.with_name("figure5a.png")).size == (768, 480)
+
+
+def test_curves_are_those_of_the_metrics(tmp_path):
+    (tmp_path / "metrics.csv").write_text("epoch,step,AP,AP50\n1,10,,\n1,10,0.125,0.3\n2,20,0.25,0.4\n")
+    write_curves(tmp_path / "figure5a.csv", [("ap", 7, tmp_path / "metrics.csv")])
+    assert (tmp_path / "figure5a.csv").read_text() == "row,seed,step,AP\nap,7,10,12.50\nap,7,20,25.00\n"
+    draw_curves(tmp_path / "figure5a.csv", "a test")
+    assert (tmp_path / "figure5a.png").exists()
+
+
+def test_no_results_are_told(tmp_path):
+    with pytest.raises(SystemExit, match="holds no tables"):
+        reproduce.main(["report", "--results", str(tmp_path)])
+
+
+# the program -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def tiny(monkeypatch) -> None:
+    """A smoke scale for tests: a few pictures, one epoch."""
+    monkeypatch.setattr(reproduce, "SMOKE_IMAGES", (8, 4))
+    smoke = SCALES["smoke"]
+    flags = (*smoke.flags, "--epochs", "1", "--lr-decay-epoch", "", "--num-workers", "0", "--log-interval", "1")
+    monkeypatch.setitem(SCALES, "smoke", replace(smoke, flags=flags))
+
+
+def run(tmp_path: Path, *flags: str) -> None:
+    folders = ["--runs", str(tmp_path / "runs"), "--results", str(tmp_path / "results")]
+    reproduce.main([*flags, "--scale", "smoke", *folders])
+
+
+def test_table_and_figure_of_the_same_runs(tmp_path, tiny, capsys):
+    run(tmp_path, "table2", "--only", "ap", "focal")
+    printed = capsys.readouterr().out
+    assert "# Table 2, scale `smoke`" in printed
+    assert printed == "" or printed.endswith((tmp_path / "results" / "smoke" / "table2.md").read_text() + "\n")
+    folders = sorted(path.name for path in (tmp_path / "runs" / "smoke").iterdir())
+    assert folders == ["quickstart_ap_seed0", "quickstart_loss_focal_seed0"]
+    with (tmp_path / "results" / "smoke" / "table2.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    for row, folder in zip(rows, folders):
+        metrics = json.loads((tmp_path / "runs" / "smoke" / folder / "metrics.json").read_text())
+        assert float(row["AP50"]) == pytest.approx(100 * metrics["AP50"], abs=0.005)
+        assert row["epoch"] == "1"
+
+    notes = [(tmp_path / "runs" / "smoke" / folder / "done.json").read_text() for folder in folders]
+    run(tmp_path, "figure5a", "--only", "ap", "focal")
+    assert notes == [(tmp_path / "runs" / "smoke" / folder / "done.json").read_text() for folder in folders]
+    assert (tmp_path / "results" / "smoke" / "figure5a.png").exists()
+
+
+def test_multi_scale_tests_the_same_run_again(tmp_path, tiny):
+    run(tmp_path, "table3")
+    assert [path.name for path in (tmp_path / "runs" / "smoke").iterdir()] == ["quickstart_ap_seed0"]
+    with (tmp_path / "results" / "smoke" / "table3.csv").open(newline="") as file:
+        rows = {row["row"].split(", ")[-1]: row for row in csv.DictReader(file)}
+    assert set(rows) == {"single scale", "multi-scale"}
+
+
+def test_a_failed_run_does_not_stop_the_others(tmp_path, tiny, capsys, monkeypatch):
+    real = reproduce.finish
+
+    def fail_focal(command, folder, commit):
+        if "focal" in folder.name:
+            raise RunError("it broke")
+        real(command, folder, commit)
+
+    monkeypatch.setattr(reproduce, "finish", fail_focal)
+    with pytest.raises(SystemExit, match="1 of 2 runs failed: quickstart_loss_focal_seed0"):
+        run(tmp_path, "table2", "--only", "ap", "focal")
+    text = (tmp_path / "results" / "smoke" / "table2.md").read_text()
+    assert "| ap, VOC07 | 1 |" in text and "| focal, VOC07 | 0 |" in text
+
+
+def test_data_are_wanted_beyond_smoke(tmp_path):
+    with pytest.raises(SystemExit, match="scale small wants --dataset-root"):
+        reproduce.main(["table2", "--scale", "small", "--runs", str(tmp_path)])
