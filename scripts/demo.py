@@ -12,20 +12,18 @@ import glob
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import Sequence
 
 import cv2
-import numpy as np
 from tqdm import tqdm
 
 from aploss_mx.command import add_gpus_flag, one_device, readable_errors
 from aploss_mx.config import add_test_flags, settings_given
 from aploss_mx.data.transforms import read_image
 from aploss_mx.detector import Detector
-from aploss_mx.evaluation.detections import Detections, save_detections
-from aploss_mx.report.draw import contact_sheet, draw_detections
+from aploss_mx.evaluation.detections import save_detections
+from aploss_mx.report.draw import contact_sheet
+from aploss_mx.report.pictures import annotate, write_picture
 
-LEGIBLE = 320  # longer side in pixels below which pictures are enlarged for drawing
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 
 
@@ -87,20 +85,6 @@ def run(arguments: argparse.Namespace) -> None:
         print(f"left out: {error}", file=sys.stderr)
     if not detections:
         raise ValueError(f"none of the {len(files)} file(s) of {arguments.input} is a readable image")
-
-
-def annotate(image: np.ndarray, found: Detections, classes: Sequence[str], min_score: float) -> np.ndarray:
-    """Draw detections; small pictures are enlarged first, so that captions leave something to see."""
-    factor = max(1, LEGIBLE // max(image.shape[:2]))
-    image = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC)
-    return draw_detections(image, found.boxes * factor, found.labels, found.scores, classes, min_score=min_score)
-
-
-def write_picture(path: Path, picture: np.ndarray) -> None:
-    """Write an RGB picture, in the format of the path's suffix."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if not cv2.imwrite(str(path), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)):
-        raise OSError(f"cannot write {path}")
 
 
 def find_pictures(pattern: str) -> list[Path]:

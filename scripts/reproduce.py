@@ -18,29 +18,42 @@ import json
 import shlex
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from pathlib import Path
+from typing import Sequence
 
+import numpy as np
 from tqdm import tqdm
 
 from aploss_mx.atomic import write_text
 from aploss_mx.command import positive_int
 from aploss_mx.config import load_recipe
+from aploss_mx.data.open import classes_of, open_dataset
 from aploss_mx.data.shapes import generate
-from aploss_mx.report.curves import draw_curves, write_curves
+from aploss_mx.data.transforms import read_image
+from aploss_mx.data.voc import VOCDetection
+from aploss_mx.detector import Detector
+from aploss_mx.report.curves import WHAT_IS_DRAWN, Point, draw_curves, evaluations, write_curves
+from aploss_mx.report.draw import contact_sheet
+from aploss_mx.report.pictures import annotate, write_picture
 from aploss_mx.report.published import PUBLISHED
-from aploss_mx.report.runs import RunError, about, commit_of, finish, is_done, locked, run_logged
+from aploss_mx.report.runs import LOG, RunError, about, commit_of, finish, is_done, locked, run_logged
 from aploss_mx.report.tables import format_table, measured_row, read_rows, update_rows
 from aploss_mx.report.trials import SCALES, TABLES, Trial, trials_of
+from aploss_mx.theory.optimisers import compare, make_batches
 
 SCRIPTS = Path(__file__).resolve().parent
 SMOKE_IMAGES = (160, 40)  # to train and to evaluate on
-CURVES = {"figure5a": "table2"}
+FIGURES = ("figure5a", "figure5b", "figure6")
+# Images, their side, and steps of Figure 5b, which trains ResNet-18 from scratch.
+OPTIMISERS = {"smoke": (8, 64, 6), "small": (32, 128, 100)}
+PICTURES = 6  # of Figure 6
 
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True, metavar="WHAT")
-    for name in (*TABLES, *CURVES):
+    for name in (*TABLES, *FIGURES):
         _add_run_flags(commands.add_parser(name, help=f"train, test and report {name}"))
     report = commands.add_parser("report", help="make Markdown and pictures anew of the CSV files in --results")
     report.add_argument("--results", type=Path, default=Path("results"), help="folder (default: %(default)s)")
@@ -94,20 +107,48 @@ def list_commands(arguments: argparse.Namespace) -> None:
 
 def reproduce(arguments: argparse.Namespace) -> None:
     """Finish all runs of a table or a figure, and write its results."""
-    scale = SCALES[arguments.scale]
-    table = CURVES.get(arguments.command, arguments.command)
-    trials = trials_of(table, scale, arguments.seeds, arguments.only)
+    scale, what = SCALES[arguments.scale], arguments.command
+    results = arguments.results / scale.name
+    if what == "figure5b":
+        write_curves(results / "figure5b.csv", compare_optimisers(arguments))
+        print(write_report(results / "figure5b.csv", scale.name))
+        return
+
+    only = arguments.only or (["ap,", "focal,"] if what == "figure6" else [])
+    trials = trials_of(what if what in TABLES else "table2", scale, arguments.seeds, only)
     root = _dataset_root(arguments)
     folder = arguments.runs / scale.name
+    failed = _train(trials, root, folder, arguments)
+    finished = [trial for trial in trials if is_done(folder / trial.run)]
+    if what == "figure6":
+        write_picture(results / "figure6.jpg", draw_detectors(finished, folder, root, arguments))
+        print(f"{results / 'figure6.jpg'}, row by row: {'; '.join(trial.row for trial in finished)}")
+    elif what == "figure5a":
+        curves = (evaluations(trial.row, trial.seed, folder / trial.run / "metrics.csv") for trial in finished)
+        write_curves(results / "figure5a.csv", chain(*curves))
+        print(write_report(results / "figure5a.csv", scale.name))
+    else:
+        rows = [_measure(trial, folder / trial.run, root, arguments) for trial in finished if trial.scored_here]
+        update_rows(results / f"{what}.csv", rows)
+        print(write_report(results / f"{what}.csv", scale.name))
+    for trial in finished:
+        if not trial.scored_here:
+            print(f"{trial.row}: scored by its server, see `reproduce.py list` for the command that writes its file")
+    if failed:
+        raise RunError(f"{len(failed)} run(s) failed: {', '.join(failed)}")
+
+
+def _train(trials: Sequence[Trial], root: str, folder: Path, arguments: argparse.Namespace) -> list[str]:
+    """Finish the runs of all trials; return those that failed."""
     commit = commit_of(SCRIPTS.parent)
+    more = [*(["--gpus", arguments.gpus] if arguments.gpus else [])]
+    more += ["--pretrained", arguments.pretrained] if arguments.pretrained else []
 
     def train(trial: Trial) -> None:
-        more = [*(["--gpus", arguments.gpus] if arguments.gpus else [])]
-        more += ["--pretrained", arguments.pretrained] if arguments.pretrained else []
         data = arguments.coco_root if trial.coco else root
         command = trial.train_command(sys.executable, SCRIPTS, data, folder / trial.run, more)
         if not is_done(folder / trial.run):
-            tqdm.write(shlex.join(command) + f"  # log: {folder / trial.run / 'train.log'}")
+            tqdm.write(f"{shlex.join(command)}  # log: {folder / trial.run / LOG}")
         finish(command, folder / trial.run, commit)
 
     runs = list({trial.run: trial for trial in trials}.values())
@@ -120,21 +161,35 @@ def reproduce(arguments: argparse.Namespace) -> None:
                 failed.append(trial.run)
                 tqdm.write(f"{trial.run}: {error}", file=sys.stderr)
             bar.update()
+    return failed
 
-    results = arguments.results / scale.name
-    finished = [trial for trial in trials if is_done(folder / trial.run)]
-    if arguments.command in CURVES:
-        curves = [(trial.row, trial.seed, folder / trial.run / "metrics.csv") for trial in finished]
-        write_curves(results / f"{arguments.command}.csv", curves)
-    else:
-        rows = [_measure(trial, folder / trial.run, root, arguments) for trial in finished if trial.scored_here]
-        update_rows(results / f"{table}.csv", rows)
-    print(write_report(results / f"{arguments.command}.csv", scale.name))
-    for trial in finished:
-        if not trial.scored_here:
-            print(f"{trial.row}: scored by its server, see `reproduce.py list` for the command that writes its file")
-    if failed:
-        raise RunError(f"{len(failed)} of {len(runs)} runs failed: {', '.join(failed)}")
+
+def compare_optimisers(arguments: argparse.Namespace) -> list[Point]:
+    """Return the curves of Figure 5b."""
+    if arguments.scale not in OPTIMISERS:
+        raise ValueError("figure5b trains a small network on few images: give --scale small or smoke")
+    images, size, steps = OPTIMISERS[arguments.scale]
+    recipe = load_recipe(SCALES[arguments.scale].recipe)
+    data = VOCDetection(_dataset_root(arguments), recipe.train_split, classes_of(recipe.classes))
+    points = []
+    for seed in arguments.seeds:
+        batches = make_batches(data.samples[:images], size, recipe.batch_size, seed)
+        for name, losses in compare(batches, len(data.classes), steps, seed=seed).items():
+            points += [(name, seed, step, round(float(loss), 4)) for step, loss in enumerate(losses)]
+    return points
+
+
+def draw_detectors(trials: Sequence[Trial], folder: Path, root: str, arguments: argparse.Namespace) -> np.ndarray:
+    """Return Figure 6: a row for each detector, with what it finds in the first test images that have objects."""
+    pictures = []
+    for trial in trials:
+        detector = Detector.load(folder / trial.run / "last.npz")
+        data = arguments.coco_root if trial.coco else root
+        samples = open_dataset(data, detector.recipe.val_split, detector.classes).samples
+        for sample in [sample for sample in samples if not sample.difficult.all()][:PICTURES]:
+            image = read_image(sample.image_path)
+            pictures.append(annotate(image, detector.predict(image), detector.classes, detector.shown_score))
+    return contact_sheet(pictures, min(PICTURES, len(pictures) // max(1, len(trials))))
 
 
 def _dataset_root(arguments: argparse.Namespace) -> str:
@@ -160,14 +215,14 @@ def _measure(trial: Trial, folder: Path, root: str, arguments: argparse.Namespac
                        "--dataset-root", arguments.coco_root if trial.coco else root, "--split", split,
                        "--gpus", arguments.gpus.split(",")[0], "--output", str(output)]  # fmt: skip
             with locked(folder):
-                run_logged(command, folder / "train.log")
+                run_logged(command, folder / LOG)
         metrics = {**json.loads(output.read_text(encoding="utf-8")), "epoch": metrics["epoch"]}
     return measured_row(trial.row, trial.seed, metrics, about(folder)["commit"])
 
 
 def write_reports(results: Path) -> None:
     """Make all Markdown and pictures anew that have a CSV file."""
-    names = {*TABLES, *CURVES}
+    names = {*TABLES, *WHAT_IS_DRAWN}
     paths = [path for scale in SCALES for path in sorted((results / scale).glob("*.csv")) if path.stem in names]
     if not paths:
         raise ValueError(f"{results} holds no tables or figures of {', '.join(SCALES)}")
@@ -178,7 +233,7 @@ def write_reports(results: Path) -> None:
 
 def write_report(path: Path, scale: str) -> str:
     """Write the Markdown or the picture of a CSV file; return what to print."""
-    if path.stem in CURVES:
+    if path.stem in WHAT_IS_DRAWN:
         draw_curves(path, SCALES[scale].what)
         return f"{path.with_suffix('.png')} is drawn of {path}"
     text = format_table(path.stem, scale, read_rows(path))

@@ -1,4 +1,4 @@
-"""Average precision over training steps, several runs in one picture (Figure 5a)."""
+"""Figures over training steps, several runs in one picture (Figures 5a and 5b)."""
 
 from __future__ import annotations
 
@@ -7,26 +7,36 @@ import io
 import statistics
 import textwrap
 from pathlib import Path
-from typing import Sequence
+from typing import Iterable, Tuple
 
 from matplotlib.figure import Figure
 
 from aploss_mx.atomic import replacing, write_text
 from aploss_mx.metrics_log import read_metrics
 
-COLUMNS = ("row", "seed", "step", "AP")
+COLUMNS = ("row", "seed", "step", "value")
+WHAT_IS_DRAWN = {"figure5a": "AP (%)", "figure5b": "training AP-loss (Heaviside step)"}
+MANY_POINTS = 30  # from here on, markers would hide the lines
 # Okabe and Ito's colours; markers and dashes tell the curves apart without them.
 STYLES = (("#000000", "o", "-"), ("#0072B2", "s", "--"), ("#D55E00", "^", ":"), ("#009E73", "D", "-."))
 
 
-def write_curves(path: Path, runs: Sequence[tuple[str, int, Path]]) -> None:
-    """Write the evaluations of runs, each a row's name, a seed and a metrics file, as CSV with AP in percent."""
+Point = Tuple[str, int, int, float]
+"""Name of a curve, seed, step, value."""
+
+
+def evaluations(row: str, seed: int, metrics: Path) -> list[Point]:
+    """Return the points of a run's evaluations, AP in percent."""
+    points = {int(point["step"]): float(point["AP"]) for point in read_metrics(metrics) if point["AP"]}
+    return [(row, seed, step, round(100 * ap, 2)) for step, ap in sorted(points.items())]
+
+
+def write_curves(path: Path, points: Iterable[Point]) -> None:
+    """Write points as CSV."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
-    for row, seed, metrics in runs:
-        points = {int(point["step"]): point["AP"] for point in read_metrics(metrics) if point["AP"]}
-        writer.writerows((row, seed, step, f"{100 * float(ap):.2f}") for step, ap in sorted(points.items()))
+    writer.writerows(points)
     write_text(path, text.getvalue())
 
 
@@ -35,16 +45,17 @@ def draw_curves(path: Path, what: str) -> None:
     curves: dict[str, dict[int, list[float]]] = {}
     with path.open(newline="", encoding="utf-8") as file:
         for point in csv.DictReader(file):
-            curves.setdefault(point["row"], {}).setdefault(int(point["step"]), []).append(float(point["AP"]))
+            curves.setdefault(point["row"], {}).setdefault(int(point["step"]), []).append(float(point["value"]))
     figure = Figure(figsize=(6.4, 4), layout="constrained")
     axes = figure.subplots()
     for number, (row, points) in enumerate(curves.items()):
         color, marker, style = STYLES[number % len(STYLES)]
         steps, values = zip(*sorted(points.items()))
         means, lowest, highest = (list(map(measure, values)) for measure in (statistics.mean, min, max))
+        marker = marker if len(steps) < MANY_POINTS else ""
         axes.plot(steps, means, color=color, marker=marker, linestyle=style, label=row)
         axes.fill_between(steps, lowest, highest, color=color, alpha=0.15)
-    axes.set(xlabel="training step", ylabel="AP (%)", ylim=(0, None))
+    axes.set(xlabel="training step", ylabel=WHAT_IS_DRAWN[path.stem], ylim=(0, None))
     axes.grid(True, alpha=0.3)
     axes.legend()
     figure.suptitle(textwrap.fill(what, 90), fontsize=8)

@@ -17,7 +17,7 @@ from aploss_mx.command import training_parser
 from aploss_mx.config import recipe_from_flags
 from aploss_mx.evaluation.coco import FIGURES
 from aploss_mx.report import runs
-from aploss_mx.report.curves import draw_curves, write_curves
+from aploss_mx.report.curves import draw_curves, evaluations, write_curves
 from aploss_mx.report.runs import RunError, about, commit_of, finish, is_done
 from aploss_mx.report.tables import format_table, measured_row, read_rows, update_rows
 from aploss_mx.report.trials import SCALES, TABLES, trials_of
@@ -170,8 +170,8 @@ def test_rows_replace_those_of_the_same_seed(table):
 
 
 def test_reports_are_made_of_csv_alone(table, capsys):
-    write_curves(table.with_name("figure5a.csv"), [])
-    table.with_name("figure5a.csv").write_text("row,seed,step,AP\nap,0,10,1.5\nap,0,20,3\nfocal,0,10,1\nfocal,0,20,2\n")
+    points = [("ap", 0, 10, 1.5), ("ap", 0, 20, 3.0), ("focal", 0, 10, 1.0), ("focal", 0, 20, 2.0)]
+    write_curves(table.with_name("figure5a.csv"), points)
     results = table.parent.parent
     reproduce.main(["report", "--results", str(results)])
     first = {path.name: path.read_bytes() for path in table.parent.iterdir()}
@@ -185,8 +185,10 @@ def test_reports_are_made_of_csv_alone(table, capsys):
 
 def test_curves_are_those_of_the_metrics(tmp_path):
     (tmp_path / "metrics.csv").write_text("epoch,step,AP,AP50\n1,10,,\n1,10,0.125,0.3\n2,20,0.25,0.4\n")
-    write_curves(tmp_path / "figure5a.csv", [("ap", 7, tmp_path / "metrics.csv")])
-    assert (tmp_path / "figure5a.csv").read_text() == "row,seed,step,AP\nap,7,10,12.50\nap,7,20,25.00\n"
+    points = evaluations("ap", 7, tmp_path / "metrics.csv")
+    assert points == [("ap", 7, 10, 12.5), ("ap", 7, 20, 25.0)]
+    write_curves(tmp_path / "figure5a.csv", points)
+    assert (tmp_path / "figure5a.csv").read_text() == "row,seed,step,value\nap,7,10,12.5\nap,7,20,25.0\n"
     draw_curves(tmp_path / "figure5a.csv", "a test")
     assert (tmp_path / "figure5a.png").exists()
 
@@ -232,6 +234,24 @@ def test_table_and_figure_of_the_same_runs(tmp_path, tiny, capsys):
     assert notes == [(tmp_path / "runs" / "smoke" / folder / "done.json").read_text() for folder in folders]
     assert (tmp_path / "results" / "smoke" / "figure5a.png").exists()
 
+    run(tmp_path, "figure6")
+    assert notes == [(tmp_path / "runs" / "smoke" / folder / "done.json").read_text() for folder in folders]
+    sheet = Image.open(tmp_path / "results" / "smoke" / "figure6.jpg")
+    assert sheet.width > sheet.height > 300  # two rows of four pictures
+    assert "row by row: focal, VOC07; ap, VOC07" in capsys.readouterr().out
+
+
+def test_three_optimisers(tmp_path, tiny):
+    run(tmp_path, "figure5b")
+    with (tmp_path / "results" / "smoke" / "figure5b.csv").open(newline="") as file:
+        points = list(csv.DictReader(file))
+    assert len(points) == 3 * 6
+    assert all(0 <= float(point["value"]) <= 1 for point in points)
+    assert len({point["value"] for point in points if point["step"] == "0"}) == 1  # the same start
+    assert (tmp_path / "results" / "smoke" / "figure5b.png").exists()
+    with pytest.raises(SystemExit, match="give --scale small or smoke"):
+        reproduce.main(["figure5b", "--scale", "paper"])
+
 
 def test_multi_scale_tests_the_same_run_again(tmp_path, tiny):
     run(tmp_path, "table3")
@@ -250,7 +270,7 @@ def test_a_failed_run_does_not_stop_the_others(tmp_path, tiny, capsys, monkeypat
         real(command, folder, commit)
 
     monkeypatch.setattr(reproduce, "finish", fail_focal)
-    with pytest.raises(SystemExit, match="1 of 2 runs failed: quickstart_loss_focal_seed0"):
+    with pytest.raises(SystemExit, match=r"1 run\(s\) failed: quickstart_loss_focal_seed0"):
         run(tmp_path, "table2", "--only", "ap", "focal")
     text = (tmp_path / "results" / "smoke" / "table2.md").read_text()
     assert "| ap, VOC07 | 1 |" in text and "| focal, VOC07 | 0 |" in text
