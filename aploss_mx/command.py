@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import sys
+import traceback
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Callable, Iterator, Sequence, Union
@@ -22,7 +23,7 @@ from aploss_mx.evaluation.evaluate import evaluate, format_table
 from aploss_mx.export import ExportError
 from aploss_mx.report.figures import plot_training
 from aploss_mx.training import Options, TrainingError, TrainingRun
-from aploss_mx.workers import KV_STORES
+from aploss_mx.workers import DISTRIBUTED, KV_STORES, Workers, leave_workers
 
 INTERRUPTED = 130  # exit status of a program that Ctrl-C ends
 OpenDataset = Callable[[Union[str, Sequence[str]], str], Dataset]
@@ -118,6 +119,8 @@ def run_training(arguments: argparse.Namespace, open_dataset: OpenDataset) -> di
         log_interval=arguments.log_interval,
     )
     if arguments.eval_only:
+        if options.kv_store in DISTRIBUTED:
+            raise ValueError(f"--eval-only is the work of one process: leave out --kv-store {options.kv_store}")
         checkpoint = options.last if options.resume in ("", "auto") else Path(options.resume)
         detector = Detector.load(checkpoint, options.devices[0], **settings_given(arguments))
         dataset = open_dataset(detector.classes, detector.recipe.val_split)
@@ -186,11 +189,23 @@ def readable_errors() -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         print("\ninterrupted; a training run goes on from its last whole epoch with --resume auto", file=sys.stderr)
+        leave_workers(INTERRUPTED)
         sys.exit(INTERRUPTED)
     except (ValueError, OSError, TrainingError, ExportError, mx.MXNetError) as error:
         if os.environ.get("APLOSS_MX_TRACEBACK"):
+            if Workers.joined:
+                traceback.print_exc()
+            leave_workers(1)
             raise
         message = str(error)
         if isinstance(error, mx.MXNetError):
             message = message.strip().splitlines()[-1]  # MXNet puts its own stack above
+        if Workers.joined:
+            print(f"error: {message}", file=sys.stderr)
+        leave_workers(1)
         sys.exit(f"error: {message}")
+    except Exception:
+        if Workers.joined:
+            traceback.print_exc()
+        leave_workers(1)
+        raise

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import sys
 from typing import Any, Mapping
 
 import mxnet as mx
@@ -63,11 +65,14 @@ class Workers:
         As `count_workers`.
     """
 
+    joined = False  # whether this process is one of several
+
     def __init__(self, kv_store: str):
         self.count, self.rank = count_workers(kv_store), 0
         self.kv_store: Any = kv_store
         if kv_store in DISTRIBUTED:
             self.kv_store = mx.kv.create(kv_store)
+            Workers.joined = True
             self.rank = self.kv_store.rank
             self.kv_store.init(TOTALS_KEY, mx.nd.zeros((TOTALS,)))
 
@@ -84,3 +89,17 @@ class Workers:
         self.kv_store.push(TOTALS_KEY, array)
         self.kv_store.pull(TOTALS_KEY, array)
         return array.asnumpy().astype(np.float64) / self.count
+
+
+def leave_workers(status: int) -> None:
+    """End this process at once if it is one of several workers.
+
+    At its normal end MXNet would wait for the others, who wait for this one; whoever started them must see it end.
+    """
+    if not Workers.joined:
+        return
+    for loader in multiprocessing.active_children():
+        loader.terminate()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)

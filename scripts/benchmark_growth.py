@@ -92,6 +92,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--positives", nargs="+", type=positive_int, default=POSITIVES, help="those of the second")
     parser.add_argument("--repeats", type=positive_int, default=3, help="runs of each point (default: %(default)s)")
     arguments = parser.parse_args(argv)
+    if arguments.output.suffix != ".png":
+        parser.error(f"--output {arguments.output}: the picture is a .png file")
     if min(arguments.scores) <= FIXED_POSITIVES or max(arguments.positives) >= FIXED_SCORES:
         parser.error("there must be more scores than positives")
     rows = measure(sorted(arguments.scores), sorted(arguments.positives), arguments.repeats)

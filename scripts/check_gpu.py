@@ -24,6 +24,7 @@ from mxnet import autograd
 
 from aploss_mx.command import positive_int
 from aploss_mx.losses import APLoss, AUCLoss, BoxLoss
+from aploss_mx.ranking import rtc
 from aploss_mx.ranking.exact import PiecewiseRanking, ap_loss, auc_loss
 from aploss_mx.ranking.launches import COMPILER_OPTIONS, THREADS, read_kernels, read_source, solve_group
 from aploss_mx.ranking.problem import solve_anchors
@@ -38,7 +39,8 @@ SCALARS = {"int": np.int32, "double": np.float64}
 
 EPILOG = """\
 columns of the table
-  microseconds  loss and gradient of one batch, the median of --repeats, by the GPU's own clock
+  microseconds  loss and gradient of one batch, the median of --repeats, by the GPU's own clock; launching from
+                Python and the one wait for the number of positives included
   bandwidth     bytes that it must move at least (scores read twice, gradient written) per second
   of a copy     that bandwidth divided by the one of copying the scores, measured in the same run
 """
@@ -249,6 +251,9 @@ def main(argv: list[str] | None = None) -> None:
             gpus = [mx.gpu(number) for number in range(mx.context.num_gpus())]
             if not gpus:
                 raise CheckError("MXNet sees no GPU: it needs mxnet-cu112, its libraries and a driver, see the README")
+            unfit = [str(gpu) for gpu in gpus[:2] if not rtc.is_available(gpu)]
+            if unfit:
+                raise CheckError(f"the kernels do not run on {', '.join(unfit)}: the losses would run on the host")
             check_with_mxnet(gpus[:2])
         else:
             check_with_cupy(arguments)

@@ -17,6 +17,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple, Sequence
 
@@ -85,10 +86,10 @@ def watch(members: Sequence[Member], workers: int) -> int:
 
 
 def stop(members: Sequence[Member]) -> None:
-    """End what still runs, with all that it started."""
+    """End what still runs, with all that it started; loaders may outlive their worker."""
     for signal_number in (signal.SIGTERM, signal.SIGKILL):
         for member in members:
-            if member.process.poll() is None:
+            with suppress(ProcessLookupError):
                 os.killpg(member.process.pid, signal_number)
         end = time.monotonic() + PATIENCE_SECONDS
         while time.monotonic() < end and any(member.process.poll() is None for member in members):
@@ -107,6 +108,8 @@ def main(argv: list[str] | None = None) -> None:
         parser.error("the script must join the servers: give it --kv-store dist_sync")
     if not Path(arguments.command[0]).is_file():
         parser.error(f"there is no script {arguments.command[0]}")
+    for signal_number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(signal_number, signal.default_int_handler)  # the members have sessions of their own
     members = start(arguments.command, arguments.workers, arguments.servers)
     try:
         status = watch(members, arguments.workers)

@@ -37,7 +37,7 @@ from aploss_mx.report.curves import WHAT_IS_DRAWN, Point, draw_curves, evaluatio
 from aploss_mx.report.draw import contact_sheet
 from aploss_mx.report.pictures import annotate, write_picture
 from aploss_mx.report.published import PUBLISHED
-from aploss_mx.report.runs import LOG, RunError, about, commit_of, finish, is_done, locked, run_logged
+from aploss_mx.report.runs import LOG, RunError, Runner, about, commit_of, is_done
 from aploss_mx.report.tables import format_table, measured_row, read_rows, update_rows
 from aploss_mx.report.trials import SCALES, TABLES, Trial, trials_of
 from aploss_mx.theory.optimisers import compare, make_batches
@@ -107,38 +107,62 @@ def list_commands(arguments: argparse.Namespace) -> None:
 
 def reproduce(arguments: argparse.Namespace) -> None:
     """Finish all runs of a table or a figure, and write its results."""
+    runner = Runner()
+    try:
+        _reproduce(arguments, runner)
+    finally:
+        runner.stop()
+
+
+def _reproduce(arguments: argparse.Namespace, runner: Runner) -> None:
     scale, what = SCALES[arguments.scale], arguments.command
     results = arguments.results / scale.name
     if what == "figure5b":
-        write_curves(results / "figure5b.csv", compare_optimisers(arguments))
-        print(write_report(results / "figure5b.csv", scale.name))
+        points = compare_optimisers(arguments, runner)
+        with runner.locked(results):
+            write_curves(results / "figure5b.csv", points)
+            print(write_report(results / "figure5b.csv", scale.name))
         return
 
     only = arguments.only or (["ap,", "focal,"] if what == "figure6" else [])
     trials = trials_of(what if what in TABLES else "table2", scale, arguments.seeds, only)
-    root = _dataset_root(arguments)
+    if what not in TABLES:
+        trials = [trial for trial in trials if not trial.coco]  # as in the paper
+    root = _dataset_root(arguments, runner)
     folder = arguments.runs / scale.name
-    failed = _train(trials, root, folder, arguments)
-    finished = [trial for trial in trials if is_done(folder / trial.run)]
-    if what == "figure6":
-        write_picture(results / "figure6.jpg", draw_detectors(finished, folder, root, arguments))
-        print(f"{results / 'figure6.jpg'}, row by row: {'; '.join(trial.row for trial in finished)}")
-    elif what == "figure5a":
-        curves = (evaluations(trial.row, trial.seed, folder / trial.run / "metrics.csv") for trial in finished)
-        write_curves(results / "figure5a.csv", chain(*curves))
-        print(write_report(results / "figure5a.csv", scale.name))
-    else:
-        rows = [_measure(trial, folder / trial.run, root, arguments) for trial in finished if trial.scored_here]
-        update_rows(results / f"{what}.csv", rows)
-        print(write_report(results / f"{what}.csv", scale.name))
-    for trial in finished:
+    failed = _train(trials, root, folder, arguments, runner)
+    finished = [trial for trial in trials if is_done(folder / trial.run) and trial.run not in failed]
+    rows = []
+    for trial in finished if what in TABLES else ():
         if not trial.scored_here:
-            print(f"{trial.row}: scored by its server, see `reproduce.py list` for the command that writes its file")
+            gpu, data = arguments.gpus.split(",")[0], arguments.coco_root if trial.coco else root
+            command = trial.published.test_command(data, gpu, str(folder / trial.run))
+            print(f"{trial.row}: its server scores what this writes: {shlex.join(command)}")
+            continue
+        try:
+            rows.append(_measure(trial, folder / trial.run, root, arguments, runner))
+        except RunError as error:
+            failed.append(trial.run)
+            print(f"{trial.run}: {error}", file=sys.stderr)
+    if finished:
+        with runner.locked(results):
+            if what == "figure6":
+                write_picture(results / "figure6.jpg", draw_detectors(finished, folder, root))
+                print(f"{results / 'figure6.jpg'}, row by row: {'; '.join(trial.row for trial in finished)}")
+            elif what == "figure5a":
+                curves = (evaluations(trial.row, trial.seed, folder / trial.run / "metrics.csv") for trial in finished)
+                write_curves(results / "figure5a.csv", chain(*curves))
+                print(write_report(results / "figure5a.csv", scale.name))
+            else:
+                update_rows(results / f"{what}.csv", rows)
+                print(write_report(results / f"{what}.csv", scale.name))
     if failed:
         raise RunError(f"{len(failed)} run(s) failed: {', '.join(failed)}")
 
 
-def _train(trials: Sequence[Trial], root: str, folder: Path, arguments: argparse.Namespace) -> list[str]:
+def _train(
+    trials: Sequence[Trial], root: str, folder: Path, arguments: argparse.Namespace, runner: Runner
+) -> list[str]:
     """Finish the runs of all trials; return those that failed."""
     commit = commit_of(SCRIPTS.parent)
     more = [*(["--gpus", arguments.gpus] if arguments.gpus else [])]
@@ -149,28 +173,33 @@ def _train(trials: Sequence[Trial], root: str, folder: Path, arguments: argparse
         command = trial.train_command(sys.executable, SCRIPTS, data, folder / trial.run, more)
         if not is_done(folder / trial.run):
             tqdm.write(f"{shlex.join(command)}  # log: {folder / trial.run / LOG}")
-        finish(command, folder / trial.run, commit)
+        runner.finish(command, folder / trial.run, commit)
 
     runs = list({trial.run: trial for trial in trials}.values())
     failed = []
     with ThreadPoolExecutor(arguments.jobs) as pool, tqdm(total=len(runs), unit="run", disable=None) as bar:
-        for trial, outcome in [(trial, pool.submit(train, trial)) for trial in runs]:
-            try:
-                outcome.result()
-            except RunError as error:
-                failed.append(trial.run)
-                tqdm.write(f"{trial.run}: {error}", file=sys.stderr)
-            bar.update()
+        outcomes = [(trial, pool.submit(train, trial)) for trial in runs]
+        try:
+            for trial, outcome in outcomes:
+                try:
+                    outcome.result()
+                except RunError as error:
+                    failed.append(trial.run)
+                    tqdm.write(f"{trial.run}: {error}", file=sys.stderr)
+                bar.update()
+        except BaseException:
+            runner.stop()  # or leaving the pool would wait for all runs
+            raise
     return failed
 
 
-def compare_optimisers(arguments: argparse.Namespace) -> list[Point]:
+def compare_optimisers(arguments: argparse.Namespace, runner: Runner) -> list[Point]:
     """Return the curves of Figure 5b."""
     if arguments.scale not in OPTIMISERS:
         raise ValueError("figure5b trains a small network on few images: give --scale small or smoke")
     images, size, steps = OPTIMISERS[arguments.scale]
     recipe = load_recipe(SCALES[arguments.scale].recipe)
-    data = VOCDetection(_dataset_root(arguments), recipe.train_split, classes_of(recipe.classes))
+    data = VOCDetection(_dataset_root(arguments, runner), recipe.train_split, classes_of(recipe.classes))
     points = []
     for seed in arguments.seeds:
         batches = make_batches(data.samples[:images], size, recipe.batch_size, seed)
@@ -179,32 +208,33 @@ def compare_optimisers(arguments: argparse.Namespace) -> list[Point]:
     return points
 
 
-def draw_detectors(trials: Sequence[Trial], folder: Path, root: str, arguments: argparse.Namespace) -> np.ndarray:
+def draw_detectors(trials: Sequence[Trial], folder: Path, root: str) -> np.ndarray:
     """Return Figure 6: a row for each detector, with what it finds in the first test images that have objects."""
     pictures = []
     for trial in trials:
         detector = Detector.load(folder / trial.run / "last.npz")
-        data = arguments.coco_root if trial.coco else root
-        samples = open_dataset(data, detector.recipe.val_split, detector.classes).samples
+        samples = open_dataset(root, detector.recipe.val_split, detector.classes).samples
         for sample in [sample for sample in samples if not sample.difficult.all()][:PICTURES]:
             image = read_image(sample.image_path)
             pictures.append(annotate(image, detector.predict(image), detector.classes, detector.shown_score))
-    return contact_sheet(pictures, min(PICTURES, len(pictures) // max(1, len(trials))))
+    return contact_sheet(pictures, len(pictures) // len(trials))
 
 
-def _dataset_root(arguments: argparse.Namespace) -> str:
+def _dataset_root(arguments: argparse.Namespace, runner: Runner) -> str:
     if arguments.dataset_root:
         return arguments.dataset_root
     if arguments.scale != "smoke":
         raise ValueError(f"scale {arguments.scale} wants --dataset-root, the folder of VOC")
     root = arguments.runs / "shapes"
-    with locked(arguments.runs):
+    with runner.locked(arguments.runs):
         if not (root / "VOC2007").exists():
             generate(root, *SMOKE_IMAGES, size=64)
     return str(root)
 
 
-def _measure(trial: Trial, folder: Path, root: str, arguments: argparse.Namespace) -> dict[str, str]:
+def _measure(
+    trial: Trial, folder: Path, root: str, arguments: argparse.Namespace, runner: Runner
+) -> dict[str, str]:
     """Return the CSV row of a finished run, tested anew where the row's test is not the training's."""
     metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     if trial.test:
@@ -214,8 +244,8 @@ def _measure(trial: Trial, folder: Path, root: str, arguments: argparse.Namespac
             command = [sys.executable, str(SCRIPTS / "evaluate.py"), "--params", str(folder / "last.npz"), *trial.test,
                        "--dataset-root", arguments.coco_root if trial.coco else root, "--split", split,
                        "--gpus", arguments.gpus.split(",")[0], "--output", str(output)]  # fmt: skip
-            with locked(folder):
-                run_logged(command, folder / LOG)
+            with runner.locked(folder):
+                runner.run(command, folder / LOG)
         metrics = {**json.loads(output.read_text(encoding="utf-8")), "epoch": metrics["epoch"]}
     return measured_row(trial.row, trial.seed, metrics, about(folder)["commit"])
 

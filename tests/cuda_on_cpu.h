@@ -1,5 +1,6 @@
 // Plays as much of CUDA as kernels.cu uses, on one thread of the CPU: blocks run one after the other, and the threads of a
-// block take turns, from one __syncthreads() to the next, in an order that the caller chooses.
+// block take turns, from one __syncthreads() to the next, in an order that the caller chooses. It cannot show races within
+// such a turn, barriers that not all threads reach, or shared memory that is read before it is written.
 #include <ucontext.h>
 
 #include <cmath>

@@ -102,6 +102,13 @@ def test_without_cupy_or_gpu(monkeypatch):
         check_gpu.main(["--mxnet"])
 
 
+def test_a_fallback_to_the_host_is_no_success(monkeypatch):
+    """This build of MXNet has no compiler of kernels: comparing the host with itself would prove nothing."""
+    monkeypatch.setattr(mx.context, "num_gpus", lambda: 1)
+    with pytest.warns(UserWarning, match="run on the host"), pytest.raises(SystemExit, match=r"do not run on gpu\(0\)"):
+        check_gpu.main(["--mxnet"])
+
+
 def test_mxnets_devices(capsys):
     check_gpu.check_with_mxnet([mx.cpu(0), mx.cpu(1)])
     assert capsys.readouterr().out.count("limit") == 10

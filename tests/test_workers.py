@@ -111,6 +111,39 @@ def test_no_worker_outlives_another_and_the_run_goes_on(shapes, tmp_path, capfd)
     assert Checkpoint.load(last).epoch == epochs + 1
 
 
+RAISING = """
+import numpy as np
+from aploss_mx.command import readable_errors
+from aploss_mx.workers import Workers
+with readable_errors():
+    workers = Workers("dist_sync")
+    if workers.leads:
+        raise {error}("the leader cannot go on")
+    workers.mean(np.zeros(2))
+"""
+
+
+@pytest.mark.parametrize("error", ["ValueError", "KeyError", "KeyboardInterrupt"])
+def test_a_worker_that_fails_alone_does_not_wait_for_the_others(tmp_path, capfd, error):
+    script = tmp_path / "raise.py"
+    script.write_text(RAISING.format(error=error))
+    start = time.monotonic()
+    with pytest.raises(SystemExit) as end:
+        launch_local.main(["--workers", "2", str(script), "dist_sync"])
+    assert time.monotonic() - start < 60
+    assert end.value.code == (130 if error == "KeyboardInterrupt" else 1)
+    told = capfd.readouterr().err
+    assert "the leader cannot go on" in told or "interrupted" in told
+    assert "stopping the others" in told
+
+
+def test_evaluation_is_the_work_of_one(shapes, tmp_path):
+    from scripts import train_voc
+
+    with pytest.raises(SystemExit, match="leave out --kv-store dist_sync"):
+        train_voc.main([*flags_of(shapes, tmp_path / "run"), "--kv-store", "dist_sync", "--eval-only"])
+
+
 def test_the_launcher_ends_with_the_scripts_error(shapes, tmp_path):
     """Both workers refuse a batch that three devices cannot share."""
     with pytest.raises(SystemExit) as end:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import lru_cache
-from typing import Any, Callable, Iterable, Iterator, Sequence
+from typing import Any, Callable, Iterator, Sequence
 
 import numpy as np
 from numba import njit
@@ -56,8 +57,7 @@ class CompiledPasses:
         def write(limits: tuple[int, int]) -> None:
             _write(*self.data, *self.search, values, slopes, *limits, grad)
 
-        for _ in _in_threads(write, list(self._ranges())):
-            pass
+        _in_threads(write, list(self._ranges()))
 
     def _ranges(self) -> Iterator[tuple[int, int]]:
         return ((start, min(len(self.scores), start + self.step)) for start in range(0, len(self.scores), self.step))
@@ -74,12 +74,17 @@ def _threads() -> Any:
     return ThreadPoolExecutor(int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1), "ranking")
 
 
-def _in_threads(work: Callable[[tuple[int, int]], Any], ranges: Sequence[tuple[int, int]]) -> Iterable[Any]:
+# A fork has the pool, but not its threads.
+os.register_at_fork(after_in_child=_threads.cache_clear)
+
+
+def _in_threads(work: Callable[[tuple[int, int]], Any], ranges: Sequence[tuple[int, int]]) -> list[Any]:
     """Return the results of some work on all ranges, in their order."""
-    try:
-        return _threads().map(work, ranges)
-    except RuntimeError:  # the interpreter ends while MXNet still computes, and takes no new tasks
-        return map(work, ranges)
+    tasks = []
+    with suppress(RuntimeError):  # the interpreter ends while MXNet still computes, and takes no more tasks
+        for limits in ranges:
+            tasks.append(_threads().submit(work, limits))
+    return [task.result() for task in tasks] + [work(limits) for limits in ranges[len(tasks) :]]
 
 
 @njit(nogil=True, cache=True)

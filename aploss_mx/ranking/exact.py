@@ -30,7 +30,7 @@ from aploss_mx.ranking.problem import RankingProblem, solve_labels
 
 try:
     from aploss_mx.ranking.compiled import CompiledPasses
-except ImportError:  # without the extra `fast`
+except (ImportError, RuntimeError):  # without the extra `fast`, or without a folder for what numba compiles
     CompiledPasses = None
 
 

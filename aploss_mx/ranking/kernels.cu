@@ -1,5 +1,5 @@
 // AP-loss and AUC-loss with their gradients on a GPU: the method of exact.py, in two passes over the scores around a sort
-// and some scans of the positives. gpu.py launches the kernels in the order in which they stand here.
+// and some scans of the positives. launches.py launches the kernels in the order in which they stand here.
 //
 // All runs give the same bits: what threads add up in no order are integers (counts, and heights in fixed point), and
 // what they add up in floating point has an order. Scores are compared as float32, everything else is float64.
@@ -171,7 +171,7 @@ KERNEL measure_gaps(int count, double delta, const double *values, const int *lo
         squeeze[bin] = width > 0 ? gaps[bin] / width : 0;
     }
     __syncthreads();
-    // The position of a breakpoint's end of gap, one further than the breakpoint.
+    // The position of a breakpoint: the sum of the gaps below it.
     scan(bins, 0.0, Sum(), [&](int bin) { return bin ? gaps[bin - 1] : 0.0; },
          [&](int bin, double position) { positions[bin] = position; });
     for (int index = threadIdx.x; index < count; index += THREADS)

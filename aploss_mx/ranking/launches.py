@@ -111,8 +111,9 @@ def solve_group(
     lower, upper = device.zeros(count, "int32"), device.zeros(count, "int32")
     thresholds = device.zeros(bins, "float32")
     counts, sums, own_counts, own_sums = (device.zeros(bins, "int64") for _ in range(4))
-    # Heights are at most 2 delta; so many of them add up to less than 2^62.
-    scale = 2.0 ** (62 - size.bit_length()) / (2 * delta)
+    # Heights are at most 2 delta, and all of them add up to less than 2^62. A height is known to 2^-39 of the ramp
+    # with 8 million scores, so that soft counts below 1e-6 lose digits.
+    scale = min(2.0 ** (62 - size.bit_length()) / (2 * delta), 1e300)
 
     per_positive = -(-count // THREADS)
     if count:

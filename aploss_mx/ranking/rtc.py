@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import threading
 import warnings
 from functools import lru_cache
 from typing import Any
@@ -12,6 +14,9 @@ import numpy as np
 from aploss_mx.ranking.exact import PiecewiseRanking
 from aploss_mx.ranking.launches import COMPILER_OPTIONS, MAX_SCORES, THREADS, read_kernels, read_source, solve_group
 from aploss_mx.ranking.problem import Method, images_of_group
+
+# Custom operators of several GPUs run in threads of their own, and MXNet's table of loaded kernels has no lock.
+_LOCK = threading.RLock()
 
 
 class MXNetGPU:
@@ -27,27 +32,41 @@ class MXNetGPU:
         return array.asnumpy()
 
     def launch(self, kernel: str, blocks: int, *arguments: Any) -> None:
-        _compiled()[kernel].launch(arguments, self.context, (blocks, 1, 1), (THREADS, 1, 1))
+        with _LOCK:
+            _compiled()[kernel].launch(arguments, self.context, (blocks, 1, 1), (THREADS, 1, 1))
 
 
 @lru_cache(maxsize=None)
 def _compiled() -> dict[str, Any]:
     """Compile all kernels, for every device; MXNet does it again in each process."""
     module = mx.rtc.CudaModule(read_source(), COMPILER_OPTIONS)
-    return {
+    kernels = {
         name: module.get_kernel(name, ", ".join(f"{kind} {parameter}" for kind, parameter in kernel.parameters))
         for name, kernel in read_kernels().items()
     }
+    # Never freed: at the program's end there may be no CUDA context left to unload them from.
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object((module, kernels)))
+    return kernels
+
+
+def is_available(context: mx.Context) -> bool:
+    """Return whether the kernels compile and load on a device; warns, once, where they do not."""
+    with _LOCK:
+        return _is_available(context)
 
 
 @lru_cache(maxsize=None)
-def is_available() -> bool:
-    """Return whether the kernels compile here; warns, once, where they do not."""
+def _is_available(context: mx.Context) -> bool:
     try:
-        _compiled()
+        device = MXNetGPU(context)
+        counters, places, scores = device.zeros(4, "int32"), device.zeros(1, "int32"), device.zeros(1, "float32")
+        # Of no rows: what it takes is to be loaded.
+        device.launch("find_positives", 1, scores, scores, 0, 1, counters, places, scores)
+        device.read(counters)
     except (mx.MXNetError, AttributeError, OSError) as error:
-        reason = str(error).strip().splitlines()[-1]
-        message = f"ranking losses run on the host, since mx.rtc cannot compile their kernels ({reason})"
+        reasons = [line.strip() for line in str(error).splitlines() if "rror" in line]
+        reason = reasons[-1] if reasons else repr(error)
+        message = f"ranking losses run on the host, since mx.rtc cannot run their kernels on {context} ({reason})"
         warnings.warn(message, stacklevel=2)
         return False
     return True
@@ -61,7 +80,7 @@ def can_solve(method: Method, ranking_scope: str, context: mx.Context, logits: m
         and ranking_scope == "all"
         and logits.dtype == np.float32
         and logits.size <= MAX_SCORES
-        and is_available()
+        and is_available(context)
     )
 
 

@@ -32,20 +32,29 @@ def evaluations(row: str, seed: int, metrics: Path) -> list[Point]:
 
 
 def write_curves(path: Path, points: Iterable[Point]) -> None:
-    """Write points as CSV."""
+    """Write points as CSV, in place of those of the same curve and seed."""
+    new = [tuple(map(str, point)) for point in points]
+    replaced = {point[:2] for point in new}
+    kept = [point for point in _read(path) if point[:2] not in replaced]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
-    writer.writerows(points)
+    writer.writerows(sorted([*kept, *new], key=lambda point: (point[0], int(point[1]), int(point[2]))))
     write_text(path, text.getvalue())
+
+
+def _read(path: Path) -> list[tuple[str, ...]]:
+    if not path.exists():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return [tuple(row) for row in csv.reader(file)][1:]
 
 
 def draw_curves(path: Path, what: str) -> None:
     """Draw a CSV file of `write_curves` as PNG beside it: the mean over seeds, and all seeds as a band."""
     curves: dict[str, dict[int, list[float]]] = {}
-    with path.open(newline="", encoding="utf-8") as file:
-        for point in csv.DictReader(file):
-            curves.setdefault(point["row"], {}).setdefault(int(point["step"]), []).append(float(point["value"]))
+    for row, _, step, value in _read(path):
+        curves.setdefault(row, {}).setdefault(int(step), []).append(float(value))
     figure = Figure(figsize=(6.4, 4), layout="constrained")
     axes = figure.subplots()
     for number, (row, points) in enumerate(curves.items()):

@@ -59,16 +59,17 @@ class Published:
             "--dataset-root", dataset_root, "--gpus", gpus, "--save-prefix", f"runs/{self.run}",
         ]  # fmt: skip
 
-    def test_command(self, dataset_root: str, gpu: str) -> list[str]:
-        """Return the command that tests it, or writes what its server takes."""
+    def test_command(self, dataset_root: str, gpu: str, folder: str = "") -> list[str]:
+        """Return the command that tests it, or writes what its server takes; `folder` is that of the run."""
+        folder = folder or f"runs/{self.run}"
         command = [
-            "python", "scripts/evaluate.py", "--params", f"runs/{self.run}/last.npz",
+            "python", "scripts/evaluate.py", "--params", f"{folder}/last.npz",
             "--dataset-root", dataset_root, "--split", self.split, "--gpus", gpu, *self.test_flags,
         ]  # fmt: skip
         if self.split == "2012_test":
-            command += ["--detect-only", "--voc-results", f"runs/{self.run}/comp4.zip"]
+            command += ["--detect-only", "--voc-results", f"{folder}/comp4.zip"]
         if self.split == "test-dev2017":
-            command += ["--detect-only", "--coco-results", f"runs/{self.run}/detections_test-dev2017_results.json"]
+            command += ["--detect-only", "--coco-results", f"{folder}/detections_test-dev2017_results.json"]
         return command
 
 

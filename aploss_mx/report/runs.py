@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import json
+import signal
 import subprocess
+import threading
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,59 +15,94 @@ from typing import Any, Iterator, Sequence
 
 from aploss_mx.atomic import write_text
 
-DONE, LOG, LOCK = "done.json", "train.log", ".lock"
+STARTED, DONE, LOG, LOCK = "started.json", "done.json", "train.log", ".lock"
+POLL_SECONDS = 0.5
 LINES_OF_LOG = 15  # shown of a run that failed
+SIGNAL_OF_PARENTS_DEATH = 1  # PR_SET_PDEATHSIG of Linux
 
 
 class RunError(RuntimeError):
-    """A run that failed; the message has the end of its log."""
+    """A run that failed; the message says why."""
 
 
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold a folder for this process, once no other one does; the system lets go of it whatever ends the process."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / LOCK, "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+class Runner:
+    """Finishes runs, from several threads if need be, until it is stopped."""
 
+    def __init__(self) -> None:
+        self._stopping = threading.Event()
+        self._processes: set[subprocess.Popen] = set()
 
-def finish(command: Sequence[str], folder: Path, commit: str) -> None:
-    """Run a training command to its end, unless it has been: it must go on with what the folder holds.
-
-    Raises
-    ------
-    RunError
-        If the command fails.
-    """
-    with locked(folder):
-        if (folder / DONE).exists():
-            return
-        start = time.monotonic()
-        run_logged(command, folder / LOG)
-        about = {"commit": commit, "command": list(command), "seconds": round(time.monotonic() - start, 1)}
-        write_text(folder / DONE, json.dumps(about, indent=1) + "\n")
-
-
-def run_logged(command: Sequence[str], log: Path) -> None:
-    """Run a command with its output appended to a file; it ends with this process.
-
-    Raises
-    ------
-    RunError
-        If the command fails.
-    """
-    with open(log, "a", encoding="utf-8") as file:
-        process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
-        try:
-            status = process.wait()
-        except BaseException:
+    def stop(self) -> None:
+        """End the commands at work, and start none any more."""
+        self._stopping.set()
+        for process in list(self._processes):
             process.terminate()
-            process.wait()
-            raise
-    if status:
-        end = "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-LINES_OF_LOG:])
-        raise RunError(f"a run failed with status {status}; the end of {log}:\n{end}")
+
+    @contextmanager
+    def locked(self, folder: Path) -> Iterator[None]:
+        """Hold a folder for this process, once no other one does; the lock goes with the process.
+
+        Raises
+        ------
+        RunError
+            If the runner is stopped meanwhile.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        with open(folder / LOCK, "w") as file:
+            while True:
+                if self._stopping.is_set():
+                    raise RunError(f"{folder}: stopped")
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    time.sleep(POLL_SECONDS)
+            yield
+
+    def finish(self, command: Sequence[str], folder: Path, commit: str) -> None:
+        """Run a training command to its end, unless it has been: it must go on with what the folder holds.
+
+        Raises
+        ------
+        RunError
+            If the command fails, or the folder holds a run of another command.
+        """
+        with self.locked(folder):
+            note = folder / STARTED
+            if note.exists():
+                before = json.loads(note.read_text(encoding="utf-8"))["command"]
+                if before[1:] != list(command[1:]):  # whichever Python runs it
+                    raise RunError(f"{folder} holds a run of other flags, choose another --runs: {' '.join(before)}")
+            else:
+                write_text(note, json.dumps({"commit": commit, "command": list(command)}, indent=1) + "\n")
+            if (folder / DONE).exists():
+                return
+            self.run(command, folder / LOG)
+            write_text(folder / DONE, note.read_text(encoding="utf-8"))
+
+    def run(self, command: Sequence[str], log: Path) -> None:
+        """Run a command with its output appended to a file; it ends with this process.
+
+        Raises
+        ------
+        RunError
+            If the command fails; the message has the end of the file.
+        """
+        with open(log, "a", encoding="utf-8") as file:
+            process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, preexec_fn=_end_with_parent)
+            self._processes.add(process)
+            if self._stopping.is_set():
+                process.terminate()
+            status = process.wait()
+            self._processes.discard(process)
+        if status:
+            end = "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-LINES_OF_LOG:])
+            raise RunError(f"a run failed with status {status}; the end of {log}:\n{end}")
+
+
+def _end_with_parent() -> None:
+    # Otherwise the training would go on, and the lock on its folder be gone.
+    ctypes.CDLL(None).prctl(SIGNAL_OF_PARENTS_DEATH, signal.SIGTERM)
 
 
 def is_done(folder: Path) -> bool:
@@ -73,7 +111,7 @@ def is_done(folder: Path) -> bool:
 
 
 def about(folder: Path) -> dict[str, Any]:
-    """Return what `finish` noted of a finished run."""
+    """Return commit and command of a finished run."""
     return json.loads((folder / DONE).read_text(encoding="utf-8"))
 
 

@@ -44,8 +44,8 @@ SCALES = {
         Scale("paper", "the paper's recipes and data", data="voc coco"),
         Scale(
             "small",
-            "ResNet-18 at 192 px, trained on 2000 real VOC images and tested on 500, all cut from VOC2007 test: not "
-            "comparable with the published figures",
+            "ResNet-18 at 192 px, trained on VOC's split 2007_train and tested on 2007_val: not comparable with the "
+            "published figures",
             "small_voc",
             multi_scale=("--test-scales", "128,160,192,224,256", "--test-flip", "true"),
         ),
@@ -67,27 +67,37 @@ class Trial:
 
     Attributes
     ----------
-    table, row : str
+    published : Published
+        The row.
+    seed : int
     run : str
         Name of the training's folder, which rows that differ in their test alone share.
     train : tuple of str
         The training script and its flags, but for folders, data and devices.
     test : tuple of str
         Flags of the test, () for that of the training.
-    coco : bool
-        Whether the data are COCO's.
-    scored_here : bool
-        False where the objects of the test are secret and its server scores.
     """
 
-    table: str
-    row: str
+    published: Published
     seed: int
     run: str
     train: tuple[str, ...]
     test: tuple[str, ...]
-    coco: bool
-    scored_here: bool = True
+
+    @property
+    def row(self) -> str:
+        """Name of the row."""
+        return self.published.row
+
+    @property
+    def coco(self) -> bool:
+        """Whether the data are COCO's."""
+        return self.published.dataset == "coco"
+
+    @property
+    def scored_here(self) -> bool:
+        """False where the objects of the test are secret and its server scores."""
+        return self.published.split not in ("2012_test", "test-dev2017")
 
     def train_command(
         self, python: str, scripts: Path, dataset_root: str, folder: Path, more: Sequence[str]
@@ -129,19 +139,19 @@ def trials_of(table: str, scale: Scale, seeds: Sequence[int], only: Sequence[str
             f"there are: {'; '.join(row.row for row in rows)}"
         )
     rows = [row for row in rows if not only or any(part in row.row for part in only)]
-    return [_trial(table, row, scale, seed) for seed in seeds for row in rows]
+    return [_trial(row, scale, seed) for seed in seeds for row in rows]
 
 
-def _trial(table: str, row: Published, scale: Scale, seed: int) -> Trial:
+def _trial(row: Published, scale: Scale, seed: int) -> Trial:
     flags = ("--recipe", scale.recipe or row.recipe, *scale.flags, *row.train_flags, "--seed", str(seed))
+    ranked = not {"focal", "ohem"} & set(row.train_flags)
+    if scale.name == "paper" and ranked and "--ranking-batch" not in flags:
+        flags += ("--ranking-batch", "8")  # what each of the paper's two devices ranks, on any number of devices
     changed = "_".join(word.replace("--", "").replace(",", "-") for word in row.train_flags) or "ap"
     return Trial(
-        table=table,
-        row=row.row,
+        published=row,
         seed=seed,
         run=f"{scale.recipe or row.recipe}_{changed}_seed{seed}",
         train=(f"train_{row.dataset}.py", *flags),
         test=(scale.multi_scale or row.test_flags) if row.test_flags else (),
-        coco=row.dataset == "coco",
-        scored_here=row.split not in ("2012_test", "test-dev2017"),
     )

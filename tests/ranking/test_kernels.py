@@ -179,7 +179,7 @@ def nvrtc():
     return ctypes.CDLL(str(file))
 
 
-@pytest.mark.parametrize("architecture", ["compute_52", "compute_60", "compute_70", "compute_80", "compute_86"])
+@pytest.mark.parametrize("architecture", [f"compute_{version}" for version in (52, 60, 70, 75, 80, 86, 89)])
 def test_the_runtime_compiler_takes_the_source(nvrtc, architecture):
     program = ctypes.c_void_p()
     assert nvrtc.nvrtcCreateProgram(ctypes.byref(program), read_source().encode(), b"kernels.cu", 0, None, None) == 0

@@ -76,10 +76,10 @@ def gpu_build(kernels, monkeypatch):
 
 @contextlib.contextmanager
 def fresh_caches():
-    for function in (rtc.is_available, rtc._compiled):
+    for function in (rtc._is_available, rtc._compiled):
         function.cache_clear()
     yield
-    for function in (rtc.is_available, rtc._compiled):
+    for function in (rtc._is_available, rtc._compiled):
         function.cache_clear()
 
 

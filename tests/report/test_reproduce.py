@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import multiprocessing
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,9 +18,8 @@ from PIL import Image
 from aploss_mx.command import training_parser
 from aploss_mx.config import recipe_from_flags
 from aploss_mx.evaluation.coco import FIGURES
-from aploss_mx.report import runs
 from aploss_mx.report.curves import draw_curves, evaluations, write_curves
-from aploss_mx.report.runs import RunError, about, commit_of, finish, is_done
+from aploss_mx.report.runs import RunError, Runner, about, commit_of, is_done
 from aploss_mx.report.tables import format_table, measured_row, read_rows, update_rows
 from aploss_mx.report.trials import SCALES, TABLES, trials_of
 from scripts import reproduce
@@ -59,6 +60,13 @@ def test_what_the_rows_vary():
     assert [trial.scored_here for trial in trials_of("table3", SCALES["paper"], [0])].count(False) == 5
 
 
+def test_the_paper_ranks_eight_images_on_any_number_of_devices():
+    for table in TABLES:
+        for trial in trials_of(table, SCALES["paper"], [0]):
+            recipe = recipe_of(trial)
+            assert (recipe.ranking_batch in (1, 2, 4, 8)) == (recipe.loss in ("ap", "auc"))
+
+
 def test_only_some_rows():
     trials = trials_of("table2", SCALES["small"], [0, 1], ["ap", "focal"])
     named = [(trial.row.split(",")[0], trial.seed) for trial in trials]
@@ -80,9 +88,13 @@ def times(folder: Path) -> int:
     return len((folder / "times").read_text())
 
 
+def finish(command: list[str], folder: Path, commit: str = "") -> None:
+    Runner().finish(command, folder, commit)
+
+
 def test_a_finished_run_is_not_run_again(tmp_path):
-    for _ in range(2):
-        finish(counting(tmp_path), tmp_path, "abc")
+    for commit in ("abc", "def"):
+        finish(counting(tmp_path), tmp_path, commit)
     assert times(tmp_path) == 1
     assert is_done(tmp_path)
     assert about(tmp_path)["commit"] == "abc"
@@ -90,16 +102,28 @@ def test_a_finished_run_is_not_run_again(tmp_path):
 
 
 def test_a_run_that_failed_is_run_again(tmp_path):
+    code = f"import os; open({str(tmp_path / 'times')!r}, 'a').write('x'); print('said'); " + (
+        f"raise SystemExit(0 if os.path.getsize({str(tmp_path / 'times')!r}) > 1 else 3)"
+    )
+    command = [sys.executable, "-c", code]
     with pytest.raises(RunError, match="status 3; the end of .*train.log:\nsaid"):
-        finish(counting(tmp_path, status=3), tmp_path, "")
+        finish(command, tmp_path)
     assert not is_done(tmp_path)
-    finish(counting(tmp_path), tmp_path, "")
+    finish(command, tmp_path)
+    assert is_done(tmp_path)
     assert times(tmp_path) == 2
+
+
+def test_a_run_of_other_flags_is_refused(tmp_path):
+    finish(counting(tmp_path), tmp_path)
+    with pytest.raises(RunError, match="other flags, choose another --runs"):
+        finish(counting(tmp_path, seconds=1), tmp_path)
+    assert times(tmp_path) == 1
 
 
 def test_two_processes_at_once_run_it_once(tmp_path):
     start = multiprocessing.get_context("fork")
-    both = [start.Process(target=finish, args=(counting(tmp_path, 0.5), tmp_path, "")) for _ in range(2)]
+    both = [start.Process(target=finish, args=(counting(tmp_path, 0.5), tmp_path)) for _ in range(2)]
     for process in both:
         process.start()
     for process in both:
@@ -108,21 +132,44 @@ def test_two_processes_at_once_run_it_once(tmp_path):
     assert times(tmp_path) == 1
 
 
-def test_the_lock_goes_with_the_process_that_held_it(tmp_path):
-    killed = multiprocessing.get_context("fork").Process(target=hold, args=(tmp_path,))
+def test_the_command_ends_with_the_process_that_ran_it(tmp_path):
+    """Otherwise two trainings would write to one folder."""
+    command = counting(tmp_path, seconds=60)
+    killed = multiprocessing.get_context("fork").Process(target=finish, args=(command, tmp_path))
     killed.start()
-    while not (tmp_path / "held").exists():
+    while not (tmp_path / "times").exists():
         time.sleep(0.01)
     killed.kill()
     killed.join()
-    finish(counting(tmp_path), tmp_path, "")
-    assert times(tmp_path) == 1
+    end = time.monotonic() + 10
+    while any(str(tmp_path / "times") in line for line in command_lines()):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    assert not is_done(tmp_path)
 
 
-def hold(folder: Path) -> None:
-    with runs.locked(folder):
-        (folder / "held").touch()
-        time.sleep(60)
+def command_lines() -> list[str]:
+    lines = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            lines.append(path.read_bytes().decode(errors="replace"))
+    return lines
+
+
+def test_stopping_ends_commands_and_waiting(tmp_path):
+    holder, waiting = Runner(), Runner()
+    with ThreadPoolExecutor(2) as pool:
+        at_work = pool.submit(holder.finish, counting(tmp_path, seconds=60), tmp_path, "")
+        while not (tmp_path / "times").exists():
+            time.sleep(0.01)
+        waits = pool.submit(waiting.finish, counting(tmp_path, seconds=60), tmp_path, "")
+        waiting.stop()
+        with pytest.raises(RunError, match="stopped"):
+            waits.result(timeout=10)
+        holder.stop()
+        with pytest.raises(RunError, match="status -15"):
+            at_work.result(timeout=10)
+    assert not is_done(tmp_path)
 
 
 def test_the_commit_is_of_the_working_copy(tmp_path):
@@ -170,8 +217,10 @@ def test_rows_replace_those_of_the_same_seed(table):
 
 
 def test_reports_are_made_of_csv_alone(table, capsys):
-    points = [("ap", 0, 10, 1.5), ("ap", 0, 20, 3.0), ("focal", 0, 10, 1.0), ("focal", 0, 20, 2.0)]
-    write_curves(table.with_name("figure5a.csv"), points)
+    write_curves(table.with_name("figure5a.csv"), [("ap", 0, 10, 9.0), ("focal", 0, 10, 1.0), ("focal", 0, 20, 2.0)])
+    write_curves(table.with_name("figure5a.csv"), [("ap", 0, 10, 1.5), ("ap", 0, 20, 3.0)])  # in place of the first
+    points = "row,seed,step,value\nap,0,10,1.5\nap,0,20,3.0\nfocal,0,10,1.0\nfocal,0,20,2.0\n"
+    assert table.with_name("figure5a.csv").read_text() == points
     results = table.parent.parent
     reproduce.main(["report", "--results", str(results)])
     first = {path.name: path.read_bytes() for path in table.parent.iterdir()}
@@ -224,6 +273,7 @@ def test_table_and_figure_of_the_same_runs(tmp_path, tiny, capsys):
     assert folders == ["quickstart_ap_seed0", "quickstart_loss_focal_seed0"]
     with (tmp_path / "results" / "smoke" / "table2.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
+    assert len(rows) == 2
     for row, folder in zip(rows, folders):
         metrics = json.loads((tmp_path / "runs" / "smoke" / folder / "metrics.json").read_text())
         assert float(row["AP50"]) == pytest.approx(100 * metrics["AP50"], abs=0.005)
@@ -259,17 +309,22 @@ def test_multi_scale_tests_the_same_run_again(tmp_path, tiny):
     with (tmp_path / "results" / "smoke" / "table3.csv").open(newline="") as file:
         rows = {row["row"].split(", ")[-1]: row for row in csv.DictReader(file)}
     assert set(rows) == {"single scale", "multi-scale"}
+    folder = tmp_path / "runs" / "smoke" / "quickstart_ap_seed0"
+    trained, tested = (json.loads((folder / name).read_text()) for name in ("metrics.json", "test.json"))
+    assert tested["AR100"] != trained["AR100"]
+    assert float(rows["single scale"]["AP50"]) == pytest.approx(100 * trained["AP50"], abs=0.005)
+    assert float(rows["multi-scale"]["AP50"]) == pytest.approx(100 * tested["AP50"], abs=0.005)
 
 
 def test_a_failed_run_does_not_stop_the_others(tmp_path, tiny, capsys, monkeypatch):
-    real = reproduce.finish
+    real = Runner.finish
 
-    def fail_focal(command, folder, commit):
+    def fail_focal(self, command, folder, commit):
         if "focal" in folder.name:
             raise RunError("it broke")
-        real(command, folder, commit)
+        real(self, command, folder, commit)
 
-    monkeypatch.setattr(reproduce, "finish", fail_focal)
+    monkeypatch.setattr(Runner, "finish", fail_focal)
     with pytest.raises(SystemExit, match=r"1 run\(s\) failed: quickstart_loss_focal_seed0"):
         run(tmp_path, "table2", "--only", "ap", "focal")
     text = (tmp_path / "results" / "smoke" / "table2.md").read_text()
