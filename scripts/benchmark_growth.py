@@ -7,7 +7,6 @@ python scripts/benchmark_growth.py --output growth.png
 from __future__ import annotations
 
 import argparse
-import csv
 import statistics
 import time
 from pathlib import Path
@@ -16,7 +15,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from aploss_mx.atomic import replacing
+from aploss_mx.atomic import replacing, write_csv
 from aploss_mx.command import positive_int
 from aploss_mx.ranking.exact import ap_loss_and_grad
 from aploss_mx.ranking.random_scores import REGIMES, random_scores
@@ -98,10 +97,7 @@ def main(argv: list[str] | None = None) -> None:
         parser.error("there must be more scores than positives")
     rows = measure(sorted(arguments.scores), sorted(arguments.positives), arguments.repeats)
     print("\n".join(draw(rows, arguments.output)))
-    with arguments.output.with_suffix(".csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
+    write_csv(arguments.output.with_suffix(".csv"), rows)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ logits and class targets of 8 images (sizes small and voc): what each of them ad
 from __future__ import annotations
 
 import argparse
-import csv
 import platform
 import statistics
 import time
@@ -25,6 +24,7 @@ import numpy as np
 from mxnet import autograd
 
 import aploss_mx  # noqa: F401  (prepares the process for `import mxnet`)
+from aploss_mx.atomic import write_csv
 from aploss_mx.config import SETTINGS_OF_LOSSES, Recipe
 from aploss_mx.losses.from_recipe import make_class_loss
 from aploss_mx.ranking.exact import ap_loss_and_grad
@@ -347,15 +347,6 @@ def main(argv: list[str] | None = None) -> None:
         write_csv(args.output, rows)
         if contenders:
             write_csv(args.output.with_name(f"{args.output.stem}_contenders.csv"), contenders)
-
-
-def write_csv(path: Path, rows: list[dict[str, object]]) -> None:
-    """Write rows of the same columns, unrounded."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import csv
 import multiprocessing
 import os
 import resource
@@ -28,6 +27,7 @@ from typing import Iterator, Sequence
 import mxnet as mx
 from mxnet import autograd
 
+from aploss_mx.atomic import write_csv
 from aploss_mx.command import add_gpus_flag, one_device, positive_int, readable_errors
 from aploss_mx.config import SETTINGS_OF_LOSSES, ConfigError, Recipe, add_recipe_flags, recipe_from_flags
 from aploss_mx.data.open import open_dataset
@@ -166,15 +166,6 @@ def format_table(results: dict[str, dict[str, float]]) -> str:
     return "\n".join(lines)
 
 
-def write_csv(path: Path, results: dict[str, dict[str, float]]) -> None:
-    """Write a row a loss, unrounded."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, ["loss", *next(iter(results.values()))])
-        writer.writeheader()
-        writer.writerows({"loss": loss, **rows} for loss, rows in results.items())
-
-
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -209,7 +200,7 @@ def run(arguments: argparse.Namespace) -> None:
     )
     print(format_table(results))
     if arguments.output:
-        write_csv(arguments.output, results)
+        write_csv(arguments.output, [{"loss": loss, **rows} for loss, rows in results.items()])
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ with each half of the batch.
 from __future__ import annotations
 
 import argparse
-import csv
 import statistics
 import sys
 from pathlib import Path
@@ -22,6 +21,7 @@ import mxnet as mx
 import numpy as np
 from mxnet import autograd
 
+from aploss_mx.atomic import write_csv
 from aploss_mx.command import positive_int
 from aploss_mx.losses import APLoss, AUCLoss, BoxLoss
 from aploss_mx.ranking import rtc
@@ -159,11 +159,7 @@ def check_with_cupy(arguments: argparse.Namespace) -> None:
             f"{row['bandwidth']:.0f} GB/s | {row['of a copy']:.2f} |"
         )
     if arguments.output:
-        arguments.output.parent.mkdir(parents=True, exist_ok=True)
-        with arguments.output.open("w", newline="") as file:
-            writer = csv.DictWriter(file, rows[0])
-            writer.writeheader()
-            writer.writerows(rows)
+        write_csv(arguments.output, rows)
 
 
 # MXNet -------------------------------------------------------------------------------------------

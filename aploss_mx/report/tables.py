@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import csv
-import io
 import statistics
 from pathlib import Path
 from typing import Any, Mapping, Sequence
 
-from aploss_mx.atomic import write_text
+from aploss_mx.atomic import write_csv
 from aploss_mx.report.published import AP_FIGURES, COCO_FIGURES
 from aploss_mx.report.trials import SCALES, rows_of
 
@@ -33,11 +32,7 @@ def measured_row(row: str, seed: int, metrics: Mapping[str, Any], commit: str) -
 def update_rows(path: Path, new: Sequence[Mapping[str, str]]) -> None:
     """Write rows to a table's CSV file, in place of those of the same row and seed."""
     rows = {tuple(row[name] for name in KEY): row for row in [*read_rows(path), *new]}
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows[key] for key in sorted(rows, key=lambda key: (key[0], int(key[1]))))
-    write_text(path, text.getvalue())
+    write_csv(path, [rows[key] for key in sorted(rows, key=lambda key: (key[0], int(key[1])))], COLUMNS)
 
 
 def format_table(table: str, scale_name: str, rows: Sequence[Mapping[str, str]]) -> str:
