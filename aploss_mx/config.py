@@ -173,6 +173,9 @@ class Recipe:
         _numbers,
         "shorter sides of a multi-scale test in place of test_short; test_long follows in proportion",
     )
+    test_warp: bool = _setting(
+        False, _boolean, "warp test images to squares of test_short, as training does, true or false"
+    )
     test_flip: bool = _setting(False, _boolean, "test each image mirrored, too, true or false")
     topk: int = _setting(1000, _positive, "candidates kept on each pyramid level before NMS")
     score_threshold: float = _setting(0.01, _fraction, "score that a candidate must exceed (not applied on P7)")
@@ -256,6 +259,7 @@ TEST_SETTINGS = (
     "test_short",
     "test_long",
     "test_scales",
+    "test_warp",
     "test_flip",
     "topk",
     "score_threshold",

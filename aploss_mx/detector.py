@@ -119,7 +119,12 @@ def views_of(recipe: Recipe) -> list[View]:
     """
     sides = recipe.test_scales or (recipe.test_short,)
     transforms = [
-        EvalTransform(side, max(side, round(side * recipe.test_long / recipe.test_short)), pixels=recipe.pixels)
+        EvalTransform(
+            side,
+            max(side, round(side * recipe.test_long / recipe.test_short)),
+            pixels=recipe.pixels,
+            warp=recipe.test_warp,
+        )
         for side in sides
     ]
     return [View(transform, mirrored) for transform in transforms for mirrored in (False, True)[: 1 + recipe.test_flip]]

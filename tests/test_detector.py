@@ -184,6 +184,7 @@ def test_views():
     views = [(view.transform.shorter, view.transform.longest, view.mirrored) for view in views_of(recipe)]
     assert views == [(400, 640, False), (400, 640, True), (1000, 1600, False), (1000, 1600, True)]
     assert len(views_of(Recipe())) == 1
+    assert [view.transform.warp for view in views_of(Recipe()) + views_of(Recipe(test_warp=True))] == [False, True]
 
 
 def test_all_views_of_all_samples(checkpoint, tmp_path):

@@ -68,6 +68,7 @@ OTHER = {
     "test_short": "32",
     "test_long": "96",
     "test_scales": "32,64",
+    "test_warp": "true",
     "test_flip": "true",
     "topk": "10",
     "score_threshold": "0.5",

@@ -314,7 +314,7 @@ class TrainTransform:
 
 @dataclass(frozen=True)
 class EvalTransform:
-    """Resize an image, its aspect ratio kept, normalise it and pad it.
+    """Resize an image, its aspect ratio kept or not, normalise it and pad it.
 
     Attributes
     ----------
@@ -324,12 +324,15 @@ class EvalTransform:
         The input's sides are filled up on the right and at the bottom to multiples of this.
     pixels : str
         A key of PIXELS.
+    warp : bool
+        Give both sides the length `shorter`, as in training.
     """
 
     shorter: int
     longest: int
     multiple: int = 32
     pixels: str = "torchvision"
+    warp: bool = False
 
     def __post_init__(self) -> None:
         if not 1 <= self.shorter <= self.longest or self.multiple < 1:
@@ -361,6 +364,8 @@ class EvalTransform:
         return _round_up(new_height, self.multiple), _round_up(new_width, self.multiple)
 
     def _resized_shape(self, height: int, width: int) -> tuple[int, int]:
+        if self.warp:
+            return self.shorter, self.shorter
         scale = min(self.shorter / min(height, width), self.longest / max(height, width))
         return max(1, round(height * scale)), max(1, round(width * scale))
 

@@ -589,6 +589,16 @@ def test_test_inputs_respect_their_limits(width, height, shorter, extra, multipl
     assert (sides <= np.sort(tensor.shape[1:])).all() and (np.sort(tensor.shape[1:]) < np.array(sides) + multiple).all()
 
 
+def test_warped_test_inputs_are_what_training_sees():
+    image, boxes = image_of_box(300, 401, (50, 60, 250, 222))
+    tensor, scale = EvalTransform(224, 999, warp=True)(image)
+    expected, warped, _ = TrainTransform((224, 224), "none")(
+        image, boxes, np.zeros(1, np.int64), np.random.default_rng(0)
+    )
+    np.testing.assert_array_equal(tensor, expected)
+    np.testing.assert_allclose(boxes * np.tile(scale, 2), warped, rtol=1e-5)
+
+
 def test_dividing_by_the_scale_returns_to_the_image():
     image, boxes = image_of_box(300, 401, (50, 60, 250, 222))
     tensor, scale = EvalTransform(600, 1000)(image)
