@@ -27,7 +27,7 @@ quickstart: setup
 		--input 'datasets/shapes/VOC2007/JPEGImages/val_00000?.jpg' --sheet $(QUICKSTART)/detections.png
 
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 test-slow: setup
 	OMP_NUM_THREADS=$$(nproc) $(BIN)/python -m pytest -m 'slow or not slow'

@@ -53,6 +53,7 @@ setup(
             "onnx>=1.8,<1.18",
             "onnxruntime",
             "pytest>=7",
+            "pytest-xdist>=3",
             "ruff>=0.12",
         ],
     },

@@ -85,7 +85,7 @@ def counting(folder: Path, seconds: float = 0, status: int = 0) -> list[str]:
 
 
 def times(folder: Path) -> int:
-    return len((folder / "times").read_text())
+    return len((folder / "times").read_text(encoding="utf-8"))
 
 
 def finish(command: list[str], folder: Path, commit: str = "") -> None:
@@ -98,7 +98,7 @@ def test_a_finished_run_is_not_run_again(tmp_path):
     assert times(tmp_path) == 1
     assert is_done(tmp_path)
     assert about(tmp_path)["commit"] == "abc"
-    assert (tmp_path / "train.log").read_text() == "said\n"
+    assert (tmp_path / "train.log").read_text(encoding="utf-8") == "said\n"
 
 
 def test_a_run_that_failed_is_run_again(tmp_path):
@@ -206,13 +206,13 @@ def test_table_has_paper_mean_spread_and_difference(table):
 
 
 def test_rows_replace_those_of_the_same_seed(table):
-    before = table.read_text()
+    before = table.read_text(encoding="utf-8")
     update_rows(table, [measured_row("ap, VOC07", 1, metrics_of(0.6), "new")])
     after = read_rows(table)
     assert len(after) == 3
     assert [row["AP"] for row in after if row["commit"] == "new"] == ["60.00"]
     update_rows(table, [measured_row("ap, VOC07", 1, metrics_of(0.54), "abc")])
-    assert table.read_text() == before
+    assert table.read_text(encoding="utf-8") == before
     assert {row["APs"] for row in after} == {""}
 
 
@@ -220,7 +220,7 @@ def test_reports_are_made_of_csv_alone(table, capsys):
     write_curves(table.with_name("figure5a.csv"), [("ap", 0, 10, 9.0), ("focal", 0, 10, 1.0), ("focal", 0, 20, 2.0)])
     write_curves(table.with_name("figure5a.csv"), [("ap", 0, 10, 1.5), ("ap", 0, 20, 3.0)])  # in place of the first
     points = "row,seed,step,value\nap,0,10,1.5\nap,0,20,3.0\nfocal,0,10,1.0\nfocal,0,20,2.0\n"
-    assert table.with_name("figure5a.csv").read_text() == points
+    assert table.with_name("figure5a.csv").read_text(encoding="utf-8") == points
     results = table.parent.parent
     reproduce.main(["report", "--results", str(results)])
     first = {path.name: path.read_bytes() for path in table.parent.iterdir()}
@@ -237,7 +237,8 @@ def test_curves_are_those_of_the_metrics(tmp_path):
     points = evaluations("ap", 7, tmp_path / "metrics.csv")
     assert points == [("ap", 7, 10, 12.5), ("ap", 7, 20, 25.0)]
     write_curves(tmp_path / "figure5a.csv", points)
-    assert (tmp_path / "figure5a.csv").read_text() == "row,seed,step,value\nap,7,10,12.5\nap,7,20,25.0\n"
+    text = (tmp_path / "figure5a.csv").read_text(encoding="utf-8")
+    assert text == "row,seed,step,value\nap,7,10,12.5\nap,7,20,25.0\n"
     draw_curves(tmp_path / "figure5a.csv", "a test")
     assert (tmp_path / "figure5a.png").exists()
 
@@ -268,24 +269,25 @@ def test_table_and_figure_of_the_same_runs(tmp_path, tiny, capsys):
     run(tmp_path, "table2", "--only", "ap", "focal")
     printed = capsys.readouterr().out
     assert "# Table 2, scale `smoke`" in printed
-    assert printed == "" or printed.endswith((tmp_path / "results" / "smoke" / "table2.md").read_text() + "\n")
-    folders = sorted(path.name for path in (tmp_path / "runs" / "smoke").iterdir())
+    results, done = tmp_path / "results" / "smoke", tmp_path / "runs" / "smoke"
+    assert printed.endswith((results / "table2.md").read_text(encoding="utf-8") + "\n")
+    folders = sorted(path.name for path in done.iterdir())
     assert folders == ["quickstart_ap_seed0", "quickstart_loss_focal_seed0"]
     with (tmp_path / "results" / "smoke" / "table2.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 2
     for row, folder in zip(rows, folders):
-        metrics = json.loads((tmp_path / "runs" / "smoke" / folder / "metrics.json").read_text())
+        metrics = json.loads((tmp_path / "runs" / "smoke" / folder / "metrics.json").read_text(encoding="utf-8"))
         assert float(row["AP50"]) == pytest.approx(100 * metrics["AP50"], abs=0.005)
         assert row["epoch"] == "1"
 
-    notes = [(tmp_path / "runs" / "smoke" / folder / "done.json").read_text() for folder in folders]
+    notes = [(done / folder / "done.json").stat().st_mtime_ns for folder in folders]
     run(tmp_path, "figure5a", "--only", "ap", "focal")
-    assert notes == [(tmp_path / "runs" / "smoke" / folder / "done.json").read_text() for folder in folders]
+    assert notes == [(done / folder / "done.json").stat().st_mtime_ns for folder in folders]
     assert (tmp_path / "results" / "smoke" / "figure5a.png").exists()
 
     run(tmp_path, "figure6")
-    assert notes == [(tmp_path / "runs" / "smoke" / folder / "done.json").read_text() for folder in folders]
+    assert notes == [(done / folder / "done.json").stat().st_mtime_ns for folder in folders]
     sheet = Image.open(tmp_path / "results" / "smoke" / "figure6.jpg")
     assert sheet.width > sheet.height > 300  # two rows of four pictures
     assert "row by row: focal, VOC07; ap, VOC07" in capsys.readouterr().out
@@ -310,7 +312,8 @@ def test_multi_scale_tests_the_same_run_again(tmp_path, tiny):
         rows = {row["row"].split(", ")[-1]: row for row in csv.DictReader(file)}
     assert set(rows) == {"single scale", "multi-scale"}
     folder = tmp_path / "runs" / "smoke" / "quickstart_ap_seed0"
-    trained, tested = (json.loads((folder / name).read_text()) for name in ("metrics.json", "test.json"))
+    files = (folder / name for name in ("metrics.json", "test.json"))
+    trained, tested = (json.loads(file.read_text(encoding="utf-8")) for file in files)
     assert tested["AR100"] != trained["AR100"]
     assert float(rows["single scale"]["AP50"]) == pytest.approx(100 * trained["AP50"], abs=0.005)
     assert float(rows["multi-scale"]["AP50"]) == pytest.approx(100 * tested["AP50"], abs=0.005)
@@ -327,7 +330,7 @@ def test_a_failed_run_does_not_stop_the_others(tmp_path, tiny, capsys, monkeypat
     monkeypatch.setattr(Runner, "finish", fail_focal)
     with pytest.raises(SystemExit, match=r"1 run\(s\) failed: quickstart_loss_focal_seed0"):
         run(tmp_path, "table2", "--only", "ap", "focal")
-    text = (tmp_path / "results" / "smoke" / "table2.md").read_text()
+    text = (tmp_path / "results" / "smoke" / "table2.md").read_text(encoding="utf-8")
     assert "| ap, VOC07 | 1 |" in text and "| focal, VOC07 | 0 |" in text
 
 
