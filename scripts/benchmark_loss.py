@@ -18,6 +18,7 @@ import time
 import tracemalloc
 from pathlib import Path
 from typing import Any, Callable, NamedTuple
+from unittest import mock
 
 import mxnet as mx
 import numpy as np
@@ -27,7 +28,9 @@ import aploss_mx  # noqa: F401  (prepares the process for `import mxnet`)
 from aploss_mx.atomic import write_csv
 from aploss_mx.config import SETTINGS_OF_LOSSES, Recipe
 from aploss_mx.losses.from_recipe import make_class_loss
+from aploss_mx.ranking import exact as exact_module
 from aploss_mx.ranking.exact import ap_loss_and_grad
+from aploss_mx.ranking.passes import NumPyPasses
 from aploss_mx.ranking.random_scores import REGIMES, random_batch, random_scores
 
 DELTA = 1.0
@@ -43,6 +46,7 @@ EPILOG = """\
 columns
   kept       negatives that reach the lowest positive's score - delta; the others take no part in either method
   exact      seconds of aploss_mx.ranking.exact.ap_loss_and_grad, the median of --repeats
+  NumPy      the same without numba's passes, as where the extra `fast` is not installed
   loop       seconds of one run over all positives; where that is estimated to exceed --loop-seconds, only the
              first k are visited and their time scaled by P/k (the pruning before them counted once), and the row
              is marked ~ with its k; --complete visits all
@@ -181,6 +185,8 @@ def benchmark(size: int, positives: int, regime: str, args: argparse.Namespace) 
     loss, grad = ap_loss_and_grad(scores, labels, DELTA)
     exact = typical_seconds(args.repeats, ap_loss_and_grad, scores, labels, DELTA)
     copy = typical_seconds(args.repeats, np.copyto, np.zeros_like(scores), scores)
+    with mock.patch.object(exact_module, "make_passes", NumPyPasses):
+        numpy = typical_seconds(args.repeats, ap_loss_and_grad, scores, labels, DELTA)
     loop, visits, loop_grad = time_loop(scores, labels, args.loop_seconds, args.complete)
     distance = None
     if loop_grad is not None:
@@ -192,6 +198,7 @@ def benchmark(size: int, positives: int, regime: str, args: argparse.Namespace) 
         "kept": len(prune(scores, labels).negatives),
         "loss": loss,
         "exact_seconds": exact,
+        "numpy_seconds": numpy,
         "loop_seconds": loop,
         "loop_visits": visits,
         "loop_complete": loop_grad is not None,
@@ -255,6 +262,7 @@ HEADER = [
     "kept",
     "loss",
     "exact (s)",
+    "NumPy (s)",
     "loop (s)",
     "speed-up",
     "distance",
@@ -274,6 +282,7 @@ def markdown_line(row: dict[str, object]) -> str:
         f"{row['kept']:,}",
         f"{row['loss']:.4f}",
         f"{row['exact_seconds']:.4f}",
+        f"{row['numpy_seconds']:.4f}",
         f"{scaled}{row['loop_seconds']:.3f}{part}",
         f"{scaled}{row['speed_up']:.1f}×",
         "" if row["distance"] is None else f"{row['distance']:.1e}",
