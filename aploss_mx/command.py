@@ -23,7 +23,7 @@ from aploss_mx.evaluation.evaluate import evaluate, format_table
 from aploss_mx.export import ExportError
 from aploss_mx.report.figures import plot_training
 from aploss_mx.training import Options, TrainingError, TrainingRun
-from aploss_mx.workers import DISTRIBUTED, KV_STORES, Workers, leave_workers
+from aploss_mx.workers import DISTRIBUTED, KV_STORES, leave_workers
 
 INTERRUPTED = 130  # exit status of a program that Ctrl-C ends
 OpenDataset = Callable[[Union[str, Sequence[str]], str], Dataset]
@@ -83,7 +83,7 @@ def training_parser(description: str | None, default_recipe: str, default_root: 
         default="device",
         choices=KV_STORES,
         metavar="STORE",
-        help="kvstore that sums gradients: device or local on this machine; dist_sync, dist_device_sync over several, "
+        help="kvstore that sums gradients: device or local on this machine; dist_sync over several, "
         "see scripts/launch_local.py (default: device)",
     )
     parser.add_argument(
@@ -193,19 +193,13 @@ def readable_errors() -> Iterator[None]:
         sys.exit(INTERRUPTED)
     except (ValueError, OSError, TrainingError, ExportError, mx.MXNetError) as error:
         if os.environ.get("APLOSS_MX_TRACEBACK"):
-            if Workers.joined:
-                traceback.print_exc()
-            leave_workers(1)
+            leave_workers(1, traceback.format_exc())
             raise
         message = str(error)
         if isinstance(error, mx.MXNetError):
             message = message.strip().splitlines()[-1]  # MXNet puts its own stack above
-        if Workers.joined:
-            print(f"error: {message}", file=sys.stderr)
-        leave_workers(1)
+        leave_workers(1, f"error: {message}")
         sys.exit(f"error: {message}")
     except Exception:
-        if Workers.joined:
-            traceback.print_exc()
-        leave_workers(1)
+        leave_workers(1, traceback.format_exc())
         raise

@@ -10,7 +10,7 @@ from typing import Any, Mapping
 import mxnet as mx
 import numpy as np
 
-LOCAL, DISTRIBUTED = ("device", "local"), ("dist_sync", "dist_device_sync")
+LOCAL, DISTRIBUTED = ("device", "local"), ("dist_sync",)
 KV_STORES = LOCAL + DISTRIBUTED
 # What MXNet reads when it is imported.
 ENVIRONMENT = ("DMLC_ROLE", "DMLC_PS_ROOT_URI", "DMLC_PS_ROOT_PORT", "DMLC_NUM_SERVER", "DMLC_NUM_WORKER")
@@ -91,13 +91,14 @@ class Workers:
         return array.asnumpy().astype(np.float64) / self.count
 
 
-def leave_workers(status: int) -> None:
-    """End this process at once if it is one of several workers.
+def leave_workers(status: int, message: str = "") -> None:
+    """End this process at once, with a message, if it is one of several workers.
 
     At its normal end MXNet would wait for the others, who wait for this one; whoever started them must see it end.
     """
     if not Workers.joined:
         return
+    print(message, file=sys.stderr)
     for loader in multiprocessing.active_children():
         loader.terminate()
     sys.stdout.flush()

@@ -31,16 +31,14 @@ from aploss_mx.losses.from_recipe import make_class_loss
 from aploss_mx.ranking import exact as exact_module
 from aploss_mx.ranking.exact import ap_loss_and_grad
 from aploss_mx.ranking.passes import NumPyPasses
-from aploss_mx.ranking.random_scores import REGIMES, random_batch, random_scores
+from aploss_mx.ranking.random_scores import BATCHES, REGIMES, random_batch, random_scores
 
 DELTA = 1.0
 FIRST_POSITIVES = 3  # visited to estimate what the whole loop would take
 
 # Scores and positives. voc and coco: 8 images of 512x512, 32,736 anchors each, times 20 or 80 classes.
 SIZES = {"small": (200_000, 100), "voc": (5_237_760, 600), "coco": (20_951_040, 2_000)}
-
-# Logits (B, N, K) of the contenders' table, by size, and positives; the background's that ohem needs come on top.
-CONTENDERS = {"small": ((2, 5_000, 20), 100), "voc": ((8, 32_736, 20), 600)}
+CONTENDERS = ("small", "voc")  # sizes of which the second table takes a batch
 
 EPILOG = """\
 columns
@@ -211,7 +209,7 @@ def benchmark(size: int, positives: int, regime: str, args: argparse.Namespace) 
 
 def time_contenders(size: str, regime: str, args: argparse.Namespace) -> list[dict[str, object]]:
     """Measure a row for each loss on the same logits."""
-    logits, class_targets = random_batch(*CONTENDERS[size], regime, args.seed)
+    logits, class_targets = random_batch(*BATCHES[size], regime, args.seed)
     background = np.zeros((*logits.shape[:2], 1), np.float32)
     rows = []
     for name in SETTINGS_OF_LOSSES:

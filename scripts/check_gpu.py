@@ -28,12 +28,10 @@ from aploss_mx.ranking import rtc
 from aploss_mx.ranking.exact import PiecewiseRanking, ap_loss, auc_loss
 from aploss_mx.ranking.launches import COMPILER_OPTIONS, THREADS, read_kernels, read_source, solve_group
 from aploss_mx.ranking.problem import solve_anchors
-from aploss_mx.ranking.random_scores import REGIMES, random_batch
+from aploss_mx.ranking.random_scores import BATCHES, REGIMES, random_batch
 from symbols.retinanet import get_network
 
 METHODS = (ap_loss(), ap_loss(0.25, interpolated=False), auc_loss())
-# Logits (B, N, K) and positives: 8 images of 512x512 with the classes of VOC and of COCO.
-SIZES = {"small": ((2, 5_000, 20), 100), "voc": ((8, 32_736, 20), 600), "coco": ((8, 32_736, 80), 2_000)}
 TOLERANCE = 1e-6
 SCALARS = {"int": np.int32, "double": np.float64}
 
@@ -60,6 +58,9 @@ class CuPyGPU:
 
     def zeros(self, size: int, dtype: str) -> Any:
         return self.cupy.zeros(size, dtype)
+
+    def empty(self, size: int, dtype: str) -> Any:
+        return self.cupy.empty(size, dtype)
 
     def read(self, array: Any) -> np.ndarray:
         return self.cupy.asnumpy(array)
@@ -94,7 +95,7 @@ def require(what: str, value: float, limit: float = TOLERANCE) -> None:
 def check_kernels(device: CuPyGPU, size: str) -> None:
     """Compare the kernels with the host on one size, and two runs of them with each other."""
     for regime in REGIMES:
-        logits, class_targets = random_batch(*SIZES[size], regime, seed=0)
+        logits, class_targets = random_batch(*BATCHES[size], regime, seed=0)
         class_targets[0, :5] = -1
         arrays = [device.cupy.asarray(array) for array in (logits, class_targets)]
         for method in METHODS:
@@ -125,14 +126,14 @@ def microseconds(cupy: Any, repeats: int, work: Callable[[], Any]) -> float:
 def time_kernels(device: CuPyGPU, size: str, regime: str, repeats: int) -> dict[str, Any]:
     """Measure one row of the table."""
     cupy = device.cupy
-    logits, class_targets = (cupy.asarray(array) for array in random_batch(*SIZES[size], regime, seed=0))
+    logits, class_targets = (cupy.asarray(array) for array in random_batch(*BATCHES[size], regime, seed=0))
     target = cupy.empty_like(logits)
     copy = microseconds(cupy, repeats, lambda: cupy.copyto(target, logits))
     solve = microseconds(cupy, repeats, lambda: solve_with_cupy(device, METHODS[0], logits, class_targets))
     bandwidth = 3 * logits.nbytes / solve
     return {
         "scores": logits.size,
-        "positives": SIZES[size][1],
+        "positives": BATCHES[size][1],
         "regime": regime,
         "microseconds": solve,
         "bandwidth": bandwidth / 1000,
@@ -209,7 +210,7 @@ def check_with_mxnet(contexts: list[mx.Context], convolution_limit: float = 1e-2
 
     `convolution_limit` bounds a whole training step, whose convolutions round otherwise on a GPU, in TF32 for example.
     """
-    logits, class_targets = random_batch(*SIZES["small"], "mid", seed=0)
+    logits, class_targets = random_batch(*BATCHES["small"], "mid", seed=0)
     for name, block in (("APLoss", APLoss()), ("AUCLoss", AUCLoss())):
         on_host = block_step(block, mx.cpu(), logits, class_targets)
         for context in contexts:
@@ -237,8 +238,8 @@ def main(argv: list[str] | None = None) -> None:
         description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--mxnet", action="store_true", help="check MXNet's operators instead of CuPy's kernels")
-    sizes = "; ".join(f"{name}: {count:,} positives of {np.prod(shape):,}" for name, (shape, count) in SIZES.items())
-    parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES), help=f"{sizes} (default: all)")
+    sizes = "; ".join(f"{name}: {count:,} positives of {np.prod(shape):,}" for name, (shape, count) in BATCHES.items())
+    parser.add_argument("--sizes", nargs="+", choices=BATCHES, default=list(BATCHES), help=f"{sizes} (default: all)")
     parser.add_argument("--repeats", type=positive_int, default=20, help="timed runs (default: %(default)s)")
     parser.add_argument("--output", type=Path, metavar="FILE", help="write the table as CSV, too")
     arguments = parser.parse_args(argv)

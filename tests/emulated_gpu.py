@@ -52,6 +52,10 @@ class EmulatedGPU:
     def zeros(self, size: int, dtype: str) -> np.ndarray:
         return np.zeros(size, dtype)
 
+    def empty(self, size: int, dtype: str) -> np.ndarray:
+        # What a kernel must not count on: no index, no score.
+        return np.full(size, np.nan if dtype.startswith("float") else np.iinfo(dtype).max // 2, dtype)
+
     def read(self, array: np.ndarray) -> np.ndarray:
         return array
 

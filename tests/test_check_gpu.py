@@ -48,11 +48,11 @@ def emulated(kernels, monkeypatch) -> EmulatedGPU:
         runtime=SimpleNamespace(getDeviceProperties=lambda _: {"name": b"a CPU"}),
     )
     cupy = SimpleNamespace(
-        __version__="0", RawModule=RawModule, cuda=cuda, zeros=np.zeros, empty_like=np.empty_like, asarray=np.array,
-        asnumpy=np.array, copyto=np.copyto,
+        __version__="0", RawModule=RawModule, cuda=cuda, zeros=np.zeros, empty=device.empty,
+        empty_like=np.empty_like, asarray=np.array, asnumpy=np.array, copyto=np.copyto,
     )  # fmt: skip
     monkeypatch.setitem(sys.modules, "cupy", cupy)
-    monkeypatch.setitem(check_gpu.SIZES, "small", ((2, 500, 4), 30))
+    monkeypatch.setitem(check_gpu.BATCHES, "small", ((2, 500, 4), 30))
     return device
 
 

@@ -15,7 +15,7 @@ from aploss_mx.checkpoint import Checkpoint
 from aploss_mx.data.loader import EpochSampler
 from aploss_mx.metrics_log import read_metrics
 from aploss_mx.workers import ENVIRONMENT, Workers, WorkersError, count_workers
-from scripts import launch_local
+from scripts import launch_local, train_voc
 
 WHOLE = dict(zip(ENVIRONMENT, ("worker", "127.0.0.1", "9000", "1", "3")))
 TRAIN = str(launch_local.REPOSITORY / "scripts" / "train_voc.py")
@@ -139,8 +139,6 @@ def test_a_worker_that_fails_alone_does_not_wait_for_the_others(tmp_path, capfd,
 
 
 def test_evaluation_is_the_work_of_one(shapes, tmp_path):
-    from scripts import train_voc
-
     with pytest.raises(SystemExit, match="leave out --kv-store dist_sync"):
         train_voc.main([*flags_of(shapes, tmp_path / "run"), "--kv-store", "dist_sync", "--eval-only"])
 
@@ -170,8 +168,6 @@ def test_misuse_of_the_launcher_is_told(arguments, told, capsys):
 
 
 def test_a_script_alone_wants_the_environment(shapes, tmp_path, capsys, monkeypatch):
-    from scripts import train_voc
-
     for name in ENVIRONMENT:
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(SystemExit, match="scripts/launch_local.py sets them"):

@@ -26,6 +26,9 @@ class Device(Protocol):
     def zeros(self, size: int, dtype: str) -> Any:
         """Return a new array of zeros: 'int32', 'int64', 'float32' or 'float64'."""
 
+    def empty(self, size: int, dtype: str) -> Any:
+        """Return a new array of any content."""
+
     def read(self, array: Any) -> np.ndarray:
         """Return an array's values, once all work on it is done."""
 
@@ -97,7 +100,7 @@ def solve_group(
     if size > MAX_SCORES:
         raise ValueError(f"{size} scores are more than the GPU kernels can number; rank fewer images together")
     counters = device.zeros(4, "int32")
-    places, scores = device.zeros(rows, "int32"), device.zeros(rows, "float32")
+    places, scores = device.empty(rows, "int32"), device.empty(rows, "float32")
     found = (counters, places, scores)
     device.launch("find_positives", _stream_blocks(rows), logits, class_targets, rows, classes, *found)
     count, _, invalid, _ = device.read(counters).tolist()
@@ -106,10 +109,10 @@ def solve_group(
 
     places, scores = _sort(device, count, places, scores)
     bins = 2 * count
-    values, squeeze, gaps, positions, beyond, hinge, slopes, pulls = (device.zeros(bins, "float64") for _ in range(8))
-    ramps, ranks, errors = (device.zeros(count, "float64") for _ in range(3))
-    lower, upper = device.zeros(count, "int32"), device.zeros(count, "int32")
-    thresholds = device.zeros(bins, "float32")
+    values, squeeze, gaps, positions, beyond, hinge, slopes, pulls = (device.empty(bins, "float64") for _ in range(8))
+    ramps, ranks, errors = (device.empty(count, "float64") for _ in range(3))
+    lower, upper = device.empty(count, "int32"), device.empty(count, "int32")
+    thresholds = device.empty(bins, "float32")
     counts, sums, own_counts, own_sums = (device.zeros(bins, "int64") for _ in range(4))
     # Heights are at most 2 delta, and all of them add up to less than 2^62. A height is known to 2^-39 of the ramp
     # with 8 million scores, so that soft counts below 1e-6 lose digits.
@@ -140,7 +143,7 @@ def _sort(device: Device, count: int, places: Any, scores: Any) -> tuple[Any, An
     """Return the places and scores of the positives in ascending order of their scores, then places."""
     if count == 0:
         return places, scores
-    other_places, other_scores = device.zeros(count, "int32"), device.zeros(count, "float32")
+    other_places, other_scores = device.empty(count, "int32"), device.empty(count, "float32")
     blocks = -(-count // THREADS)
     device.launch("sort_runs", blocks, count, places, scores, other_places, other_scores)
     sorted_arrays, spare = (other_places, other_scores), (places, scores)

@@ -11,6 +11,9 @@ REGIMES = {
     "late": ((-4.0, 1.0), (2.0, 1.0)),
 }
 
+# Logits (B, N, K) and positives; voc and coco: 8 images of 512x512, 32,736 anchors each, times 20 or 80 classes.
+BATCHES = {"small": ((2, 5_000, 20), 100), "voc": ((8, 32_736, 20), 600), "coco": ((8, 32_736, 80), 2_000)}
+
 
 def random_scores(size: int, positives: int, regime: str, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Return float32 scores and int8 labels of `size` entries, the positives at random places."""

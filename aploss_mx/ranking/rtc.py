@@ -28,6 +28,9 @@ class MXNetGPU:
     def zeros(self, size: int, dtype: str) -> mx.nd.NDArray:
         return mx.nd.zeros(max(1, size), self.context, dtype)  # MXNet takes a size of 0 for unknown
 
+    def empty(self, size: int, dtype: str) -> mx.nd.NDArray:
+        return mx.nd.empty(max(1, size), self.context, dtype)
+
     def read(self, array: mx.nd.NDArray) -> np.ndarray:
         return array.asnumpy()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import statistics
 import textwrap
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Iterable, Tuple
 
 from matplotlib.figure import Figure
 
-from aploss_mx.atomic import replacing, write_text
+from aploss_mx.atomic import replacing, write_csv
 from aploss_mx.metrics_log import read_metrics
 
 COLUMNS = ("row", "seed", "step", "value")
@@ -36,11 +35,8 @@ def write_curves(path: Path, points: Iterable[Point]) -> None:
     new = [tuple(map(str, point)) for point in points]
     replaced = {point[:2] for point in new}
     kept = [point for point in _read(path) if point[:2] not in replaced]
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    writer.writerows(sorted([*kept, *new], key=lambda point: (point[0], int(point[1]), int(point[2]))))
-    write_text(path, text.getvalue())
+    ordered = sorted([*kept, *new], key=lambda point: (point[0], int(point[1]), int(point[2])))
+    write_csv(path, [dict(zip(COLUMNS, point)) for point in ordered], COLUMNS)
 
 
 def _read(path: Path) -> list[tuple[str, ...]]:

@@ -46,7 +46,7 @@ def test_rows_of_contenders(capsys, tmp_path):
     with (tmp_path / "reports" / "loss_contenders.csv").open(newline="") as file:
         rows = {row["contender"]: row for row in csv.DictReader(file)}
     assert list(rows) == ["ap", "auc", "smooth-ap", "hinge-ap", "focal", "ohem"]
-    logits, class_targets = benchmark_loss.random_batch(*benchmark_loss.CONTENDERS["small"], "mid", seed=0)
+    logits, class_targets = benchmark_loss.random_batch(*benchmark_loss.BATCHES["small"], "mid", seed=0)
     assert (class_targets > 0).sum() == 100
     labels = class_targets[..., None] == np.arange(1, 21)
     assert float(rows["ap"]["value"]) == pytest.approx(ap_loss_and_grad(logits, labels)[0], rel=1e-5)
