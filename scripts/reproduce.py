@@ -35,11 +35,12 @@ from aploss_mx.data.voc import VOCDetection
 from aploss_mx.detector import Detector
 from aploss_mx.report.curves import WHAT_IS_DRAWN, Point, draw_curves, evaluations, write_curves
 from aploss_mx.report.draw import contact_sheet
+from aploss_mx.report.held_out import hold_out
 from aploss_mx.report.pictures import annotate, write_picture
 from aploss_mx.report.published import PUBLISHED
 from aploss_mx.report.runs import LOG, RunError, Runner, about, commit_of, is_done
 from aploss_mx.report.tables import format_table, measured_row, read_rows, update_rows
-from aploss_mx.report.trials import SCALES, TABLES, Trial, trials_of
+from aploss_mx.report.trials import LEARNING_RATES, REPORTED, SCALES, TABLES, Scale, Trial, trials_of
 from aploss_mx.theory.optimisers import compare, make_batches
 
 SCRIPTS = Path(__file__).resolve().parent
@@ -55,6 +56,8 @@ def main(argv: list[str] | None = None) -> None:
     commands = parser.add_subparsers(dest="command", required=True, metavar="WHAT")
     for name in (*TABLES, *FIGURES):
         _add_run_flags(commands.add_parser(name, help=f"train, test and report {name}"))
+    help = "compare learning rates of each loss on a fifth of the training images, held out from the rest"
+    _add_run_flags(commands.add_parser(LEARNING_RATES, help=help))
     report = commands.add_parser("report", help="make Markdown and pictures anew of the CSV files in --results")
     report.add_argument("--results", type=Path, default=Path("results"), help="folder (default: %(default)s)")
     _add_list_flags(commands.add_parser("list", help="print the paper's figures and the commands for each"))
@@ -125,15 +128,17 @@ def _reproduce(arguments: argparse.Namespace, runner: Runner) -> None:
         return
 
     only = arguments.only or (["ap,", "focal,"] if what == "figure6" else [])
-    trials = trials_of(what if what in TABLES else "table2", scale, arguments.seeds, only)
-    if what not in TABLES:
+    trials = trials_of(what if what in REPORTED else "table2", scale, arguments.seeds, only)
+    if what not in REPORTED:
         trials = [trial for trial in trials if not trial.coco]  # as in the paper
     root = _dataset_root(arguments, runner)
+    if what == LEARNING_RATES:
+        root = _held_out(root, scale, arguments, runner)
     folder = arguments.runs / scale.name
     failed = _train(trials, root, folder, arguments, runner)
     finished = [trial for trial in trials if is_done(folder / trial.run) and trial.run not in failed]
     rows = []
-    for trial in finished if what in TABLES else ():
+    for trial in finished if what in REPORTED else ():
         if not trial.scored_here:
             gpu, data = arguments.gpus.split(",")[0], arguments.coco_root if trial.coco else root
             command = trial.published.test_command(data, gpu, str(folder / trial.run))
@@ -232,9 +237,14 @@ def _dataset_root(arguments: argparse.Namespace, runner: Runner) -> str:
     return str(root)
 
 
-def _measure(
-    trial: Trial, folder: Path, root: str, arguments: argparse.Namespace, runner: Runner
-) -> dict[str, str]:
+def _held_out(root: str, scale: Scale, arguments: argparse.Namespace, runner: Runner) -> str:
+    recipe, folder = load_recipe(scale.recipe), arguments.runs / scale.name / "held_out"
+    with runner.locked(folder):
+        hold_out(Path(root), folder, recipe.train_split, recipe.val_split)
+    return str(folder)
+
+
+def _measure(trial: Trial, folder: Path, root: str, arguments: argparse.Namespace, runner: Runner) -> dict[str, str]:
     """Return the CSV row of a finished run, tested anew where the row's test is not the training's."""
     metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     if trial.test:
@@ -252,13 +262,13 @@ def _measure(
 
 def write_reports(results: Path) -> None:
     """Make all Markdown and pictures anew that have a CSV file."""
-    names = {*TABLES, *WHAT_IS_DRAWN}
+    names = {*REPORTED, *WHAT_IS_DRAWN}
     paths = [path for scale in SCALES for path in sorted((results / scale).glob("*.csv")) if path.stem in names]
     if not paths:
         raise ValueError(f"{results} holds no tables or figures of {', '.join(SCALES)}")
     for path in paths:
         write_report(path, path.parent.name)
-        print(path.with_suffix(".md" if path.stem in TABLES else ".png"))
+        print(path.with_suffix(".md" if path.stem in REPORTED else ".png"))
 
 
 def write_report(path: Path, scale: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import fcntl
 import json
+import os
 import signal
 import subprocess
 import threading
@@ -88,8 +89,11 @@ class Runner:
         RunError
             If the command fails; the message has the end of the file.
         """
+        said_at_once = {**os.environ, "PYTHONUNBUFFERED": "1"}  # or what a killed run had said would be lost
         with open(log, "a", encoding="utf-8") as file:
-            process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, preexec_fn=_end_with_parent)
+            process = subprocess.Popen(
+                command, stdout=file, stderr=subprocess.STDOUT, env=said_at_once, preexec_fn=_end_with_parent
+            )
             self._processes.add(process)
             if self._stopping.is_set():
                 process.terminate()

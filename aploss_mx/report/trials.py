@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import itertools
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Sequence
+from typing import Mapping, Sequence
 
 from aploss_mx.report.published import PUBLISHED, Published
 
 TABLES = ("table1a", "table1b", "table1c", "table2", "table3")
+LEARNING_RATES = "learning_rates"  # not the paper's: the choice that goes before its tables at other scales
+REPORTED = (LEARNING_RATES, *TABLES)
+LOSSES = ("ap", "auc", "focal", "ohem")
+GRID = ("0.0001", "0.0003", "0.001")
 
 
 @dataclass(frozen=True)
@@ -28,6 +33,10 @@ class Scale:
         The data set that rows may be of: 'voc', or 'voc coco'.
     multi_scale : tuple of str
         Flags of a multi-scale test.
+    tuning : tuple of str
+        Flags of the short trainings that a learning rate is chosen by.
+    lr : dict of str to str
+        The learning rate chosen for each loss; the recipe's for one that is not here.
     """
 
     name: str
@@ -36,6 +45,8 @@ class Scale:
     flags: tuple[str, ...] = ()
     data: str = "voc"
     multi_scale: tuple[str, ...] = ()
+    tuning: tuple[str, ...] = ()
+    lr: Mapping[str, str] = field(default_factory=dict)
 
 
 SCALES = {
@@ -44,10 +55,13 @@ SCALES = {
         Scale("paper", "the paper's recipes and data", data="voc coco"),
         Scale(
             "small",
-            "ResNet-18 at 192 px, trained on VOC's split 2007_train and tested on 2007_val: not comparable with the "
+            "ResNet-18 at 160 px, trained on VOC's split 2007_train and tested on 2007_val: not comparable with the "
             "published figures",
             "small_voc",
-            multi_scale=("--test-scales", "128,160,192,224,256", "--test-flip", "true"),
+            ("--data-shape", "160", "--test-short", "160", "--test-long", "267", "--augmentation", "flip",
+             "--epochs", "16", "--lr-decay-epoch", "12,15", "--val-interval", "4"),
+            multi_scale=("--test-scales", "96,128,160,192,224", "--test-flip", "true"),
+            tuning=("--epochs", "3", "--lr-decay-epoch", "2"),
         ),
         Scale(
             "smoke",
@@ -56,6 +70,7 @@ SCALES = {
             ("--data-shape", "64", "--test-short", "64", "--test-long", "64", "--channels", "32", "--epochs", "3",
              "--lr-decay-epoch", "2", "--warmup-steps", "20", "--val-interval", "1"),
             multi_scale=("--test-scales", "48,64,96", "--test-flip", "true"),
+            tuning=("--epochs", "1", "--lr-decay-epoch", ""),
         ),
     )
 }  # fmt: skip
@@ -109,7 +124,16 @@ class Trial:
 
 
 def rows_of(table: str, scale: Scale) -> list[Published]:
-    """Return the published rows of a table that a scale has."""
+    """Return the rows of a table that a scale has: published ones, or those of its learning rates."""
+    if table == LEARNING_RATES:
+        if not scale.tuning:
+            raise ValueError(f"scale {scale.name} has the paper's learning rates")
+        grid = itertools.product(LOSSES, GRID)
+        return [
+            Published("", f"{loss}, lr {lr}", scale.recipe, "held-out part of train", {},
+                      ("--loss", loss, "--lr", lr, *scale.tuning))
+            for loss, lr in grid
+        ]  # fmt: skip
     rows = [row for row in PUBLISHED if f"table{row.table}" == table and row.dataset in scale.data.split()]
     return rows if scale.name == "paper" else [row for row in rows if row.split == "2007_test"]
 
@@ -120,7 +144,7 @@ def trials_of(table: str, scale: Scale, seeds: Sequence[int], only: Sequence[str
     Parameters
     ----------
     table : str
-        One of TABLES.
+        One of REPORTED.
     scale : Scale
     seeds : sequence of int
     only : sequence of str
@@ -143,8 +167,12 @@ def trials_of(table: str, scale: Scale, seeds: Sequence[int], only: Sequence[str
 
 
 def _trial(row: Published, scale: Scale, seed: int) -> Trial:
+    settings = dict(zip(row.train_flags[::2], row.train_flags[1::2]))
+    loss = settings.get("--loss", "ap")
     flags = ("--recipe", scale.recipe or row.recipe, *scale.flags, *row.train_flags, "--seed", str(seed))
-    ranked = not {"focal", "ohem"} & set(row.train_flags)
+    if loss in scale.lr and "--lr" not in settings:
+        flags += ("--lr", scale.lr[loss])
+    ranked = loss not in ("focal", "ohem")
     if scale.name == "paper" and ranked and "--ranking-batch" not in flags:
         flags += ("--ranking-batch", "8")  # what each of the paper's two devices ranks, on any number of devices
     changed = "_".join(word.replace("--", "").replace(",", "-") for word in row.train_flags) or "ap"

@@ -21,7 +21,7 @@ from aploss_mx.evaluation.coco import FIGURES
 from aploss_mx.report.curves import draw_curves, evaluations, write_curves
 from aploss_mx.report.runs import RunError, Runner, about, commit_of, is_done
 from aploss_mx.report.tables import format_table, measured_row, read_rows, update_rows
-from aploss_mx.report.trials import SCALES, TABLES, trials_of
+from aploss_mx.report.trials import GRID, LOSSES, SCALES, TABLES, trials_of
 from scripts import reproduce
 
 
@@ -58,6 +58,25 @@ def test_what_the_rows_vary():
     assert single.test == () and "--test-flip" in multi.test
     assert len(trials_of("table2", SCALES["paper"], [0])) == 8
     assert [trial.scored_here for trial in trials_of("table3", SCALES["paper"], [0])].count(False) == 5
+
+
+def test_each_loss_has_the_same_learning_rates_to_choose_from():
+    for scale in (SCALES["small"], SCALES["smoke"]):
+        recipes = [recipe_of(trial) for trial in trials_of("learning_rates", scale, [0])]
+        choices = {loss: [recipe.lr for recipe in recipes if recipe.loss == loss] for loss in LOSSES}
+        assert len(recipes) == len(LOSSES) * len(GRID)
+        assert all(rates == [0.0001, 0.0003, 0.001] for rates in choices.values())
+        assert len({replace(recipe, loss="ap", lr=1) for recipe in recipes}) == 1
+        assert recipes[0].epochs < recipe_of(trials_of("table2", scale, [0])[0]).epochs
+    with pytest.raises(ValueError, match="scale paper has the paper's learning rates"):
+        trials_of("learning_rates", SCALES["paper"], [0])
+
+
+def test_the_chosen_learning_rate_is_used_by_all_rows_of_its_loss():
+    scale = replace(SCALES["small"], lr={"ap": "0.0007", "focal": "0.0002"})
+    assert [recipe_of(trial).lr for trial in trials_of("table2", scale, [0])] == [0.0003, 0.0002, 0.0003, 0.0007]
+    assert {recipe_of(trial).lr for trial in trials_of("table1a", scale, [0])} == {0.0007}
+    assert [recipe_of(trial).lr for trial in trials_of("learning_rates", scale, [0])][:3] == [0.0001, 0.0003, 0.001]
 
 
 def test_the_paper_ranks_eight_images_on_any_number_of_devices():
@@ -317,6 +336,16 @@ def test_multi_scale_tests_the_same_run_again(tmp_path, tiny):
     assert tested["AR100"] != trained["AR100"]
     assert float(rows["single scale"]["AP50"]) == pytest.approx(100 * trained["AP50"], abs=0.005)
     assert float(rows["multi-scale"]["AP50"]) == pytest.approx(100 * tested["AP50"], abs=0.005)
+
+
+def test_learning_rates_are_compared_without_the_test_images(tmp_path, tiny, capsys):
+    run(tmp_path, "learning_rates", "--only", "ohem, lr 0.001")
+    text = (tmp_path / "results" / "smoke" / "learning_rates.md").read_text(encoding="utf-8")
+    assert text.startswith("# Learning rates, scale `smoke`")
+    assert "| row | seeds | AP | AP50 | AP75 |" in text
+    sets = tmp_path / "runs" / "smoke" / "held_out" / "VOC2007" / "ImageSets" / "Main"
+    assert (sets / "train.txt").read_text().split() == [f"train_{index:06d}" for index in (1, 2, 3, 4, 6, 7)]
+    assert (sets / "val.txt").read_text().split() == ["train_000000", "train_000005"]
 
 
 def test_a_failed_run_does_not_stop_the_others(tmp_path, tiny, capsys, monkeypatch):
