@@ -34,6 +34,7 @@ from aploss_mx.data.open import open_dataset
 from aploss_mx.data.transforms import read_image
 from aploss_mx.detector import Detector
 from aploss_mx.training import Options, TrainingRun
+from symbols.arithmetic import multiply_adds
 
 EPILOG = """\
 rows
@@ -42,6 +43,10 @@ rows
                       value and gradient with respect to the network's output
   backward            from there to the weights
   whole step          the same step as training makes it, all parts in a row; medians of --steps, after one unmeasured
+  multiply-adds forward
+                      of a batch in convolutions; backward takes up to twice as many
+  operations a second, forward
+                      two for each of these
   peak memory         the most that the process ever held in RAM, data and program included
   decoding and NMS    thresholds, decoding and NMS of a test image, from the network's output on
 """
@@ -141,6 +146,9 @@ def measure(recipe: Recipe, root: str, device: mx.Context, steps: int, images: i
         rows = time_training(run, steps)
         run.log.close()
     rows["class loss, share of a step"] = rows["class loss"] / rows["whole step"]
+    shape = (recipe.batch_size, 3, recipe.data_shape, recipe.data_shape)
+    rows["multiply-adds forward"] = multiply_adds(run.network, shape) / 1e9
+    rows["operations a second, forward"] = 2 * rows["multiply-adds forward"] / rows["forward"]
     kibibytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     rows["peak memory"] = kibibytes / (2**30 if sys.platform == "darwin" else 2**20)
     test = time_test(run.detector, [sample.image_path for sample in val.samples[:images]])
@@ -150,6 +158,8 @@ def measure(recipe: Recipe, root: str, device: mx.Context, steps: int, images: i
 
 UNITS = {
     "class loss, share of a step": "%",
+    "multiply-adds forward": "10⁹",
+    "operations a second, forward": "10⁹",
     "peak memory": "GiB",
     "images a second": "",
     "NMS, share of a test": "%",
