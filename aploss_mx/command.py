@@ -21,8 +21,9 @@ from aploss_mx.devices import parse_devices
 from aploss_mx.evaluation.detections import Detections
 from aploss_mx.evaluation.evaluate import evaluate, format_table
 from aploss_mx.export import ExportError
+from aploss_mx.options import Options
 from aploss_mx.report.figures import plot_training
-from aploss_mx.training import Options, TrainingError, TrainingRun
+from aploss_mx.training import TrainingError, TrainingRun
 from aploss_mx.workers import DISTRIBUTED, KV_STORES, leave_workers
 
 INTERRUPTED = 130  # exit status of a program that Ctrl-C ends

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import tempfile
 import time
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any, Callable, Sequence
 
 import mxnet as mx
@@ -17,18 +15,16 @@ from mxnet.gluon.utils import split_and_load
 from tqdm import tqdm
 
 from aploss_mx.atomic import write_text
-from aploss_mx.backbones import load_pretrained
 from aploss_mx.checkpoint import (
     Checkpoint,
     CheckpointError,
-    is_checkpoint,
     make_trainer,
     optimizer_states,
     parameters_of,
     restore_optimizer,
     updates_of,
 )
-from aploss_mx.config import RANKING_LOSSES, TEST_SETTINGS, ConfigError, Recipe
+from aploss_mx.config import RANKING_LOSSES, ConfigError, Recipe
 from aploss_mx.data.loader import EpochSampler, EvaluationSet, TrainingSet, evaluation_loader, training_loader
 from aploss_mx.data.sample import Sample
 from aploss_mx.data.transforms import TrainTransform
@@ -39,79 +35,15 @@ from aploss_mx.interrupt import GracefulInterrupt
 from aploss_mx.losses import BoxLoss
 from aploss_mx.losses.from_recipe import make_class_loss, make_sync_method
 from aploss_mx.metrics_log import MetricsLog, NoLog
+from aploss_mx.options import Options
 from aploss_mx.schedule import learning_rate
+from aploss_mx.start import MEASURED_WITH, differences, load_checkpoint, new_network
 from aploss_mx.sync_ranking import backward_together
 from aploss_mx.workers import Workers, count_workers
-from symbols.retinanet import RetinaNet, get_network
-
-# Settings that may change when a run goes on; any other would make it a different run.
-MEASURED_WITH = {"val_split", *TEST_SETTINGS}
-CHANGEABLE = MEASURED_WITH | {
-    "epochs", "lr", "lr_decay", "lr_decay_epoch", "warmup_steps", "warmup_factor", "val_interval", "pretrained",
-}  # fmt: skip
 
 
 class TrainingError(RuntimeError):
     """Training cannot go on; the message says why, and which checkpoint is good."""
-
-
-@dataclass(frozen=True)
-class Options:
-    """Where and how to run a recipe.
-
-    Attributes
-    ----------
-    save_prefix : Path
-        Folder of the run: checkpoints, metrics, detections.
-    devices : list of Context
-        The batch is split evenly over them; each ranks its own part.
-    kv_store : str
-        MXNet's kvstore that sums the gradients, one of `workers.KV_STORES`.
-    num_workers : int
-        Processes that load data.
-    resume : str
-        '' to start anew, 'auto' to go on from the folder's last checkpoint if there is one, or a checkpoint's path.
-    log_interval : int
-        Steps between rows of the metrics file.
-    """
-
-    save_prefix: Path
-    devices: list[mx.Context]
-    kv_store: str = "device"
-    num_workers: int = 2
-    resume: str = ""
-    log_interval: int = 20
-
-    @property
-    def last(self) -> Path:
-        """The newest checkpoint."""
-        return self.save_prefix / "last.npz"
-
-    @property
-    def best(self) -> Path:
-        """The checkpoint of the highest AP."""
-        return self.save_prefix / "best.npz"
-
-    def checkpoint(self) -> Path | None:
-        """Return the checkpoint to go on from, or None to start anew.
-
-        Raises
-        ------
-        ConfigError
-            If the folder holds a run that would be lost.
-        """
-        if self.resume == "auto":
-            return self.last if self.last.exists() else None
-        if self.last.exists() and not self.resume:
-            raise ConfigError(
-                f"{self.save_prefix} holds a run already: go on with --resume auto, or choose another --save-prefix"
-            )
-        path = Path(self.resume) if self.resume else None
-        if path and self.last.exists() and path.parent.resolve() != self.save_prefix.resolve():
-            raise ConfigError(
-                f"{self.save_prefix} holds another run than {path}: choose another --save-prefix to go on from it"
-            )
-        return path
 
 
 class TrainingRun:
@@ -158,8 +90,9 @@ class TrainingRun:
             raise ConfigError("sync_ranking ranks what the devices of one machine have, not those of several workers")
         if recipe.ranking_batch and share % recipe.ranking_batch:
             raise ConfigError(f"ranking_batch {recipe.ranking_batch} does not divide the {share} images of a device")
-        checkpoint = self._load(options.checkpoint())
-        _check_writable(options.save_prefix)
+        path = options.checkpoint()
+        checkpoint = load_checkpoint(path, recipe, classes) if path else None
+        options.check_writable()
 
         # Before the network: workers fork, and must not inherit memory of a GPU.
         size = (recipe.data_shape, recipe.data_shape)
@@ -177,7 +110,10 @@ class TrainingRun:
         self.workers = Workers(options.kv_store)
         self.sampler.part, self.sampler.parts = self.workers.rank, self.workers.count
         mx.random.seed(recipe.seed)
-        self.network, self.pretrained = self._restored(checkpoint) if checkpoint else self._new_network()
+        if checkpoint:
+            self.network, self.pretrained = checkpoint.network(options.devices), checkpoint.pretrained
+        else:
+            self.network, self.pretrained = new_network(recipe, classes, options.devices)
         self.network.hybridize(static_alloc=True)
         self.detector = Detector(self.network, classes, recipe, options.devices[0])
         self.class_loss = make_class_loss(recipe)
@@ -190,7 +126,7 @@ class TrainingRun:
         if checkpoint:
             restore_optimizer(self.trainer, self.network, checkpoint.optimizer, checkpoint.updates)
             self.epoch, self.step, self.seconds = checkpoint.epoch, checkpoint.step, checkpoint.seconds
-            if not _differences(checkpoint.recipe, recipe, MEASURED_WITH):
+            if not differences(checkpoint.recipe, recipe, MEASURED_WITH):
                 self.best = checkpoint.best
 
         if self.workers.mean(np.array([self.step, 0.0]))[0] != self.step:
@@ -367,63 +303,3 @@ class TrainingRun:
         last = self.options.last
         kept = f"the last good checkpoint is {last}" if last.exists() else "there was no checkpoint yet"
         return f"lower --lr or lengthen --warmup-steps; {kept}"
-
-    def _load(self, path: Path | None) -> Checkpoint | None:
-        """Read the checkpoint to go on from, once it is known to fit."""
-        if path is None:
-            return None
-        checkpoint = Checkpoint.load(path)
-        other = _differences(checkpoint.recipe, self.recipe, set(self.recipe.to_dict()) - CHANGEABLE)
-        if other:
-            raise CheckpointError(f"a run cannot go on with other settings ({other})")
-        if checkpoint.classes != self.classes:
-            raise CheckpointError(f"the checkpoint's classes are {', '.join(checkpoint.classes)}")
-        changed = _differences(checkpoint.recipe, self.recipe, CHANGEABLE)
-        print(f"going on from {path}, epoch {checkpoint.epoch}" + (f", with {changed}" if changed else ""))
-        return checkpoint
-
-    def _restored(self, checkpoint: Checkpoint) -> tuple[RetinaNet, tuple[str, ...]]:
-        return checkpoint.network(self.options.devices), checkpoint.pretrained
-
-    def _new_network(self) -> tuple[RetinaNet, tuple[str, ...]]:
-        """Return the network at its start, and the names of the backbone's parameters that are pretrained."""
-        recipe = self.recipe
-        network = get_network(
-            recipe.network,
-            len(self.classes),
-            recipe.channels,
-            self.options.devices,
-            recipe.new_conv_std,
-            recipe.background,
-        )
-        left_over: list[str] = []
-        if is_checkpoint(recipe.pretrained):
-            start = Checkpoint.load(recipe.pretrained)
-            if start.recipe.pixels != recipe.pixels:
-                raise ConfigError(f"{recipe.pretrained} was trained with --pixels {start.recipe.pixels}")
-            pretrained, at_random = start.fine_tune(network, self.classes)
-        else:
-            at_random, left_over = load_pretrained(network.backbone, recipe.network, recipe.pretrained)
-            pretrained = sorted(set(network.backbone._collect_params_with_prefix()) - set(at_random))
-        if recipe.pretrained != "none" and at_random:
-            print(
-                f"{recipe.pretrained} lacks {len(at_random)} parameters, which start at random: {', '.join(at_random)}"
-            )
-        if left_over:
-            print(f"{recipe.pretrained} holds {len(left_over)} arrays without a place: {', '.join(left_over)}")
-        return network, tuple(pretrained)
-
-
-def _differences(old: Recipe, new: Recipe, names: set[str]) -> str:
-    """Return which of the named settings differ, for a message; '' if none does."""
-    was, now = old.to_dict(), new.to_dict()
-    return "; ".join(f"{name}: {was[name]} → {now[name]}" for name in now if name in names and was[name] != now[name])
-
-
-def _check_writable(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise OSError(f"cannot write to --save-prefix {folder}: {error.strerror}") from error

@@ -31,9 +31,10 @@ from aploss_mx.atomic import write_csv
 from aploss_mx.command import add_gpus_flag, one_device, positive_int, readable_errors
 from aploss_mx.config import SETTINGS_OF_LOSSES, ConfigError, Recipe, add_recipe_flags, recipe_from_flags
 from aploss_mx.data.open import open_dataset
-from aploss_mx.data.transforms import read_image
+from aploss_mx.data.pixels import read_image
 from aploss_mx.detector import Detector
-from aploss_mx.training import Options, TrainingRun
+from aploss_mx.options import Options
+from aploss_mx.training import TrainingRun
 from symbols.arithmetic import multiply_adds
 
 EPILOG = """\

@@ -29,8 +29,8 @@ from aploss_mx.atomic import write_text
 from aploss_mx.command import positive_int
 from aploss_mx.config import load_recipe
 from aploss_mx.data.open import classes_of, open_dataset
+from aploss_mx.data.pixels import read_image
 from aploss_mx.data.shapes import generate
-from aploss_mx.data.transforms import read_image
 from aploss_mx.data.voc import VOCDetection
 from aploss_mx.detector import Detector
 from aploss_mx.report.curves import WHAT_IS_DRAWN, Point, draw_curves, evaluations, write_curves

@@ -16,7 +16,8 @@ from aploss_mx.data.voc import VOC_CLASSES, VOCDetection
 from aploss_mx.detector import Detector
 from aploss_mx.losses import APLoss
 from aploss_mx.losses.from_recipe import make_class_loss
-from aploss_mx.training import Options, TrainingRun
+from aploss_mx.options import Options
+from aploss_mx.training import TrainingRun
 from scripts import train_voc
 
 LOSSES = list(SETTINGS_OF_LOSSES)

@@ -11,7 +11,7 @@ import pytest
 from tiny_training import tiny_recipe
 
 from aploss_mx.checkpoint import Checkpoint, parameters_of
-from aploss_mx.data.transforms import read_image
+from aploss_mx.data.pixels import read_image
 from aploss_mx.detector import Detector
 from scripts import export
 from symbols.retinanet import get_network

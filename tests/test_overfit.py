@@ -12,7 +12,8 @@ from aploss_mx.config import Recipe
 from aploss_mx.data.voc import VOC_CLASSES, VOCDetection
 from aploss_mx.detector import Detector
 from aploss_mx.evaluation.evaluate import evaluate
-from aploss_mx.training import Options, TrainingRun
+from aploss_mx.options import Options
+from aploss_mx.training import TrainingRun
 
 IMAGES = 8
 STEPS_AN_EPOCH = 50

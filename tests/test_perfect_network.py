@@ -16,8 +16,8 @@ from aploss_mx.boxes import pairwise_iou
 from aploss_mx.coder import encode
 from aploss_mx.config import Recipe
 from aploss_mx.data.coco import COCODetection
+from aploss_mx.data.pixels import read_image
 from aploss_mx.data.sample import Sample
-from aploss_mx.data.transforms import read_image
 from aploss_mx.data.voc import VOCDetection
 from aploss_mx.detector import Detector, views_of
 from aploss_mx.evaluation.detections import Detections, load_detections, save_coco_results, save_detections

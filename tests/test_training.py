@@ -32,7 +32,9 @@ from aploss_mx.data.sample import Sample
 from aploss_mx.data.shapes import SHAPES_CLASSES
 from aploss_mx.detector import Detector
 from aploss_mx.metrics_log import read_metrics
-from aploss_mx.training import CHANGEABLE, Options, TrainingError, TrainingRun
+from aploss_mx.options import Options
+from aploss_mx.start import CHANGEABLE
+from aploss_mx.training import TrainingError, TrainingRun
 from symbols.retinanet import get_network
 
 OTHER = {

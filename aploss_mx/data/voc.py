@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-import math
 import os
-import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
-from xml.etree.ElementTree import Element
 
 import numpy as np
-from defusedxml import DefusedXmlException, ElementTree
 from PIL import Image
 from tqdm import tqdm
 
 from aploss_mx.data.fit import Corners, fit_box
-from aploss_mx.data.problems import (
-    ERROR,
-    WARNING,
-    DataError,
-    Problem,
-    raise_if_errors,
-    shortened,
-)
+from aploss_mx.data.problems import ERROR, DataError, Problem, raise_if_errors, shortened
 from aploss_mx.data.sample import Sample
+from aploss_mx.data.voc_annotations import VOCAnnotation, VOCObject, parse_annotation
+from aploss_mx.data.voc_splits import list_annotations
 
 VOC_CLASSES = (
     "aeroplane",
@@ -50,30 +40,8 @@ VOC_CLASSES = (
     "tvmonitor",
 )
 
-YEAR_FOLDERS = "VOC[0-9][0-9][0-9][0-9]"
-SPLIT_FOLDER = Path("ImageSets", "Main")
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".JPG")
 PROGRESS_BAR_FROM = 2000  # files; fewer are read before a bar would be of use
-
-
-@dataclass(frozen=True)
-class VOCObject:
-    """One ``<object>``: its class by name, [xmin, ymin, xmax, ymax] as written (pixels count from 1, both ends in)."""
-
-    name: str
-    box: tuple[float, float, float, float]
-    difficult: bool
-
-
-@dataclass(frozen=True)
-class VOCAnnotation:
-    """One annotation file, as written: no class is looked up yet, no box checked. A size not given is 0."""
-
-    path: Path
-    filename: str
-    width: int
-    height: int
-    objects: tuple[VOCObject, ...]
 
 
 class VOCDetection(Sequence):
@@ -84,7 +52,7 @@ class VOCDetection(Sequence):
     root : str or Path
         The folder above ``VOC2007`` and its like, or one that holds ``Annotations`` and its like itself.
     splits : str
-        Names of image lists, joined by ``+``: ``2007_trainval`` or just ``trainval``; see `find_split`.
+        Names of image lists, joined by ``+``: ``2007_trainval`` or just ``trainval``; see `voc_splits.find_split`.
     classes : sequence of str or None
         The class names, in the order of their labels. Case counts. None takes the names in the data, sorted.
     strict : bool
@@ -126,7 +94,7 @@ class VOCDetection(Sequence):
         self.problems: list[Problem] = []
 
         self.annotated = annotated
-        paths = _list_annotations(root, splits, self.problems)
+        paths = list_annotations(root, splits, self.problems)
         annotations = _read_annotations(paths, self.problems) if annotated else list(map(_without_objects, paths))
         self.classes = tuple(_names_in(annotations) if classes is None else classes)
         self.problems += _unknown_classes(annotations, self.classes)
@@ -166,145 +134,6 @@ def parse_classes(text: str) -> tuple[str, ...]:
     if repeated:
         raise ValueError(f"repeated class names in {text!r}: {shortened(repeated)}")
     return tuple(names)
-
-
-def find_split(root: Path, split: str) -> Path:
-    """The list of images that a split's name stands for.
-
-    ``2007_train`` is ``VOC2007/ImageSets/Main/train.txt`` under `root`, or ``ImageSets/Main/train.txt`` where `root`
-    itself holds the images (unless it is named after another year). ``train`` is ``ImageSets/Main/train.txt``, or the
-    same in the one folder like ``VOC2007`` that has it.
-
-    Raises
-    ------
-    DataError
-        No such file, or more than one; the message lists the places and the splits that exist.
-    """
-    year, name = re.fullmatch(r"(?:(\d{4})_)?(.*)", split, flags=re.DOTALL).groups()
-    if year is None:
-        places = [root, *sorted(root.glob(YEAR_FOLDERS))]
-    elif re.fullmatch(r"VOC\d{4}", root.name) and root.name != f"VOC{year}":
-        places = [root / f"VOC{year}"]
-    else:
-        places = [root / f"VOC{year}", root]
-    tried = [place / SPLIT_FOLDER / f"{name}.txt" for place in places]
-    if year is not None:
-        tried.append(root / SPLIT_FOLDER / f"{split}.txt")
-    found = [path for path in tried if path.is_file()]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        message = f"it may be any of {shortened([str(path) for path in found])}; name the year, or a deeper folder"
-        raise DataError([Problem(ERROR, "ambiguous split", split, message)])
-    message = (
-        f"none of {shortened([str(path) for path in tried])} exists; "
-        f"splits there: {shortened(_existing_splits(root), 20) or 'none'}"
-    )
-    raise DataError([Problem(ERROR, "missing split", split, message)])
-
-
-def parse_annotation(path: Path) -> VOCAnnotation:
-    """Read one annotation file, entities and external references refused.
-
-    Raises
-    ------
-    DataError
-        The file is missing, is no XML or no annotation, or an object lacks its name or a finite coordinate.
-    """
-    if not path.is_file():
-        raise DataError([Problem(ERROR, "missing annotation", str(path), "no such file")])
-    try:
-        root = _parse_xml(path)
-        if root.tag != "annotation":
-            raise ValueError(f"<{root.tag}> is not an <annotation>")
-        return VOCAnnotation(
-            path=path,
-            filename=root.findtext("filename", "").strip(),
-            width=int(_number(root, "size/width", "0")),
-            height=int(_number(root, "size/height", "0")),
-            objects=tuple(_parse_object(element) for element in root.findall("object")),
-        )
-    except ValueError as error:
-        raise DataError([Problem(ERROR, "broken annotation", str(path), str(error))]) from error
-
-
-def _parse_xml(path: Path) -> Element:
-    try:
-        return ElementTree.parse(path).getroot()
-    except DefusedXmlException as error:
-        raise ValueError(f"refused as unsafe XML: {error}") from error
-    except (ElementTree.ParseError, ValueError, LookupError, OSError) as error:
-        raise ValueError(f"not readable as XML: {error}") from error
-
-
-def _parse_object(element: Element) -> VOCObject:
-    name = element.findtext("name", "").strip()
-    if not name:
-        raise ValueError("an <object> has no <name>")
-    difficult = element.findtext("difficult", "").strip() or "0"
-    if difficult not in ("0", "1"):
-        raise ValueError(f"<difficult> of a {name!r} is {difficult!r}, not 0 or 1")
-    box = tuple(_number(element, f"bndbox/{side}") for side in ("xmin", "ymin", "xmax", "ymax"))
-    return VOCObject(name, box, difficult == "1")
-
-
-def _number(element: Element, tag: str, default: str = "") -> float:
-    text = element.findtext(tag, "").strip() or default
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise ValueError(f"<{tag}> in <{element.tag}> is {text!r}, not a number")
-    return value
-
-
-def _existing_splits(root: Path) -> list[str]:
-    """Names that `find_split` knows under `root`, those of single classes (``cat_train``) last."""
-    names = [path.stem for path in (root / SPLIT_FOLDER).glob("*.txt")]
-    for folder in root.glob(YEAR_FOLDERS):
-        names += [f"{folder.name[3:]}_{path.stem}" for path in (folder / SPLIT_FOLDER).glob("*.txt")]
-    return sorted(names, key=lambda name: (name.count("_"), name))
-
-
-def _list_annotations(root: Path, splits: str, problems: list[Problem]) -> list[Path]:
-    """Paths of the annotation files that the splits list, each once."""
-    lists: dict[Path, str] = {}
-    annotations: dict[str, Path] = {}
-    for split in splits.split("+"):
-        path = find_split(root, split)
-        if path in lists:
-            message = f"both {lists[path]} and {split} lead to it; name it once"
-            raise DataError([Problem(ERROR, "repeated split", str(path), message)])
-        lists[path] = split
-        for stem in _read_split(path):
-            annotation = path.parents[2] / "Annotations" / f"{stem}.xml"
-            if stem not in annotations:
-                annotations[stem] = annotation
-            elif annotations[stem] == annotation:
-                problems.append(Problem(WARNING, "repeated image", str(annotation), f"again in {path}; read once"))
-            else:
-                problems.append(
-                    Problem(
-                        ERROR,
-                        "repeated image name",
-                        str(annotation),
-                        f"{annotations[stem]} has the same name, and detections are told apart by it; rename one",
-                    )
-                )
-    return list(annotations.values())
-
-
-def _read_split(path: Path) -> list[str]:
-    """Names of a list's images. Lists for one class hold a second column (1, 0 or -1), which does not matter here."""
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError([Problem(ERROR, "unreadable split", str(path), str(error))]) from error
-    stems = [line.split()[0] for line in lines if line.strip()]
-    if not stems:
-        raise DataError([Problem(ERROR, "empty split", str(path), "it lists no image")])
-    return stems
 
 
 def _read_annotations(paths: list[Path], problems: list[Problem]) -> list[VOCAnnotation]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from aploss_mx.atomic import write_text
-from aploss_mx.data.voc import SPLIT_FOLDER
+from aploss_mx.data.voc_splits import SPLIT_FOLDER, find_split, read_split
 
 EVERY = 5  # one image in five is held out
 
@@ -18,29 +18,28 @@ def hold_out(root: Path, folder: Path, train_split: str, val_split: str) -> None
     Parameters
     ----------
     root : Path
-        Folder that holds VOC2007 and its like.
+        Folder that holds VOC2007 and its like, or a data set itself.
     folder : Path
-        Where to make the new one.
+        The new one, which is there.
     train_split, val_split : str
-        YEAR_NAME of both, of one year.
+        Their names, in both.
 
     Raises
     ------
+    DataError
+        If there is no such split.
     ValueError
         If there are too few images.
     OSError
-        If there is no such split, or the folder cannot be written.
+        If the folder cannot be written.
     """
-    year, name = train_split.split("_", 1)
-    source, target = Path(root, f"VOC{year}").resolve(), Path(folder, f"VOC{year}")
-    lines = (source / SPLIT_FOLDER / f"{name}.txt").read_text(encoding="utf-8").splitlines()
-    images = [line.split()[0] for line in lines if line.strip()]
+    listed = find_split(root, train_split)
+    images = read_split(listed)
     if len(images) < EVERY:
-        raise ValueError(f"{train_split} of {root} has {len(images)} images, too few to hold some out")
-    target.mkdir(parents=True, exist_ok=True)
+        raise ValueError(f"{listed} lists {len(images)} images, too few to hold some out")
     for linked in ("Annotations", "JPEGImages"):
-        if not (target / linked).is_symlink():
-            (target / linked).symlink_to(source / linked, target_is_directory=True)
+        if not (folder / linked).is_symlink():
+            (folder / linked).symlink_to((listed.parents[2] / linked).resolve(), target_is_directory=True)
     for split in (train_split, val_split):
         kept = [image for number, image in enumerate(images) if (number % EVERY == 0) == (split == val_split)]
-        write_text(target / SPLIT_FOLDER / f"{split.split('_', 1)[1]}.txt", "\n".join(kept) + "\n")
+        write_text(folder / SPLIT_FOLDER / f"{split}.txt", "\n".join(kept) + "\n")

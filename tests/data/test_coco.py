@@ -12,8 +12,8 @@ from PIL import Image
 from aploss_mx.data.check import check_dataset, check_images, main
 from aploss_mx.data.coco import COCODetection
 from aploss_mx.data.open import is_coco, open_dataset
+from aploss_mx.data.pixels import read_image
 from aploss_mx.data.problems import BOX_CLIPPED, BOX_LEFT_OUT, ERROR, WARNING, DataError
-from aploss_mx.data.transforms import read_image
 from aploss_mx.data.voc import VOCDetection
 
 WIDTH, HEIGHT = 40, 30

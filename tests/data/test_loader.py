@@ -15,8 +15,9 @@ from PIL import Image
 
 from aploss_mx.anchors import make_anchors
 from aploss_mx.data.loader import Draw, EpochSampler, EvaluationSet, TrainingSet, evaluation_loader, training_loader
+from aploss_mx.data.pixels import normalize, read_image
 from aploss_mx.data.sample import Sample
-from aploss_mx.data.transforms import EvalTransform, TrainTransform, View, normalize, read_image
+from aploss_mx.data.transforms import EvalTransform, TrainTransform, View
 from aploss_mx.targets import assign_targets
 
 SSD = TrainTransform((64, 96), "ssd")

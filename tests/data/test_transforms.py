@@ -13,27 +13,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFile
 
-from aploss_mx.data import transforms
-from aploss_mx.data.transforms import (
+from aploss_mx.data import ssd, transforms
+from aploss_mx.data.pixels import MEAN_COLOUR, PIXELS, normalize, read_image
+from aploss_mx.data.ssd import (
     CROP_MIN_IOUS,
     INTERPOLATIONS,
-    MEAN_COLOUR,
-    PIXELS,
-    EvalTransform,
-    TrainTransform,
-    Window,
     adjust_saturation_and_hue,
-    clip_to_window,
     crop_with_min_iou,
     expand,
-    mirror,
-    normalize,
     photometric_distort,
     random_interpolation,
-    read_image,
-    resize_window,
     sample_crop,
 )
+from aploss_mx.data.transforms import EvalTransform, TrainTransform, mirror
+from aploss_mx.data.windows import Window, clip_to_window, resize_window
 
 SEEDS = st.integers(0, 2**32 - 1)
 
@@ -366,7 +359,7 @@ def test_every_kind_of_crop_is_drawn_alike(monkeypatch):
         drawn[min_iou] += 1
         return window
 
-    monkeypatch.setattr(transforms, "crop_with_min_iou", remember)
+    monkeypatch.setattr(ssd, "crop_with_min_iou", remember)
     window, boxes, labels = Window(0, 0, 100, 100), np.array([[0, 0, 100, 100]], np.float32), np.array([0])
     for seed in range(1200):
         sample_crop(window, boxes, labels, np.random.default_rng(seed))

@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from aploss_mx.data.problems import BOX_CLIPPED, BOX_LEFT_OUT, SHOWN_PER_KIND, DataError
-from aploss_mx.data.voc import VOC_CLASSES, VOCDetection, VOCObject, find_split, parse_annotation, parse_classes
+from aploss_mx.data.voc import VOC_CLASSES, VOCDetection, parse_classes
+from aploss_mx.data.voc_annotations import VOCObject, parse_annotation
+from aploss_mx.data.voc_splits import find_split
 
 WIDTH, HEIGHT = 40, 30
 SIZE = f"<size><width>{WIDTH}</width><height>{HEIGHT}</height><depth>3</depth></size>"

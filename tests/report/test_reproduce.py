@@ -343,9 +343,9 @@ def test_learning_rates_are_compared_without_the_test_images(tmp_path, tiny, cap
     text = (tmp_path / "results" / "smoke" / "learning_rates.md").read_text(encoding="utf-8")
     assert text.startswith("# Learning rates, scale `smoke`")
     assert "| row | seeds | AP | AP50 | AP75 |" in text
-    sets = tmp_path / "runs" / "smoke" / "held_out" / "VOC2007" / "ImageSets" / "Main"
-    assert (sets / "train.txt").read_text().split() == [f"train_{index:06d}" for index in (1, 2, 3, 4, 6, 7)]
-    assert (sets / "val.txt").read_text().split() == ["train_000000", "train_000005"]
+    sets = tmp_path / "runs" / "smoke" / "held_out" / "ImageSets" / "Main"
+    assert (sets / "2007_train.txt").read_text().split() == [f"train_{index:06d}" for index in (1, 2, 3, 4, 6, 7)]
+    assert (sets / "2007_val.txt").read_text().split() == ["train_000000", "train_000005"]
 
 
 def test_a_failed_run_does_not_stop_the_others(tmp_path, tiny, capsys, monkeypatch):

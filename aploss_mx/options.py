@@ -1,0 +1,85 @@
+"""What a run takes besides its recipe: folder, devices, processes."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import mxnet as mx
+
+from aploss_mx.config import ConfigError
+
+
+@dataclass(frozen=True)
+class Options:
+    """Where and how to run a recipe.
+
+    Attributes
+    ----------
+    save_prefix : Path
+        Folder of the run: checkpoints, metrics, detections.
+    devices : list of Context
+        The batch is split evenly over them; each ranks its own part.
+    kv_store : str
+        MXNet's kvstore that sums the gradients, one of `workers.KV_STORES`.
+    num_workers : int
+        Processes that load data.
+    resume : str
+        '' to start anew, 'auto' to go on from the folder's last checkpoint if there is one, or a checkpoint's path.
+    log_interval : int
+        Steps between rows of the metrics file.
+    """
+
+    save_prefix: Path
+    devices: list[mx.Context]
+    kv_store: str = "device"
+    num_workers: int = 2
+    resume: str = ""
+    log_interval: int = 20
+
+    @property
+    def last(self) -> Path:
+        """The newest checkpoint."""
+        return self.save_prefix / "last.npz"
+
+    @property
+    def best(self) -> Path:
+        """The checkpoint of the highest AP."""
+        return self.save_prefix / "best.npz"
+
+    def checkpoint(self) -> Path | None:
+        """Return the checkpoint to go on from, or None to start anew.
+
+        Raises
+        ------
+        ConfigError
+            If the folder holds a run that would be lost.
+        """
+        if self.resume == "auto":
+            return self.last if self.last.exists() else None
+        if self.last.exists() and not self.resume:
+            raise ConfigError(
+                f"{self.save_prefix} holds a run already: go on with --resume auto, or choose another --save-prefix"
+            )
+        path = Path(self.resume) if self.resume else None
+        if path and self.last.exists() and path.parent.resolve() != self.save_prefix.resolve():
+            raise ConfigError(
+                f"{self.save_prefix} holds another run than {path}: choose another --save-prefix to go on from it"
+            )
+        return path
+
+    def check_writable(self) -> None:
+        """Make the run's folder, if need be.
+
+        Raises
+        ------
+        OSError
+            If it cannot be made or written to.
+        """
+        try:
+            self.save_prefix.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.save_prefix):
+                pass
+        except OSError as error:
+            raise OSError(f"cannot write to --save-prefix {self.save_prefix}: {error.strerror}") from error
