@@ -3,7 +3,7 @@
 
 python scripts/reproduce.py table2 --scale smoke
 python scripts/reproduce.py table2 --scale small --dataset-root ~/data/VOCdevkit --seeds 0 1 --only ap focal
-python scripts/reproduce.py table2 --scale paper --dataset-root ~/data/VOCdevkit --coco-root ~/data/coco --gpus 0,1
+python scripts/reproduce.py table2 --scale paper --dataset-root ~/data/VOCdevkit --coco-root ~/data/coco --gpus 0,1 2,3
 python scripts/reproduce.py report
 python scripts/reproduce.py list --table 2
 
@@ -18,8 +18,9 @@ import json
 import shlex
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from itertools import chain
+from itertools import chain, cycle, islice
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Sequence
 
 import numpy as np
@@ -83,8 +84,9 @@ def _add_run_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pretrained", help="backbone weights (default: the recipe's)")
     parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="rows with one of these in their name")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0], metavar="N", help="(default: 0)")
-    parser.add_argument("--jobs", type=positive_int, default=1, help="runs at a time (default: %(default)s)")
-    parser.add_argument("--gpus", default="", metavar="0,1", help="GPUs of each run (default: the CPU)")
+    parser.add_argument("--gpus", nargs="+", default=[""], metavar="0,1",
+                        help="GPUs of a run; '0,1 2,3': of two at a time (default: the CPU)")  # fmt: skip
+    parser.add_argument("--jobs", type=positive_int, help="runs at a time (default: one for each of --gpus)")
     parser.add_argument("--runs", type=Path, default=Path("runs/reproduce"), help="folder (default: %(default)s)")
     parser.add_argument("--results", type=Path, default=Path("results"), help="folder (default: %(default)s)")
 
@@ -140,7 +142,7 @@ def _reproduce(arguments: argparse.Namespace, runner: Runner) -> None:
     rows = []
     for trial in finished if what in REPORTED else ():
         if not trial.scored_here:
-            gpu, data = arguments.gpus.split(",")[0], arguments.coco_root if trial.coco else root
+            gpu, data = _first_gpu(arguments), arguments.coco_root if trial.coco else root
             command = trial.published.test_command(data, gpu, str(folder / trial.run))
             print(f"{trial.row}: its server scores what this writes: {shlex.join(command)}")
             continue
@@ -170,19 +172,26 @@ def _train(
 ) -> list[str]:
     """Finish the runs of all trials; return those that failed."""
     commit = commit_of(SCRIPTS.parent)
-    more = [*(["--gpus", arguments.gpus] if arguments.gpus else [])]
-    more += ["--pretrained", arguments.pretrained] if arguments.pretrained else []
+    more = ["--pretrained", arguments.pretrained] if arguments.pretrained else []
+    jobs = arguments.jobs or len(arguments.gpus)
+    free: SimpleQueue[str] = SimpleQueue()
+    for gpus in islice(cycle(arguments.gpus), jobs):
+        free.put(gpus)
 
     def train(trial: Trial) -> None:
         data = arguments.coco_root if trial.coco else root
         command = trial.train_command(sys.executable, SCRIPTS, data, folder / trial.run, more)
         if not is_done(folder / trial.run):
             tqdm.write(f"{shlex.join(command)}  # log: {folder / trial.run / LOG}")
-        runner.finish(command, folder / trial.run, commit)
+        gpus = free.get()
+        try:
+            runner.finish(command, folder / trial.run, commit, ["--gpus", gpus])
+        finally:
+            free.put(gpus)
 
     runs = list({trial.run: trial for trial in trials}.values())
     failed = []
-    with ThreadPoolExecutor(arguments.jobs) as pool, tqdm(total=len(runs), unit="run", disable=None) as bar:
+    with ThreadPoolExecutor(jobs) as pool, tqdm(total=len(runs), unit="run", disable=None) as bar:
         outcomes = [(trial, pool.submit(train, trial)) for trial in runs]
         try:
             for trial, outcome in outcomes:
@@ -237,10 +246,14 @@ def _dataset_root(arguments: argparse.Namespace, runner: Runner) -> str:
     return str(root)
 
 
+def _first_gpu(arguments: argparse.Namespace) -> str:
+    return arguments.gpus[0].split(",")[0]
+
+
 def _held_out(root: str, scale: Scale, arguments: argparse.Namespace, runner: Runner) -> str:
     recipe, folder = load_recipe(scale.recipe), arguments.runs / scale.name / "held_out"
     with runner.locked(folder):
-        hold_out(Path(root), folder, recipe.train_split, recipe.val_split)
+        hold_out(Path(root).expanduser(), folder, recipe.train_split, recipe.val_split)
     return str(folder)
 
 
@@ -253,7 +266,7 @@ def _measure(trial: Trial, folder: Path, root: str, arguments: argparse.Namespac
             split = load_recipe(str(folder / "recipe.yaml")).val_split
             command = [sys.executable, str(SCRIPTS / "evaluate.py"), "--params", str(folder / "last.npz"), *trial.test,
                        "--dataset-root", arguments.coco_root if trial.coco else root, "--split", split,
-                       "--gpus", arguments.gpus.split(",")[0], "--output", str(output)]  # fmt: skip
+                       "--gpus", _first_gpu(arguments), "--output", str(output)]  # fmt: skip
             with runner.locked(folder):
                 runner.run(command, folder / LOG)
         metrics = {**json.loads(output.read_text(encoding="utf-8")), "epoch": metrics["epoch"]}

@@ -60,8 +60,10 @@ class Runner:
                     time.sleep(POLL_SECONDS)
             yield
 
-    def finish(self, command: Sequence[str], folder: Path, commit: str) -> None:
+    def finish(self, command: Sequence[str], folder: Path, commit: str, where: Sequence[str] = ()) -> None:
         """Run a training command to its end, unless it has been: it must go on with what the folder holds.
+
+        Flags of `where` are added to the command, but may be others when the run goes on.
 
         Raises
         ------
@@ -78,7 +80,7 @@ class Runner:
                 write_text(note, json.dumps({"commit": commit, "command": list(command)}, indent=1) + "\n")
             if (folder / DONE).exists():
                 return
-            self.run(command, folder / LOG)
+            self.run([*command, *where], folder / LOG)
             write_text(folder / DONE, note.read_text(encoding="utf-8"))
 
     def run(self, command: Sequence[str], log: Path) -> None:

@@ -59,7 +59,7 @@ SCALES = {
             "published figures",
             "small_voc",
             ("--data-shape", "160", "--test-short", "160", "--test-long", "267", "--augmentation", "flip",
-             "--epochs", "16", "--lr-decay-epoch", "12,15", "--val-interval", "4"),
+             "--epochs", "16", "--lr-decay-epoch", "12,15", "--val-interval", "2"),
             multi_scale=("--test-scales", "96,128,160,192,224", "--test-flip", "true"),
             tuning=("--epochs", "3", "--lr-decay-epoch", "2"),
         ),

@@ -140,6 +140,14 @@ def test_a_run_of_other_flags_is_refused(tmp_path):
     assert times(tmp_path) == 1
 
 
+def test_a_run_may_go_on_elsewhere(tmp_path):
+    code = f"import sys; open({str(tmp_path / 'times')!r}, 'a').write(sys.argv[1]); sys.exit(sys.argv[1] == 'a')"
+    with pytest.raises(RunError, match="status 1"):
+        Runner().finish([sys.executable, "-c", code], tmp_path, "", ["a"])
+    Runner().finish([sys.executable, "-c", code], tmp_path, "", ["b"])
+    assert (tmp_path / "times").read_text(encoding="utf-8") == "ab"
+
+
 def test_two_processes_at_once_run_it_once(tmp_path):
     start = multiprocessing.get_context("fork")
     both = [start.Process(target=finish, args=(counting(tmp_path, 0.5), tmp_path)) for _ in range(2)]
@@ -351,16 +359,32 @@ def test_learning_rates_are_compared_without_the_test_images(tmp_path, tiny, cap
 def test_a_failed_run_does_not_stop_the_others(tmp_path, tiny, capsys, monkeypatch):
     real = Runner.finish
 
-    def fail_focal(self, command, folder, commit):
+    def fail_focal(self, command, folder, commit, where):
         if "focal" in folder.name:
             raise RunError("it broke")
-        real(self, command, folder, commit)
+        real(self, command, folder, commit, where)
 
     monkeypatch.setattr(Runner, "finish", fail_focal)
     with pytest.raises(SystemExit, match=r"1 run\(s\) failed: quickstart_loss_focal_seed0"):
         run(tmp_path, "table2", "--only", "ap", "focal")
     text = (tmp_path / "results" / "smoke" / "table2.md").read_text(encoding="utf-8")
     assert "| ap, VOC07 | 1 |" in text and "| focal, VOC07 | 0 |" in text
+
+
+def test_each_job_has_its_gpus(tmp_path, tiny, monkeypatch):
+    at_work, seen = [], []
+
+    def pretend(self, command, folder, commit, where):
+        at_work.append(where[1])
+        assert len(set(at_work)) == len(at_work) <= 2
+        time.sleep(0.05)
+        at_work.remove(where[1])
+        seen.append(where)
+
+    monkeypatch.setattr(Runner, "finish", pretend)
+    run(tmp_path, "table2", "--gpus", "0,1", "2,3")
+    assert len(seen) == 4
+    assert {tuple(where) for where in seen} == {("--gpus", "0,1"), ("--gpus", "2,3")}
 
 
 def test_data_are_wanted_beyond_smoke(tmp_path):
