@@ -120,6 +120,7 @@ class TrainingRun:
         self.sync_method = make_sync_method(recipe)
         self.box_loss = BoxLoss()
         self.trainer = make_trainer(self.network, recipe, self.workers.kv_store)
+        self.workers.share_parameters(self.trainer)
         self.epoch = self.step = 0
         self.seconds = 0.0
         self.best: dict[str, float] = {}

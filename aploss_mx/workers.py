@@ -90,6 +90,17 @@ class Workers:
         self.kv_store.pull(TOTALS_KEY, array)
         return array.asnumpy().astype(np.float64) / self.count
 
+    def share_parameters(self, trainer: mx.gluon.Trainer) -> None:
+        """Give all devices of all workers the parameters of the first one, and wait until they have them.
+
+        Gluon leaves this to the first step, where it is a race: once two workers' gradients are summed, the servers
+        answer with a gradient whoever asks for a weight.
+        """
+        trainer._init_kvstore()
+        trainer._init_params()
+        mx.nd.waitall()
+        self.mean(np.zeros(TOTALS))  # which nobody has before all have asked
+
 
 def leave_workers(status: int, message: str = "") -> None:
     """End this process at once, with a message, if it is one of several workers.

@@ -126,6 +126,13 @@ def test_devices_keep_the_same_weights(make_run):
             np.testing.assert_array_equal(one, other, err_msg=name)
 
 
+def test_parameters_are_shared_before_the_first_step(shapes, tmp_path):
+    """Left to that step, as Gluon does, a worker may pull the sum of gradients that has taken a weight's place."""
+    run = tiny_run(shapes, tmp_path, cpus=2)
+    assert run.trainer._kv_initialized
+    assert run.trainer._params_to_init == []
+
+
 @pytest.mark.parametrize("cpus", [1, 2])
 def test_a_batch_without_any_loss_leaves_weights_and_optimizer_alone(make_run, cpus):
     run, batch = make_run(cpus)

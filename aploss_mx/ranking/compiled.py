@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import Any, Callable, Iterator, Sequence
 
 import numpy as np
-from numba import njit
+from numba import float32, float64, int32, int64, njit, types, void
 
 from aploss_mx.ranking.breakpoints import Breakpoints
 from aploss_mx.ranking.problem import CHUNK, RankingProblem
@@ -27,7 +27,7 @@ class CompiledPasses:
 
     def __init__(self, breakpoints: Breakpoints, problem: RankingProblem):
         self.size = len(breakpoints.values)
-        self.scores = problem.scores.reshape(-1)
+        self.scores = np.ascontiguousarray(problem.scores.reshape(-1))
         columns = problem.scores.shape[1]
         # The chunks of NumPy's passes: a sum's bits depend on them.
         self.step = max(1, CHUNK // max(1, columns)) * columns
@@ -87,6 +87,22 @@ def _in_threads(work: Callable[[tuple[int, int]], Any], ranges: Sequence[tuple[i
     return [task.result() for task in tasks] + [work(limits) for limits in ranges[len(tasks) :]]
 
 
+def _signatures(*rest: types.Type) -> list[types.Type]:
+    """Return the types of both passes' arguments, for either type of scores.
+
+    Declared, because processes that compiled other types at the same time would spoil numba's cache for each other.
+    """
+
+    def read(kind: types.Type) -> types.Array:
+        return types.Array(kind, 1, "C", readonly=True)
+
+    search = (read(float64), read(float64), read(int32), float64, int32)
+    return [
+        void(read(score), int64, read(types.boolean), read(int64), score, *search, *rest)
+        for score in (float32, float64)
+    ]
+
+
 @njit(nogil=True, cache=True)
 def _bin_of(score, values, bin_of_cell, cells_per_unit, cell_count):
     """`Breakpoints.bins_of` for one score, which is not below the lowest breakpoint."""
@@ -122,7 +138,7 @@ def _next_run(place, stop, columns, ignored, positives, upcoming):
     return place, end, upcoming
 
 
-@njit(nogil=True, cache=True)
+@njit(_signatures(int64, int64, float64[:, ::1]), nogil=True, cache=True)
 def _accumulate(
     scores, columns, ignored, positives, lowest, values, squeeze, bin_of_cell, cells_per_unit, cell_count, start, stop,
     statistics,
@@ -139,7 +155,7 @@ def _accumulate(
                 statistics[chosen, 1] += (score - values[chosen]) * squeeze[chosen]
 
 
-@njit(nogil=True, cache=True)
+@njit(_signatures(float64[::1], float64[::1], int64, int64, float32[::1]), nogil=True, cache=True)
 def _write(
     scores, columns, ignored, positives, lowest, values, squeeze, bin_of_cell, cells_per_unit, cell_count, pulls,
     slopes, start, stop, grad,

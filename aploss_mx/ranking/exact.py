@@ -19,7 +19,8 @@ minimum from the worst positive up, or F_i / |N|. The rest follows from it, w_i 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING, Sequence
 
 import numpy as np
 
@@ -28,10 +29,8 @@ from aploss_mx.ranking.labels import check_delta
 from aploss_mx.ranking.passes import NumPyPasses
 from aploss_mx.ranking.problem import RankingProblem, solve_labels
 
-try:
+if TYPE_CHECKING:
     from aploss_mx.ranking.compiled import CompiledPasses
-except (ImportError, RuntimeError):  # without the extra `fast`, or without a folder for what numba compiles
-    CompiledPasses = None
 
 
 def ap_loss_and_grad(
@@ -86,8 +85,18 @@ def auc_loss(delta: float = 1.0) -> PiecewiseRanking:
 
 def make_passes(breakpoints: Breakpoints, problem: RankingProblem) -> NumPyPasses | CompiledPasses:
     """Return the passes over a problem's negatives, compiled where numba is there and knows the scores' type."""
-    compiled = CompiledPasses and problem.scores.dtype in (np.float32, np.float64)
-    return (CompiledPasses if compiled else NumPyPasses)(breakpoints, problem)
+    compiled = problem.scores.dtype in (np.float32, np.float64)
+    return (fastest_passes() if compiled else NumPyPasses)(breakpoints, problem)
+
+
+@lru_cache(maxsize=None)
+def fastest_passes() -> type[NumPyPasses] | type[CompiledPasses]:
+    """Return `compiled.CompiledPasses` where numba is there, or else `passes.NumPyPasses`."""
+    try:
+        from aploss_mx.ranking.compiled import CompiledPasses  # here, since numba takes a second to be ready
+    except (ImportError, RuntimeError):  # without the extra `fast`, or without a folder for what numba compiles
+        return NumPyPasses
+    return CompiledPasses
 
 
 @dataclass(frozen=True)
