@@ -84,9 +84,7 @@ class PostProcessing:
         return np.concatenate(chosen)
 
 
-def non_maximum_suppression(
-    boxes: np.ndarray, labels: np.ndarray, threshold: float, max_detections: int
-) -> list[int]:
+def non_maximum_suppression(boxes: np.ndarray, labels: np.ndarray, threshold: float, max_detections: int) -> list[int]:
     """Return the rows of boxes (D, 4), highest score first, that greedy suppression within each class keeps.
 
     A box is dropped if its IoU with one that was kept of its class exceeds the threshold.
