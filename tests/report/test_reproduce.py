@@ -65,7 +65,7 @@ def test_each_loss_has_the_same_learning_rates_to_choose_from():
         recipes = [recipe_of(trial) for trial in trials_of("learning_rates", scale, [0])]
         choices = {loss: [recipe.lr for recipe in recipes if recipe.loss == loss] for loss in LOSSES}
         assert len(recipes) == len(LOSSES) * len(GRID)
-        assert all(rates == [0.0001, 0.0003, 0.001] for rates in choices.values())
+        assert all(rates == [0.00003, 0.0001, 0.0003, 0.001] for rates in choices.values())
         assert len({replace(recipe, loss="ap", lr=1) for recipe in recipes}) == 1
         assert recipes[0].epochs < recipe_of(trials_of("table2", scale, [0])[0]).epochs
     with pytest.raises(ValueError, match="scale paper has the paper's learning rates"):
@@ -76,7 +76,7 @@ def test_the_chosen_learning_rate_is_used_by_all_rows_of_its_loss():
     scale = replace(SCALES["small"], lr={"ap": "0.0007", "focal": "0.0002"})
     assert [recipe_of(trial).lr for trial in trials_of("table2", scale, [0])] == [0.0003, 0.0002, 0.0003, 0.0007]
     assert {recipe_of(trial).lr for trial in trials_of("table1a", scale, [0])} == {0.0007}
-    assert [recipe_of(trial).lr for trial in trials_of("learning_rates", scale, [0])][:3] == [0.0001, 0.0003, 0.001]
+    assert [recipe_of(trial).lr for trial in trials_of("learning_rates", scale, [0])][:4] == [0.00003, 0.0001, 0.0003, 0.001]
 
 
 def test_the_paper_ranks_eight_images_on_any_number_of_devices():
