@@ -44,7 +44,10 @@ def format_table(table: str, scale_name: str, rows: Sequence[Mapping[str, str]])
     if names:
         heads = [head for name in names for head in (f"{name} paper", "here", "difference")]
     else:
-        lines += ["Here, four fifths of the training images were trained on and the rest tested on, to choose the rates.", ""]
+        lines += [
+            "Here, trained on four fifths of the training images and tested on the rest, to choose the rates.",
+            "",
+        ]
         heads = names = list(AP_FIGURES)
     lines.append("| row | seeds | " + " | ".join(heads) + " |")
     lines.append("| --- | ---: |" + " ---: |" * len(heads))

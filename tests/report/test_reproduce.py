@@ -76,7 +76,8 @@ def test_the_chosen_learning_rate_is_used_by_all_rows_of_its_loss():
     scale = replace(SCALES["small"], lr={"ap": "0.0007", "focal": "0.0002"})
     assert [recipe_of(trial).lr for trial in trials_of("table2", scale, [0])] == [0.0003, 0.0002, 0.0003, 0.0007]
     assert {recipe_of(trial).lr for trial in trials_of("table1a", scale, [0])} == {0.0007}
-    assert [recipe_of(trial).lr for trial in trials_of("learning_rates", scale, [0])][:4] == [0.00003, 0.0001, 0.0003, 0.001]
+    rates = [recipe_of(trial).lr for trial in trials_of("learning_rates", scale, [0])]
+    assert rates == 4 * [0.00003, 0.0001, 0.0003, 0.001]
 
 
 def test_the_paper_ranks_eight_images_on_any_number_of_devices():
