@@ -62,6 +62,7 @@ SCALES = {
              "--epochs", "16", "--lr-decay-epoch", "12,15", "--val-interval", "2"),
             multi_scale=("--test-scales", "96,128,160,192,224", "--test-flip", "true"),
             tuning=("--epochs", "3", "--lr-decay-epoch", "2"),
+            lr={"ap": "0.0001", "auc": "0.0003", "focal": "0.0003", "ohem": "0.0001"},
         ),
         Scale(
             "smoke",

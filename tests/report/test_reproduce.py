@@ -6,6 +6,7 @@ import contextlib
 import csv
 import json
 import multiprocessing
+import shutil
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -21,8 +22,10 @@ from aploss_mx.evaluation.coco import FIGURES
 from aploss_mx.report.curves import draw_curves, evaluations, write_curves
 from aploss_mx.report.runs import RunError, Runner, about, commit_of, is_done
 from aploss_mx.report.tables import format_table, measured_row, read_rows, update_rows
-from aploss_mx.report.trials import GRID, LOSSES, SCALES, TABLES, trials_of
+from aploss_mx.report.trials import GRID, LOSSES, REPORTED, SCALES, TABLES, trials_of
 from scripts import reproduce
+
+RESULTS = Path(reproduce.__file__).parents[1] / "results"
 
 
 def recipe_of(trial):
@@ -78,6 +81,28 @@ def test_the_chosen_learning_rate_is_used_by_all_rows_of_its_loss():
     assert {recipe_of(trial).lr for trial in trials_of("table1a", scale, [0])} == {0.0007}
     rates = [recipe_of(trial).lr for trial in trials_of("learning_rates", scale, [0])]
     assert rates == 4 * [0.00003, 0.0001, 0.0003, 0.001]
+
+
+@pytest.mark.parametrize("scale", [scale for scale in SCALES.values() if scale.lr], ids=lambda scale: scale.name)
+def test_the_chosen_learning_rate_is_the_best_measured(scale):
+    measured = read_rows(RESULTS / scale.name / "learning_rates.csv")
+    assert len(measured) == len(LOSSES) * len(GRID)
+    for loss in LOSSES:
+        best = max((row for row in measured if row["row"].startswith(f"{loss},")), key=lambda row: float(row["AP"]))
+        assert best["row"] == f"{loss}, lr {scale.lr[loss]}"
+
+
+def test_committed_markdown_is_made_of_committed_csv(tmp_path):
+    """Pictures are compared by eye: their bytes depend on the version of matplotlib."""
+    copied = [path for scale in SCALES for path in sorted((RESULTS / scale).glob("*.csv"))]
+    for path in copied:
+        (tmp_path / path.parent.name).mkdir(exist_ok=True)
+        shutil.copy(path, tmp_path / path.parent.name)
+    reproduce.main(["report", "--results", str(tmp_path)])
+    texts = [path.with_suffix(".md").relative_to(RESULTS) for path in copied if path.stem in REPORTED]
+    assert texts
+    for text in texts:
+        assert (tmp_path / text).read_bytes() == (RESULTS / text).read_bytes()
 
 
 def test_the_paper_ranks_eight_images_on_any_number_of_devices():
