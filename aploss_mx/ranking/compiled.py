@@ -90,7 +90,7 @@ def _in_threads(work: Callable[[tuple[int, int]], Any], ranges: Sequence[tuple[i
 def _signatures(*rest: types.Type) -> list[types.Type]:
     """Return the types of both passes' arguments, for either type of scores.
 
-    Declared, because processes that compiled other types at the same time would spoil numba's cache for each other.
+    Declared, so that processes that compile at the same time agree on what stands where in numba's cache.
     """
 
     def read(kind: types.Type) -> types.Array:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Mapping, Sequence
 
+from aploss_mx.config import RANKING_LOSSES
 from aploss_mx.report.published import PUBLISHED, Published
 
 TABLES = ("table1a", "table1b", "table1c", "table2", "table3")
@@ -173,8 +174,7 @@ def _trial(row: Published, scale: Scale, seed: int) -> Trial:
     flags = ("--recipe", scale.recipe or row.recipe, *scale.flags, *row.train_flags, "--seed", str(seed))
     if loss in scale.lr and "--lr" not in settings:
         flags += ("--lr", scale.lr[loss])
-    ranked = loss not in ("focal", "ohem")
-    if scale.name == "paper" and ranked and "--ranking-batch" not in flags:
+    if scale.name == "paper" and loss in RANKING_LOSSES and "--ranking-batch" not in flags:
         flags += ("--ranking-batch", "8")  # what each of the paper's two devices ranks, on any number of devices
     changed = "_".join(word.replace("--", "").replace(",", "-") for word in row.train_flags) or "ap"
     return Trial(

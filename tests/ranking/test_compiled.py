@@ -91,7 +91,7 @@ def test_several_threads_at_once():
 
 
 def test_no_other_types_are_compiled():
-    """Or processes that compile at the same time might read each other's machine code for other types."""
+    """So that numba's cache is the same, whichever of several processes compiles first."""
     before = [len(function.signatures) for function in (compiled._accumulate, compiled._write)]
     scores = np.random.default_rng(0).normal(size=(40, 5))
     labels = (scores > 1).astype(int)
