@@ -154,6 +154,9 @@ class Recipe:
     sync_ranking: bool = _setting(
         False, _boolean, "ap, auc: rank the images of all devices as one list, instead of each device's, true or false"
     )
+    box_loss_weight: float = _setting(
+        1.0, _not_negative, "weight of box regression in the loss; 0 trains the classes alone, as Figure 5b does"
+    )
     batch_size: int = _setting(16, _positive, "images a step, over all devices")
     epochs: int = _setting(160, _positive, "passes over the training images")
     optimizer: str = _setting("sgd", _one_of("sgd", "adam"), "sgd (the paper's) or adam")

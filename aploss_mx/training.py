@@ -36,6 +36,8 @@ from aploss_mx.losses import BoxLoss
 from aploss_mx.losses.from_recipe import make_class_loss, make_sync_method
 from aploss_mx.metrics_log import MetricsLog, NoLog
 from aploss_mx.options import Options
+from aploss_mx.postprocess import drop_background
+from aploss_mx.ranking.measure import measure_ap_loss
 from aploss_mx.schedule import learning_rate
 from aploss_mx.start import MEASURED_WITH, differences, load_checkpoint, new_network
 from aploss_mx.sync_ranking import backward_together
@@ -118,7 +120,7 @@ class TrainingRun:
         self.detector = Detector(self.network, classes, recipe, options.devices[0])
         self.class_loss = make_class_loss(recipe)
         self.sync_method = make_sync_method(recipe)
-        self.box_loss = BoxLoss()
+        self.box_loss = BoxLoss(recipe.box_loss_weight)
         self.trainer = make_trainer(self.network, recipe, self.workers.kv_store)
         self.workers.share_parameters(self.trainer)
         self.epoch = self.step = 0
@@ -221,6 +223,7 @@ class TrainingRun:
         else:
             autograd.backward(totals)
             values = np.array([[loss.asscalar() for loss in pair] for pair in zip(class_losses, box_losses)])
+        self._ranked = logits[0], parts[1][0]
         mean = self.workers.mean(values.mean(axis=0))
         if not np.isfinite(mean).all():
             raise TrainingError(
@@ -246,7 +249,7 @@ class TrainingRun:
             interrupt.check()
             if self.step % self.options.log_interval == 0:
                 now = time.monotonic()
-                figures = self._figures(losses[logged:], now - since)
+                figures = {**self._figures(losses[logged:], now - since), "ap_loss": self._ap_loss_of_step()}
                 bar.set_postfix_str(
                     "class {cls_loss:.3f} box {box_loss:.3f} {images_per_second:.1f} img/s".format(**figures)
                 )
@@ -274,6 +277,13 @@ class TrainingRun:
             "box_loss": box_loss,
             "images_per_second": round(len(losses) * self.recipe.batch_size / seconds, 2),
         }
+
+    def _ap_loss_of_step(self) -> float:
+        """The same measure whatever the loss, of the last step's images on the first device."""
+        logits, class_targets = (array.asnumpy() for array in self._ranked)
+        if self.recipe.background:
+            logits = drop_background(logits)
+        return round(measure_ap_loss(logits, class_targets), 6)
 
     def _evaluates_after(self, epoch: int) -> bool:
         if epoch == 0 or not self.workers.leads:

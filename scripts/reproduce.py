@@ -29,26 +29,22 @@ from tqdm import tqdm
 from aploss_mx.atomic import write_text
 from aploss_mx.command import positive_int
 from aploss_mx.config import load_recipe
-from aploss_mx.data.open import classes_of, open_dataset
+from aploss_mx.data.open import open_dataset
 from aploss_mx.data.pixels import read_image
 from aploss_mx.data.shapes import generate
-from aploss_mx.data.voc import VOCDetection
 from aploss_mx.detector import Detector
-from aploss_mx.report.curves import WHAT_IS_DRAWN, Point, draw_curves, evaluations, write_curves
+from aploss_mx.report.curves import DRAWINGS, curve_of, draw_curves, write_curves
 from aploss_mx.report.draw import contact_sheet
 from aploss_mx.report.held_out import hold_out
 from aploss_mx.report.pictures import annotate, write_picture
 from aploss_mx.report.published import PUBLISHED
 from aploss_mx.report.runs import LOG, RunError, Runner, about, commit_of, is_done
 from aploss_mx.report.tables import format_table, measured_row, read_rows, update_rows
-from aploss_mx.report.trials import LEARNING_RATES, REPORTED, SCALES, TABLES, Scale, Trial, trials_of
-from aploss_mx.theory.optimisers import compare, make_batches
+from aploss_mx.report.trials import LEARNING_RATES, OPTIMISERS, REPORTED, SCALES, TABLES, Scale, Trial, trials_of
 
 SCRIPTS = Path(__file__).resolve().parent
 SMOKE_IMAGES = (160, 40)  # to train and to evaluate on
 FIGURES = ("figure5a", "figure5b", "figure6")
-# Images, their side, and steps of Figure 5b, which trains ResNet-18 from scratch.
-OPTIMISERS = {"smoke": (8, 64, 6), "small": (32, 128, 100)}
 PICTURES = 6  # of Figure 6
 
 
@@ -86,7 +82,11 @@ def _add_run_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0], metavar="N", help="(default: 0)")
     parser.add_argument("--gpus", nargs="+", default=[""], metavar="0,1",
                         help="GPUs of a run; '0,1 2,3': of two at a time (default: the CPU)")  # fmt: skip
-    parser.add_argument("--jobs", type=positive_int, help="runs at a time (default: one for each of --gpus)")
+    parser.add_argument(
+        "--jobs",
+        type=positive_int,
+        help="runs at a time, which share the CPU's cores (default: one for each of --gpus)",
+    )
     parser.add_argument("--runs", type=Path, default=Path("runs/reproduce"), help="folder (default: %(default)s)")
     parser.add_argument("--results", type=Path, default=Path("results"), help="folder (default: %(default)s)")
 
@@ -112,7 +112,8 @@ def list_commands(arguments: argparse.Namespace) -> None:
 
 def reproduce(arguments: argparse.Namespace) -> None:
     """Finish all runs of a table or a figure, and write its results."""
-    runner = Runner()
+    arguments.jobs = arguments.jobs or len(arguments.gpus)
+    runner = Runner(arguments.jobs)
     try:
         _reproduce(arguments, runner)
     finally:
@@ -122,15 +123,8 @@ def reproduce(arguments: argparse.Namespace) -> None:
 def _reproduce(arguments: argparse.Namespace, runner: Runner) -> None:
     scale, what = SCALES[arguments.scale], arguments.command
     results = arguments.results / scale.name
-    if what == "figure5b":
-        points = compare_optimisers(arguments, runner)
-        with runner.locked(results):
-            write_curves(results / "figure5b.csv", points)
-            print(write_report(results / "figure5b.csv", scale.name))
-        return
-
     only = arguments.only or (["ap,", "focal,"] if what == "figure6" else [])
-    trials = trials_of(what if what in REPORTED else "table2", scale, arguments.seeds, only)
+    trials = trials_of(what if what in (*REPORTED, OPTIMISERS) else "table2", scale, arguments.seeds, only)
     if what not in REPORTED:
         trials = [trial for trial in trials if not trial.coco]  # as in the paper
     root = _dataset_root(arguments, runner)
@@ -156,10 +150,10 @@ def _reproduce(arguments: argparse.Namespace, runner: Runner) -> None:
             if what == "figure6":
                 write_picture(results / "figure6.jpg", draw_detectors(finished, folder, root))
                 print(f"{results / 'figure6.jpg'}, row by row: {'; '.join(trial.row for trial in finished)}")
-            elif what == "figure5a":
-                curves = (evaluations(trial.row, trial.seed, folder / trial.run / "metrics.csv") for trial in finished)
-                write_curves(results / "figure5a.csv", chain(*curves))
-                print(write_report(results / "figure5a.csv", scale.name))
+            elif what in DRAWINGS:
+                curves = (curve_of(what, trial.row, trial.seed, folder / trial.run) for trial in finished)
+                write_curves(results / f"{what}.csv", chain(*curves))
+                print(write_report(results / f"{what}.csv", scale.name))
             else:
                 update_rows(results / f"{what}.csv", rows)
                 print(write_report(results / f"{what}.csv", scale.name))
@@ -173,9 +167,8 @@ def _train(
     """Finish the runs of all trials; return those that failed."""
     commit = commit_of(SCRIPTS.parent)
     more = ["--pretrained", arguments.pretrained] if arguments.pretrained else []
-    jobs = arguments.jobs or len(arguments.gpus)
     free: SimpleQueue[str] = SimpleQueue()
-    for gpus in islice(cycle(arguments.gpus), jobs):
+    for gpus in islice(cycle(arguments.gpus), arguments.jobs):
         free.put(gpus)
 
     def train(trial: Trial) -> None:
@@ -191,7 +184,7 @@ def _train(
 
     runs = list({trial.run: trial for trial in trials}.values())
     failed = []
-    with ThreadPoolExecutor(jobs) as pool, tqdm(total=len(runs), unit="run", disable=None) as bar:
+    with ThreadPoolExecutor(arguments.jobs) as pool, tqdm(total=len(runs), unit="run", disable=None) as bar:
         outcomes = [(trial, pool.submit(train, trial)) for trial in runs]
         try:
             for trial, outcome in outcomes:
@@ -205,21 +198,6 @@ def _train(
             runner.stop()  # or leaving the pool would wait for all runs
             raise
     return failed
-
-
-def compare_optimisers(arguments: argparse.Namespace, runner: Runner) -> list[Point]:
-    """Return the curves of Figure 5b."""
-    if arguments.scale not in OPTIMISERS:
-        raise ValueError("figure5b trains a small network on few images: give --scale small or smoke")
-    images, size, steps = OPTIMISERS[arguments.scale]
-    recipe = load_recipe(SCALES[arguments.scale].recipe)
-    data = VOCDetection(_dataset_root(arguments, runner), recipe.train_split, classes_of(recipe.classes))
-    points = []
-    for seed in arguments.seeds:
-        batches = make_batches(data.samples[:images], size, recipe.batch_size, seed)
-        for name, losses in compare(batches, len(data.classes), steps, seed=seed).items():
-            points += [(name, seed, step, round(float(loss), 4)) for step, loss in enumerate(losses)]
-    return points
 
 
 def draw_detectors(trials: Sequence[Trial], folder: Path, root: str) -> np.ndarray:
@@ -275,7 +253,7 @@ def _measure(trial: Trial, folder: Path, root: str, arguments: argparse.Namespac
 
 def write_reports(results: Path) -> None:
     """Make all Markdown and pictures anew that have a CSV file."""
-    names = {*REPORTED, *WHAT_IS_DRAWN}
+    names = {*REPORTED, *DRAWINGS}
     paths = [path for scale in SCALES for path in sorted((results / scale).glob("*.csv")) if path.stem in names]
     if not paths:
         raise ValueError(f"{results} holds no tables or figures of {', '.join(SCALES)}")
@@ -286,7 +264,7 @@ def write_reports(results: Path) -> None:
 
 def write_report(path: Path, scale: str) -> str:
     """Write the Markdown or the picture of a CSV file; return what to print."""
-    if path.stem in WHAT_IS_DRAWN:
+    if path.stem in DRAWINGS:
         draw_curves(path, SCALES[scale].what)
         return f"{path.with_suffix('.png')} is drawn of {path}"
     text = format_table(path.stem, scale, read_rows(path))

@@ -15,6 +15,7 @@ from typing import Iterator
 import mxnet as mx
 import numpy as np
 import pytest
+from mxnet import autograd
 from tiny_training import (
     assert_same_arrays,
     paint_shapes,
@@ -33,6 +34,7 @@ from aploss_mx.data.shapes import SHAPES_CLASSES
 from aploss_mx.detector import Detector
 from aploss_mx.metrics_log import read_metrics
 from aploss_mx.options import Options
+from aploss_mx.ranking.measure import measure_ap_loss
 from aploss_mx.start import CHANGEABLE
 from aploss_mx.training import TrainingError, TrainingRun
 from symbols.retinanet import get_network
@@ -55,6 +57,7 @@ OTHER = {
     "temperature": "1",
     "ranking_batch": "2",
     "ranking_scope": "class",
+    "box_loss_weight": "0.5",
     "batch_size": "2",
     "epochs": "3",
     "optimizer": "adam",
@@ -146,8 +149,37 @@ def test_a_run_writes_all_it_promises(shapes, folder, capsys):
     for row in training:
         assert float(row["loss"]) == pytest.approx(float(row["cls_loss"]) + float(row["box_loss"]), abs=2e-6)
         assert 0 <= float(row["cls_loss"]) <= 1
+        assert 0 < float(row["ap_loss"]) <= 1
     assert float(evaluations[-1]["AP"]) == metrics["AP"]
     assert "epoch 2: AP " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("loss", ["ap", "ohem"])
+def test_training_is_measured_by_the_same_ap_loss_whatever_it_minimises(shapes, folder, loss):
+    run = tiny_run(shapes, folder, loss=loss)
+    images, class_targets, _ = next(iter(run.loader))
+    expected = measure_ap_loss(scores_of(run, images), class_targets.asnumpy())
+    run.run()
+    measured = float(read_metrics(folder / "metrics.csv")[0]["ap_loss"])
+    assert measured == pytest.approx(expected, abs=1e-3)
+
+
+def scores_of(run, images):
+    with autograd.train_mode():  # BatchNorm is live
+        logits, _ = run.network(images)
+    if run.recipe.background:
+        return mx.nd.log(mx.nd.softmax(logits))[..., 1:].asnumpy()
+    return logits.asnumpy()
+
+
+def test_without_box_regression_its_head_does_not_learn(shapes, folder):
+    run = tiny_run(shapes, folder, box_loss_weight=0, wd=0)
+    before = parameters_of(run.network)
+    run.run()
+    after = parameters_of(run.network)
+    changed = {name.split(".")[0] for name in before if not np.array_equal(before[name], after[name])}
+    assert "class_head" in changed and "box_head" not in changed
+    assert {row["box_loss"] for row in read_metrics(folder / "metrics.csv") if row["loss"]} == {"0.0"}
 
 
 def test_the_rows_of_a_training_tell_epoch_and_step_alike(finished):
@@ -175,11 +207,11 @@ def test_workers_do_not_change_the_result(shapes, folder, finished):
 
 
 def test_each_epoch_shows_all_images_in_an_order_of_its_own(shapes, folder, monkeypatch):
-    shown = []
+    shown, update = [], TrainingRun.update
 
     def look(run, batch, rate):
         shown.extend(image.asnumpy().tobytes() for image in batch[0])
-        return np.zeros(2)
+        return update(run, batch, rate)
 
     monkeypatch.setattr(TrainingRun, "update", look)
     tiny_run(shapes, folder, epochs=2, augmentation="none").run()

@@ -8,6 +8,11 @@ from mxnet.gluon import HybridBlock
 class BoxLoss(HybridBlock):
     """Smooth L1 (beta = 1) of the positives' deltas: the sum over the batch divided by 4 · positives (at least 1).
 
+    Parameters
+    ----------
+    weight : float
+        Factor on the loss.
+
     Inputs
     ------
     deltas : NDArray or Symbol of float32, shape (B, N, 4)
@@ -20,7 +25,12 @@ class BoxLoss(HybridBlock):
     loss : NDArray or Symbol, shape (1,)
     """
 
+    def __init__(self, weight: float = 1.0, **kwargs):
+        super().__init__(**kwargs)
+        self.weight = weight
+
     def hybrid_forward(self, F, deltas, box_targets, class_targets):
         positive = class_targets > 0
         errors = F.broadcast_mul(F.smooth_l1(deltas - box_targets, scalar=1.0), F.expand_dims(positive, axis=2))
-        return F.broadcast_div(errors.sum().reshape((1,)), 4 * F.broadcast_maximum(positive.sum(), F.ones((1,))))
+        coordinates = 4 * F.broadcast_maximum(positive.sum(), F.ones((1,)))
+        return self.weight * F.broadcast_div(errors.sum().reshape((1,)), coordinates)

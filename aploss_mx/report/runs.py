@@ -27,9 +27,17 @@ class RunError(RuntimeError):
 
 
 class Runner:
-    """Finishes runs, from several threads if need be, until it is stopped."""
+    """Finishes runs, from several threads if need be, until it is stopped.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    jobs : int
+        Commands at a time: of several, each computes on its share of the cores, unless OMP_NUM_THREADS says otherwise.
+    """
+
+    def __init__(self, jobs: int = 1) -> None:
+        share = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // jobs))} if jobs > 1 else {}
+        self._environment = {**share, **os.environ, "PYTHONUNBUFFERED": "1"}  # or what a killed run said would be lost
         self._stopping = threading.Event()
         self._processes: set[subprocess.Popen] = set()
 
@@ -91,10 +99,9 @@ class Runner:
         RunError
             If the command fails; the message has the end of the file.
         """
-        said_at_once = {**os.environ, "PYTHONUNBUFFERED": "1"}  # or what a killed run had said would be lost
         with open(log, "a", encoding="utf-8") as file:
             process = subprocess.Popen(
-                command, stdout=file, stderr=subprocess.STDOUT, env=said_at_once, preexec_fn=_end_with_parent
+                command, stdout=file, stderr=subprocess.STDOUT, env=self._environment, preexec_fn=_end_with_parent
             )
             self._processes.add(process)
             if self._stopping.is_set():

@@ -9,10 +9,12 @@ from typing import Mapping, Sequence
 
 from aploss_mx.config import RANKING_LOSSES
 from aploss_mx.report.published import PUBLISHED, Published
+from aploss_mx.theory.optimisers import CONTENDERS
 
 TABLES = ("table1a", "table1b", "table1c", "table2", "table3")
 LEARNING_RATES = "learning_rates"  # not the paper's: the choice that goes before its tables at other scales
 REPORTED = (LEARNING_RATES, *TABLES)
+OPTIMISERS = "figure5b"
 LOSSES = ("ap", "auc", "focal", "ohem")
 GRID = ("0.00003", "0.0001", "0.0003", "0.001")
 
@@ -38,6 +40,10 @@ class Scale:
         Flags of the short trainings that a learning rate is chosen by.
     lr : dict of str to str
         The learning rate chosen for each loss; the recipe's for one that is not here.
+    optimisers : tuple of str
+        Flags of Figure 5b's trainings.
+    optimisers_lr : tuple of str
+        Learning rates that each of them is made with; () for the recipe's alone.
     """
 
     name: str
@@ -48,12 +54,19 @@ class Scale:
     multi_scale: tuple[str, ...] = ()
     tuning: tuple[str, ...] = ()
     lr: Mapping[str, str] = field(default_factory=dict)
+    optimisers: tuple[str, ...] = ()
+    optimisers_lr: tuple[str, ...] = ()
 
 
 SCALES = {
     scale.name: scale
     for scale in (
-        Scale("paper", "the paper's recipes and data", data="voc coco"),
+        Scale(
+            "paper",
+            "the paper's recipes and data",
+            data="voc coco",
+            optimisers=("--train-split", "2007_trainval", "--log-interval", "100"),
+        ),
         Scale(
             "small",
             "ResNet-18 at 160 px, trained on VOC's split 2007_train and tested on 2007_val: not comparable with the "
@@ -64,6 +77,8 @@ SCALES = {
             multi_scale=("--test-scales", "96,128,160,192,224", "--test-flip", "true"),
             tuning=("--epochs", "3", "--lr-decay-epoch", "2"),
             lr={"ap": "0.0001", "auc": "0.0003", "focal": "0.0003", "ohem": "0.0001"},
+            optimisers=("--epochs", "3", "--lr-decay-epoch", "", "--log-interval", "5"),
+            optimisers_lr=GRID[1:],
         ),
         Scale(
             "smoke",
@@ -73,6 +88,7 @@ SCALES = {
              "--lr-decay-epoch", "2", "--warmup-steps", "20", "--val-interval", "1"),
             multi_scale=("--test-scales", "48,64,96", "--test-flip", "true"),
             tuning=("--epochs", "1", "--lr-decay-epoch", ""),
+            optimisers=("--log-interval", "2"),
         ),
     )
 }  # fmt: skip
@@ -126,7 +142,7 @@ class Trial:
 
 
 def rows_of(table: str, scale: Scale) -> list[Published]:
-    """Return the rows of a table that a scale has: published ones, or those of its learning rates."""
+    """Return the rows of a table that a scale has: published ones, or those of its learning rates or Figure 5b."""
     if table == LEARNING_RATES:
         if not scale.tuning:
             raise ValueError(f"scale {scale.name} has the paper's learning rates")
@@ -135,6 +151,13 @@ def rows_of(table: str, scale: Scale) -> list[Published]:
             Published("", f"{loss}, lr {lr}", scale.recipe, "held-out part of train", {},
                       ("--loss", loss, "--lr", lr, *scale.tuning))
             for loss, lr in grid
+        ]  # fmt: skip
+    if table == OPTIMISERS:
+        flags = ("--box-loss-weight", "0", "--val-interval", "0", *scale.optimisers)
+        return [
+            Published("", name + (f", lr {lr}" if lr else ""), scale.recipe or "voc07_resnet50", "training images", {},
+                      ("--loss", loss, *(("--lr", lr) if lr else ()), *flags))
+            for name, loss in CONTENDERS.items() for lr in scale.optimisers_lr or ("",)
         ]  # fmt: skip
     rows = [row for row in PUBLISHED if f"table{row.table}" == table and row.dataset in scale.data.split()]
     return rows if scale.name == "paper" else [row for row in rows if row.split == "2007_test"]
@@ -146,7 +169,7 @@ def trials_of(table: str, scale: Scale, seeds: Sequence[int], only: Sequence[str
     Parameters
     ----------
     table : str
-        One of REPORTED.
+        One of REPORTED, or OPTIMISERS.
     scale : Scale
     seeds : sequence of int
     only : sequence of str

@@ -10,20 +10,16 @@ from mxnet import autograd
 from mxnet.gluon import Trainer
 from tqdm import tqdm
 
+from aploss_mx.config import Recipe
 from aploss_mx.data.loader import EpochSampler, TrainingSet
 from aploss_mx.data.sample import Sample
 from aploss_mx.data.transforms import TrainTransform
-from aploss_mx.losses import APLoss, SmoothAPLoss, StructuredHingeAPLoss
-from aploss_mx.ranking.exact import ap_loss
-from aploss_mx.ranking.problem import solve_anchors
-from aploss_mx.theory.rankings import HEAVISIDE
+from aploss_mx.losses.from_recipe import make_class_loss
+from aploss_mx.ranking.measure import measure_ap_loss
 from symbols.retinanet import RetinaNet, get_network
 
-CONTENDERS = {
-    "error-driven update": APLoss,
-    "structured hinge loss": StructuredHingeAPLoss,
-    "approximate gradient": SmoothAPLoss,
-}
+CONTENDERS = {"error-driven update": "ap", "structured hinge loss": "hinge-ap", "approximate gradient": "smooth-ap"}
+"""The recipe's loss of each, by its name in the figure."""
 
 
 class Batch(NamedTuple):
@@ -73,11 +69,11 @@ def compare(
     start = {name: value.data().copy() for name, value in network.collect_params().items()}
     curves = {}
     with tqdm(total=len(CONTENDERS) * steps, unit="step", leave=False, disable=None) as bar:
-        for name, make_loss in CONTENDERS.items():
+        for name, loss in CONTENDERS.items():
             for parameter, value in start.items():
                 network.collect_params()[parameter].set_data(value)
             bar.set_description(name)
-            curves[name] = _train(network, make_loss(), batches, steps, rate, bar)
+            curves[name] = _train(network, make_class_loss(Recipe(loss=loss)), batches, steps, rate, bar)
     return curves
 
 
@@ -96,7 +92,6 @@ def _train(
             value = loss(logits, class_targets)
         value.backward()
         trainer.step(1)
-        measured, _ = solve_anchors(ap_loss(HEAVISIDE, False), logits.asnumpy(), class_targets.asnumpy())
-        losses.append(measured)
+        losses.append(measure_ap_loss(logits.asnumpy(), class_targets.asnumpy()))
         bar.update()
     return np.array(losses)

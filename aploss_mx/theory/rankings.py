@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from aploss_mx.ranking.exact import ap_loss, ap_loss_and_grad
+from aploss_mx.ranking.measure import HEAVISIDE
 from aploss_mx.ranking.problem import solve_anchors
-
-HEAVISIDE = 1e-6  # a delta so small that the piecewise step is the Heaviside step on scores worth telling apart
 
 
 def average_precision(scores: np.ndarray, labels: np.ndarray) -> float:

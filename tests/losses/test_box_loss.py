@@ -103,6 +103,14 @@ def test_one_coordinate_of_one_positive(box_loss, error, loss, slope):
     np.testing.assert_array_equal(grad, [[[0, slope / 4, 0, 0]]])
 
 
+@pytest.mark.parametrize("weight", [0, 0.25, 3])
+def test_weight(weight):
+    problem = random_problem(0)
+    weighted, plain = (loss_and_grad(block, *problem) for block in (BoxLoss(weight), BoxLoss()))
+    for one, other in zip(weighted, plain):
+        np.testing.assert_array_equal(one, np.float32(weight) * other)
+
+
 def test_the_normaliser_counts_the_positives_of_the_whole_batch(box_loss):
     deltas, box_targets, class_targets = random_problem(1)
     deltas[:], box_targets[:], class_targets[:] = 3, 0, 0

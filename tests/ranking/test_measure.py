@@ -1,0 +1,38 @@
+"""The AP-loss as a measure: plain average precision, by counting."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aploss_mx.ranking.measure import measure_ap_loss
+
+
+def counted(logits: np.ndarray, class_targets: np.ndarray) -> float:
+    """1 - the mean over positives of the share of positives among all scores from theirs on."""
+    ranked, positive = [], []
+    for anchor, target in zip(logits.reshape(-1, logits.shape[-1]), class_targets.ravel()):
+        if target >= 0:
+            ranked += list(anchor)
+            positive += [label + 1 == target for label in range(len(anchor))]
+    scores, positive = np.array(ranked), np.array(positive, bool)
+    precisions = [positive[scores >= score].mean() for score in scores[positive]]
+    return 1 - np.mean(precisions) if precisions else 0.0
+
+
+@settings(deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), classes=st.integers(1, 4))
+def test_equals_counting(seed, classes):
+    rng = np.random.default_rng(seed)
+    logits = rng.permutation(24 * classes).astype(np.float32).reshape(2, 12, classes) / 8  # without ties
+    class_targets = rng.integers(-1, classes + 1, (2, 12))
+    assert measure_ap_loss(logits, class_targets) == pytest.approx(counted(logits, class_targets), abs=1e-6)
+
+
+def test_unlike_the_loss_it_has_no_margin():
+    logits = np.array([[[0.01], [0.0], [-3.0]]], np.float32)
+    assert measure_ap_loss(logits, np.array([[1, 0, 0]])) == 0
+    assert measure_ap_loss(logits, np.array([[0, 1, 0]])) == pytest.approx(0.5)
+    assert measure_ap_loss(logits, np.array([[0, 0, 0]])) == 0
