@@ -1,0 +1,205 @@
+"""SSD's augmentation: colours against pixelwise formulas, windows against their constraints, draws by their odds."""
+
+from __future__ import annotations
+
+import colorsys
+from collections import Counter
+
+import numpy as np
+import pytest
+from drawn_images import SEEDS, annotated_images, noise_image
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aploss_mx.data import ssd
+from aploss_mx.data.ssd import (
+    CROP_MIN_IOUS,
+    INTERPOLATIONS,
+    adjust_saturation_and_hue,
+    crop_with_min_iou,
+    expand,
+    photometric_distort,
+    random_interpolation,
+    sample_crop,
+)
+from aploss_mx.data.windows import Window
+
+
+def iou_of(a, b):
+    width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
+    intersection = max(width, 0) * max(height, 0)
+    areas = [(x2 - x1) * (y2 - y1) for x1, y1, x2, y2 in (a, b)]
+    return intersection / (sum(areas) - intersection)
+
+
+def centre_inside(box, window):
+    x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
+    return window.x1 < x < window.x2 and window.y1 < y < window.y2
+
+
+def pixelwise_saturation_and_hue(image, saturation, hue):
+    pixels = []
+    for pixel in image.reshape(-1, 3) / 255:
+        h, s, v = colorsys.rgb_to_hsv(*pixel)
+        pixels.append(colorsys.hsv_to_rgb((h + hue / 360) % 1, min(s * saturation, 1), v))
+    return np.array(pixels).reshape(image.shape) * 255
+
+
+@pytest.mark.parametrize("saturation, hue", [(1, 0), (0.5, 0), (1.5, 0), (1, 18), (1, -18), (1.3, -7)])
+def test_saturation_and_hue_agree_with_colorsys(saturation, hue):
+    image = noise_image(20, 37)
+    expected = pixelwise_saturation_and_hue(image, saturation, hue)
+    np.testing.assert_allclose(adjust_saturation_and_hue(image, saturation, hue), expected, atol=0.51)
+
+
+class ScriptedGenerator:
+    """Draws a given fraction of every range, and given coins: below one half is heads."""
+
+    def __init__(self, fraction, coins):
+        self.fraction, self.coins = fraction, iter(coins)
+
+    def uniform(self, low, high):
+        return low + self.fraction * (high - low)
+
+    def random(self):
+        return next(self.coins)
+
+    def normal(self, mean, deviation, size):
+        return mean + deviation * np.array([1.0, -2.0, 0.5])[:size]
+
+
+@pytest.mark.parametrize("contrast_first", [True, False])
+@pytest.mark.parametrize("fraction", [0.0, 0.3, 0.8, 1.0])
+def test_photometric_distortion_agrees_with_pixelwise_floats(fraction, contrast_first):
+    image = noise_image(20, 37)
+    brightness, factor, hue = -32 + 64 * fraction, 0.5 + fraction, -18 + 36 * fraction
+    expected = np.clip(image + brightness, 0, 255)
+    if contrast_first:
+        expected = np.clip((image + brightness) * factor, 0, 255)
+    expected = pixelwise_saturation_and_hue(expected, factor, hue)
+    if not contrast_first:
+        expected = expected * factor
+    noise = np.array([[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]])
+    expected = np.clip(expected + noise @ [5.546, -2 * 0.4794, 0.5 * 0.1148], 0, 255)
+
+    coins = [0.1, 0.1, 0.1 if contrast_first else 0.9, 0.1, 0.1]
+    distorted = photometric_distort(image, ScriptedGenerator(fraction, coins))
+    assert distorted.dtype == np.uint8
+    errors = np.abs(distorted - expected)
+    # Rounding before the HSV stage moves hue and saturation of dark pixels, where they are ill-defined.
+    assert errors.mean() < 0.6 and np.quantile(errors, 0.99) < 2
+
+
+def test_without_heads_only_lighting_changes_colours():
+    grey = np.full((2, 2, 3), 100, np.uint8)
+    distorted = photometric_distort(grey, ScriptedGenerator(1.0, [0.9] * 5))
+    np.testing.assert_array_equal(distorted, np.broadcast_to([96, 97, 97], (2, 2, 3)))  # 100 - (3.81, 3.26, 2.55)
+
+
+def test_colours_saturate_and_never_wrap_round():
+    ramp = np.repeat(np.arange(256, dtype=np.uint8), 3).reshape(1, 256, 3)
+    saturated = Counter()
+    for seed in range(300):
+        levels = photometric_distort(ramp, np.random.default_rng(seed))[0].astype(int)
+        assert (np.diff(levels, axis=0) >= 0).all()
+        saturated[0] += (levels[:10] == 0).all()
+        saturated[255] += (levels[-10:] == 255).all()
+    assert saturated[0] > 10 and saturated[255] > 10
+
+
+def test_each_colour_change_happens_half_of_the_time():
+    ramp = np.repeat(np.arange(256, dtype=np.uint8), 3).reshape(1, 256, 3)
+    middles, slopes = [], []
+    for seed in range(1000):
+        levels = photometric_distort(ramp, np.random.default_rng(seed))[0].astype(float)
+        slopes.append((levels[140] - levels[110]).mean() / 30)
+        middles.append(levels[128].mean())
+    slopes = np.array(slopes)
+    assert slopes.min() > 0.45 and slopes.max() < 1.55
+    assert 0.45 < np.mean(np.abs(slopes - 1) < 0.02) < 0.6
+    assert np.max(middles) - np.min(middles) > 100
+
+
+def test_expand_happens_half_of_the_time_and_stays_within_its_bounds():
+    window = Window(0, 0, 100, 60)
+    rng = np.random.default_rng(0)
+    expanded = [expand(window, rng) for _ in range(2000)]
+    moved = [w for w in expanded if w != window]
+    assert 900 < len(moved) < 1100
+    for w in moved:
+        assert w.x1 <= 0 and w.y1 <= 0 and w.x2 >= 100 and w.y2 >= 60
+        assert 1 <= w.width / 100 <= 4 and abs(w.width / 100 - w.height / 60) < 0.02
+    ratios = np.array([w.width / 100 for w in moved])
+    np.testing.assert_allclose(np.quantile(ratios, [0, 0.5, 1]), [1, 2.5, 4], atol=0.15)
+    lefts = np.array([-w.x1 / (w.width - 100) for w in moved if w.width > 200])
+    np.testing.assert_allclose(np.quantile(lefts, [0, 0.5, 1]), [0, 0.5, 1], atol=0.06)
+
+
+@given(
+    annotated_images(min_boxes=1),
+    st.integers(0, 200),
+    st.integers(0, 200),
+    st.sampled_from([0.0, 0.1, 0.3, 0.7]),
+    SEEDS,
+)
+@settings(max_examples=150, deadline=None)
+def test_crops_meet_their_constraints(annotated, margin_x, margin_y, min_iou, seed):
+    image, boxes, _ = annotated
+    window = Window(-margin_x, -margin_y, image.shape[1] + margin_x // 2, image.shape[0] + margin_y // 2)
+    crop = crop_with_min_iou(window, boxes, min_iou, np.random.default_rng(seed))
+    if crop is None:
+        return
+    assert window.x1 <= crop.x1 < crop.x2 <= window.x2 and window.y1 <= crop.y1 < crop.y2 <= window.y2
+    assert crop.width > 0.3 * window.width - 1 and crop.height > 0.3 * window.height - 1
+    assert (crop.width + 1) / (crop.height - 1 or 0.5) >= 0.5 and (crop.height + 1) / (crop.width - 1 or 0.5) >= 0.5
+    assert max(iou_of(crop, box) for box in boxes.tolist()) >= min_iou - 1e-6
+    assert any(centre_inside(box, crop) for box in boxes)
+
+
+def test_a_constraint_out_of_reach_gives_no_crop():
+    tiny = np.array([[10, 10, 14, 14]], np.float32)
+    rng = np.random.default_rng(0)
+    assert crop_with_min_iou(Window(0, 0, 400, 400), tiny, 0.1, rng) is None
+    assert crop_with_min_iou(Window(0, 0, 1, 400), np.array([[0, 0, 1, 400]], np.float32), 0.0, rng) is None  # aspect
+
+
+def test_one_box_is_enough_to_meet_the_constraint():
+    boxes = np.array([[0, 0, 100, 100], [2, 2, 4, 4]], np.float32)
+    crops = [crop_with_min_iou(Window(0, 0, 100, 100), boxes, 0.7, np.random.default_rng(s)) for s in range(20)]
+    assert any(crops)
+
+
+def test_every_kind_of_crop_is_drawn_alike(monkeypatch):
+    drawn = Counter()
+
+    def remember(window, boxes, min_iou, rng):
+        drawn[min_iou] += 1
+        return window
+
+    monkeypatch.setattr(ssd, "crop_with_min_iou", remember)
+    window, boxes, labels = Window(0, 0, 100, 100), np.array([[0, 0, 100, 100]], np.float32), np.array([0])
+    for seed in range(1200):
+        sample_crop(window, boxes, labels, np.random.default_rng(seed))
+    assert set(drawn) == set(CROP_MIN_IOUS) - {None} == {0.0, 0.1, 0.3, 0.7, 0.9}
+    assert all(150 < count < 250 for count in drawn.values())
+    assert 950 < sum(drawn.values()) < 1050  # the rest took the whole window
+
+
+@given(annotated_images(), SEEDS)
+@settings(max_examples=150, deadline=None)
+def test_a_crop_keeps_exactly_the_objects_centred_in_it(annotated, seed):
+    image, boxes, labels = annotated
+    rng = np.random.default_rng(seed)
+    window = expand(Window(0, 0, image.shape[1], image.shape[0]), rng)
+    crop, kept, kept_labels = sample_crop(window, boxes, labels, rng)
+    assert kept_labels.tolist() == [i for i, box in enumerate(boxes) if centre_inside(box, crop)]
+    assert bool(len(kept)) == bool(len(boxes))
+    for box, label in zip(kept, kept_labels):
+        x1, y1, x2, y2 = boxes[label]
+        assert box.tolist() == [max(x1, crop.x1), max(y1, crop.y1), min(x2, crop.x2), min(y2, crop.y2)]
+
+
+def test_every_interpolation_is_drawn():
+    rng = np.random.default_rng(0)
+    counts = Counter(random_interpolation(rng) for _ in range(1000))
+    assert set(counts) == set(INTERPOLATIONS) and len(counts) == 5 and min(counts.values()) > 150
