@@ -15,6 +15,7 @@ import mxnet as mx
 
 from aploss_mx.atomic import write_text
 from aploss_mx.config import add_recipe_flags, recipe_from_flags, settings_given
+from aploss_mx.cores import count_cores
 from aploss_mx.data.check import Dataset, check_dataset
 from aploss_mx.detector import Detector
 from aploss_mx.devices import parse_devices
@@ -45,11 +46,10 @@ def add_gpus_flag(parser: argparse.ArgumentParser, example: str = "0") -> None:
 
 def add_workers_flag(parser: argparse.ArgumentParser) -> None:
     """Add ``--num-workers``."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     parser.add_argument(
         "--num-workers",
         type=int,
-        default=min(8, cores),
+        default=min(8, count_cores()),
         metavar="N",
         help="processes that load images (default: %(default)s)",
     )

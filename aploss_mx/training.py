@@ -126,6 +126,7 @@ class TrainingRun:
         self.epoch = self.step = 0
         self.seconds = 0.0
         self.best: dict[str, float] = {}
+        self._ranked: tuple[mx.nd.NDArray, ...] = ()
         if checkpoint:
             restore_optimizer(self.trainer, self.network, checkpoint.optimizer, checkpoint.updates)
             self.epoch, self.step, self.seconds = checkpoint.epoch, checkpoint.step, checkpoint.seconds
@@ -248,8 +249,9 @@ class TrainingRun:
             bar.update()
             interrupt.check()
             if self.step % self.options.log_interval == 0:
-                now = time.monotonic()
-                figures = {**self._figures(losses[logged:], now - since), "ap_loss": self._ap_loss_of_step()}
+                figures = self._figures(losses[logged:], time.monotonic() - since)
+                if self.workers.leads:
+                    figures["ap_loss"] = self._ap_loss_of_step()
                 bar.set_postfix_str(
                     "class {cls_loss:.3f} box {box_loss:.3f} {images_per_second:.1f} img/s".format(**figures)
                 )
@@ -257,12 +259,12 @@ class TrainingRun:
                     {
                         "epoch": self.epoch + 1,
                         "step": self.step,
-                        "seconds": round(now - start, 1),
+                        "seconds": round(time.monotonic() - start, 1),
                         "lr": rate,
                         **figures,
                     }
                 )
-                logged, since = len(losses), now
+                logged, since = len(losses), time.monotonic()
         if not self.workers.leads:
             return
         figures = self._figures(losses, time.monotonic() - begin)
@@ -283,7 +285,7 @@ class TrainingRun:
         logits, class_targets = (array.asnumpy() for array in self._ranked)
         if self.recipe.background:
             logits = drop_background(logits)
-        return round(measure_ap_loss(logits, class_targets), 6)
+        return round(measure_ap_loss(logits, class_targets, self.recipe.ranking_batch), 6)
 
     def _evaluates_after(self, epoch: int) -> bool:
         if epoch == 0 or not self.workers.leads:

@@ -30,6 +30,7 @@ from mxnet import autograd
 from aploss_mx.atomic import write_csv
 from aploss_mx.command import add_gpus_flag, one_device, positive_int, readable_errors
 from aploss_mx.config import SETTINGS_OF_LOSSES, ConfigError, Recipe, add_recipe_flags, recipe_from_flags
+from aploss_mx.cores import count_cores
 from aploss_mx.data.open import open_dataset
 from aploss_mx.data.pixels import read_image
 from aploss_mx.detector import Detector
@@ -204,7 +205,7 @@ def run(arguments: argparse.Namespace) -> None:
         # A new process: the peak of memory is a process's own, and never falls.
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
             results[loss] = pool.submit(measure, *task).result()
-    threads = os.environ.get("OMP_NUM_THREADS", os.cpu_count())
+    threads = os.environ.get("OMP_NUM_THREADS", count_cores())
     print(
         f"\n{recipe.network}, {recipe.batch_size} images of {recipe.data_shape}x{recipe.data_shape} a step, "
         f"tested at {recipe.test_short}/{recipe.test_long}; {device}, {threads} threads\n"

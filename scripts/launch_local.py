@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import NamedTuple, Sequence
 
 from aploss_mx.command import INTERRUPTED, positive_int
+from aploss_mx.cores import sharing_cores
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 # MXNet's schedulers and servers are Python processes that import it; aploss_mx prepares numpy for that.
@@ -46,10 +47,8 @@ def free_port() -> int:
 
 def start(command: Sequence[str], workers: int, servers: int) -> list[Member]:
     """Start scheduler, servers and workers; the workers come last."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     environment = {
-        "OMP_NUM_THREADS": str(max(1, cores // workers)),
-        **os.environ,
+        **sharing_cores(workers),
         "PYTHONPATH": os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")])),
         "DMLC_PS_ROOT_URI": "127.0.0.1",
         "DMLC_PS_ROOT_PORT": str(free_port()),

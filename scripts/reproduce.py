@@ -14,20 +14,16 @@ wants a run at work waits for it. Runs are folders of --runs; CSV files, Markdow
 from __future__ import annotations
 
 import argparse
-import json
 import shlex
 import sys
-from concurrent.futures import ThreadPoolExecutor
-from itertools import chain, cycle, islice
+from itertools import chain
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Sequence
 
 import numpy as np
-from tqdm import tqdm
 
 from aploss_mx.atomic import write_text
-from aploss_mx.command import positive_int
+from aploss_mx.command import INTERRUPTED, positive_int
 from aploss_mx.config import load_recipe
 from aploss_mx.data.open import open_dataset
 from aploss_mx.data.pixels import read_image
@@ -35,16 +31,17 @@ from aploss_mx.data.shapes import generate
 from aploss_mx.detector import Detector
 from aploss_mx.report.curves import DRAWINGS, curve_of, draw_curves, write_curves
 from aploss_mx.report.draw import contact_sheet
+from aploss_mx.report.execution import Execution, check_gpus
 from aploss_mx.report.held_out import hold_out
 from aploss_mx.report.pictures import annotate, write_picture
 from aploss_mx.report.published import PUBLISHED
-from aploss_mx.report.runs import LOG, RunError, Runner, about, commit_of, is_done
-from aploss_mx.report.tables import format_table, measured_row, read_rows, update_rows
-from aploss_mx.report.trials import LEARNING_RATES, OPTIMISERS, REPORTED, SCALES, TABLES, Scale, Trial, trials_of
+from aploss_mx.report.runs import RunError, Runner, about
+from aploss_mx.report.tables import format_table, read_rows, summarise, update_rows, write_summary
+from aploss_mx.report.trials import FIGURE_5B, LEARNING_RATES, REPORTED, SCALES, TABLES, Scale, Trial, trials_of
 
 SCRIPTS = Path(__file__).resolve().parent
 SMOKE_IMAGES = (160, 40)  # to train and to evaluate on
-FIGURES = ("figure5a", "figure5b", "figure6")
+FIGURES = ("figure5a", FIGURE_5B, "figure6")
 PICTURES = 6  # of Figure 6
 
 
@@ -67,7 +64,8 @@ def main(argv: list[str] | None = None) -> None:
         else:
             reproduce(arguments)
     except KeyboardInterrupt:
-        sys.exit("\ninterrupted; the same command goes on")
+        print("\ninterrupted; the same command goes on", file=sys.stderr)
+        sys.exit(INTERRUPTED)
     except (RunError, ValueError, OSError) as error:
         sys.exit(f"error: {error}")
 
@@ -79,7 +77,7 @@ def _add_run_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--coco-root", default="datasets/coco", help="folder of COCO (default: %(default)s)")
     parser.add_argument("--pretrained", help="backbone weights (default: the recipe's)")
     parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="rows with one of these in their name")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0], metavar="N", help="(default: 0)")
+    parser.add_argument("--seeds", nargs="+", type=_seed, default=[0], metavar="N", help="(default: 0)")
     parser.add_argument("--gpus", nargs="+", default=[""], metavar="0,1",
                         help="GPUs of a run; '0,1 2,3': of two at a time (default: the CPU)")  # fmt: skip
     parser.add_argument(
@@ -89,6 +87,12 @@ def _add_run_flags(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--runs", type=Path, default=Path("runs/reproduce"), help="folder (default: %(default)s)")
     parser.add_argument("--results", type=Path, default=Path("results"), help="folder (default: %(default)s)")
+
+
+def _seed(text: str) -> int:
+    if int(text) < 0:
+        raise argparse.ArgumentTypeError(f"must be 0 or more, not {text}")
+    return int(text)
 
 
 def _add_list_flags(parser: argparse.ArgumentParser) -> None:
@@ -113,7 +117,7 @@ def list_commands(arguments: argparse.Namespace) -> None:
 def reproduce(arguments: argparse.Namespace) -> None:
     """Finish all runs of a table or a figure, and write its results."""
     arguments.jobs = arguments.jobs or len(arguments.gpus)
-    runner = Runner(arguments.jobs)
+    runner = Runner(SCRIPTS.parent, arguments.jobs)
     try:
         _reproduce(arguments, runner)
     finally:
@@ -122,94 +126,70 @@ def reproduce(arguments: argparse.Namespace) -> None:
 
 def _reproduce(arguments: argparse.Namespace, runner: Runner) -> None:
     scale, what = SCALES[arguments.scale], arguments.command
-    results = arguments.results / scale.name
-    only = arguments.only or (["ap,", "focal,"] if what == "figure6" else [])
-    trials = trials_of(what if what in (*REPORTED, OPTIMISERS) else "table2", scale, arguments.seeds, only)
-    if what not in REPORTED:
-        trials = [trial for trial in trials if not trial.coco]  # as in the paper
+    trials = _trials(what, scale, arguments)
+    check_gpus(trials, arguments.gpus)
     root = _dataset_root(arguments, runner)
     if what == LEARNING_RATES:
         root = _held_out(root, scale, arguments, runner)
-    folder = arguments.runs / scale.name
-    failed = _train(trials, root, folder, arguments, runner)
-    finished = [trial for trial in trials if is_done(folder / trial.run) and trial.run not in failed]
-    rows = []
-    for trial in finished if what in REPORTED else ():
-        if not trial.scored_here:
-            gpu, data = _first_gpu(arguments), arguments.coco_root if trial.coco else root
-            command = trial.published.test_command(data, gpu, str(folder / trial.run))
-            print(f"{trial.row}: its server scores what this writes: {shlex.join(command)}")
-            continue
-        try:
-            rows.append(_measure(trial, folder / trial.run, root, arguments, runner))
-        except RunError as error:
-            failed.append(trial.run)
-            print(f"{trial.run}: {error}", file=sys.stderr)
-    if finished:
-        with runner.locked(results):
-            if what == "figure6":
-                write_picture(results / "figure6.jpg", draw_detectors(finished, folder, root))
-                print(f"{results / 'figure6.jpg'}, row by row: {'; '.join(trial.row for trial in finished)}")
-            elif what in DRAWINGS:
-                curves = (curve_of(what, trial.row, trial.seed, folder / trial.run) for trial in finished)
-                write_curves(results / f"{what}.csv", chain(*curves))
-                print(write_report(results / f"{what}.csv", scale.name))
-            else:
-                update_rows(results / f"{what}.csv", rows)
-                print(write_report(results / f"{what}.csv", scale.name))
-    if failed:
-        raise RunError(f"{len(failed)} run(s) failed: {', '.join(failed)}")
-
-
-def _train(
-    trials: Sequence[Trial], root: str, folder: Path, arguments: argparse.Namespace, runner: Runner
-) -> list[str]:
-    """Finish the runs of all trials; return those that failed."""
-    commit = commit_of(SCRIPTS.parent)
-    more = ["--pretrained", arguments.pretrained] if arguments.pretrained else []
-    free: SimpleQueue[str] = SimpleQueue()
-    for gpus in islice(cycle(arguments.gpus), arguments.jobs):
-        free.put(gpus)
-
-    def train(trial: Trial) -> None:
-        data = arguments.coco_root if trial.coco else root
-        command = trial.train_command(sys.executable, SCRIPTS, data, folder / trial.run, more)
-        if not is_done(folder / trial.run):
-            tqdm.write(f"{shlex.join(command)}  # log: {folder / trial.run / LOG}")
-        gpus = free.get()
-        try:
-            runner.finish(command, folder / trial.run, commit, ["--gpus", gpus])
-        finally:
-            free.put(gpus)
-
-    runs = list({trial.run: trial for trial in trials}.values())
-    failed = []
-    with ThreadPoolExecutor(arguments.jobs) as pool, tqdm(total=len(runs), unit="run", disable=None) as bar:
-        outcomes = [(trial, pool.submit(train, trial)) for trial in runs]
-        try:
-            for trial, outcome in outcomes:
+    execution = Execution(
+        runner, SCRIPTS, arguments.runs / scale.name, root, arguments.coco_root, arguments.pretrained or "",
+        arguments.gpus, arguments.jobs,
+    )  # fmt: skip
+    finished = execution.train(trials)
+    failed = {trial.run for trial in trials} - {trial.run for trial in finished}
+    results = arguments.results / scale.name
+    if what in REPORTED:
+        rows = []
+        for trial in finished:
+            if trial.scored_here:
                 try:
-                    outcome.result()
-                except RunError as error:
-                    failed.append(trial.run)
-                    tqdm.write(f"{trial.run}: {error}", file=sys.stderr)
-                bar.update()
-        except BaseException:
-            runner.stop()  # or leaving the pool would wait for all runs
-            raise
-    return failed
+                    rows.append(execution.measure(trial))
+                except (RunError, OSError, ValueError) as error:
+                    failed.add(trial.run)
+                    print(f"{trial.row}: {error}", file=sys.stderr)
+            else:
+                gpu, folder = arguments.gpus[0].split(",")[0], str(execution.folder_of(trial))
+                command = trial.published.test_command(execution.root_of(trial), gpu, folder)
+                print(f"{trial.row}: its server scores what this writes: {shlex.join(command)}")
+        with runner.locked(results):
+            update_rows(results / f"{what}.csv", rows)
+            print(write_report(results / f"{what}.csv", scale))
+    elif what in DRAWINGS:
+        folders = ((trial, execution.folder_of(trial)) for trial in finished)
+        curves = (curve_of(what, trial.row, trial.seed, folder, about(folder)["commit"]) for trial, folder in folders)
+        with runner.locked(results):
+            write_curves(results / f"{what}.csv", chain(*curves))
+            print(write_report(results / f"{what}.csv", scale))
+    elif not failed:
+        path = results / f"{what}.jpg"
+        write_picture(path, draw_detectors(finished, execution))
+        print(f"{path} is drawn, a row for each of {'; '.join(trial.row for trial in finished)}")
+    if failed:
+        raise RunError(f"{len(failed)} run(s) failed: {', '.join(sorted(failed))}")
 
 
-def draw_detectors(trials: Sequence[Trial], folder: Path, root: str) -> np.ndarray:
+def _trials(what: str, scale: Scale, arguments: argparse.Namespace) -> list[Trial]:
+    """Return what to train: of Figures 5a and 6 the rows of Table 2 that are on VOC."""
+    if what in (*REPORTED, FIGURE_5B):
+        return trials_of(what, scale, arguments.seeds, arguments.only)
+    only = arguments.only or (["ap,", "focal,"] if what == "figure6" else [])
+    trials = [trial for trial in trials_of("table2", scale, arguments.seeds, only) if not trial.coco]
+    if not trials:
+        raise ValueError(f"{what} is of VOC: none of its rows is named {' or '.join(only)}")
+    return trials
+
+
+def draw_detectors(trials: Sequence[Trial], execution: Execution) -> np.ndarray:
     """Return Figure 6: a row for each detector, with what it finds in the first test images that have objects."""
-    pictures = []
+    pictures, captions = [], []
     for trial in trials:
-        detector = Detector.load(folder / trial.run / "last.npz")
-        samples = open_dataset(root, detector.recipe.val_split, detector.classes).samples
+        detector = Detector.load(execution.folder_of(trial) / "last.npz")
+        samples = open_dataset(execution.voc_root, detector.recipe.val_split, detector.classes).samples
         for sample in [sample for sample in samples if not sample.difficult.all()][:PICTURES]:
             image = read_image(sample.image_path)
             pictures.append(annotate(image, detector.predict(image), detector.classes, detector.shown_score))
-    return contact_sheet(pictures, len(pictures) // len(trials))
+        captions.append(f"{trial.row}, seed {trial.seed}: scores from {detector.shown_score:.2f}")
+    return contact_sheet(pictures, len(pictures) // len(trials), captions)
 
 
 def _dataset_root(arguments: argparse.Namespace, runner: Runner) -> str:
@@ -217,15 +197,8 @@ def _dataset_root(arguments: argparse.Namespace, runner: Runner) -> str:
         return arguments.dataset_root
     if arguments.scale != "smoke":
         raise ValueError(f"scale {arguments.scale} wants --dataset-root, the folder of VOC")
-    root = arguments.runs / "shapes"
     with runner.locked(arguments.runs):
-        if not (root / "VOC2007").exists():
-            generate(root, *SMOKE_IMAGES, size=64)
-    return str(root)
-
-
-def _first_gpu(arguments: argparse.Namespace) -> str:
-    return arguments.gpus[0].split(",")[0]
+        return str(generate(arguments.runs / "shapes", *SMOKE_IMAGES, size=64))
 
 
 def _held_out(root: str, scale: Scale, arguments: argparse.Namespace, runner: Runner) -> str:
@@ -235,39 +208,28 @@ def _held_out(root: str, scale: Scale, arguments: argparse.Namespace, runner: Ru
     return str(folder)
 
 
-def _measure(trial: Trial, folder: Path, root: str, arguments: argparse.Namespace, runner: Runner) -> dict[str, str]:
-    """Return the CSV row of a finished run, tested anew where the row's test is not the training's."""
-    metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-    if trial.test:
-        output = folder / "test.json"
-        if not output.exists():
-            split = load_recipe(str(folder / "recipe.yaml")).val_split
-            command = [sys.executable, str(SCRIPTS / "evaluate.py"), "--params", str(folder / "last.npz"), *trial.test,
-                       "--dataset-root", arguments.coco_root if trial.coco else root, "--split", split,
-                       "--gpus", _first_gpu(arguments), "--output", str(output)]  # fmt: skip
-            with runner.locked(folder):
-                runner.run(command, folder / LOG)
-        metrics = {**json.loads(output.read_text(encoding="utf-8")), "epoch": metrics["epoch"]}
-    return measured_row(trial.row, trial.seed, metrics, about(folder)["commit"])
-
-
 def write_reports(results: Path) -> None:
-    """Make all Markdown and pictures anew that have a CSV file."""
+    """Make all Markdown, summaries and pictures anew that have a CSV file."""
     names = {*REPORTED, *DRAWINGS}
-    paths = [path for scale in SCALES for path in sorted((results / scale).glob("*.csv")) if path.stem in names]
+    paths = [
+        (path, scale)
+        for scale in SCALES.values() for path in sorted((results / scale.name).glob("*.csv")) if path.stem in names
+    ]  # fmt: skip
     if not paths:
         raise ValueError(f"{results} holds no tables or figures of {', '.join(SCALES)}")
-    for path in paths:
-        write_report(path, path.parent.name)
+    for path, scale in paths:
+        write_report(path, scale)
         print(path.with_suffix(".md" if path.stem in REPORTED else ".png"))
 
 
-def write_report(path: Path, scale: str) -> str:
-    """Write the Markdown or the picture of a CSV file; return what to print."""
+def write_report(path: Path, scale: Scale) -> str:
+    """Write Markdown and summary, or the picture, of a CSV file; return what to print."""
     if path.stem in DRAWINGS:
-        draw_curves(path, SCALES[scale].what)
+        draw_curves(path, scale.describe(path.stem))
         return f"{path.with_suffix('.png')} is drawn of {path}"
-    text = format_table(path.stem, scale, read_rows(path))
+    rows = read_rows(path)
+    write_summary(path.with_name(f"{path.stem}_summary.csv"), summarise(path.stem, scale.name, rows))
+    text = format_table(path.stem, scale.name, rows)
     write_text(path.with_suffix(".md"), text)
     return text
 

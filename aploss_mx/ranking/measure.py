@@ -10,8 +10,8 @@ from aploss_mx.ranking.problem import solve_anchors
 HEAVISIDE = 1e-6  # a delta so small that the piecewise step is the Heaviside step on scores worth telling apart
 
 
-def measure_ap_loss(logits: np.ndarray, class_targets: np.ndarray) -> float:
-    """Return 1 - average precision of a batch as one ranking, not interpolated, with the Heaviside step (Eqs. 3 and 4).
+def measure_ap_loss(logits: np.ndarray, class_targets: np.ndarray, ranking_batch: int = 0) -> float:
+    """Return 1 - average precision of a batch, not interpolated, with the Heaviside step (Eqs. 3 and 4).
 
     Parameters
     ----------
@@ -19,15 +19,17 @@ def measure_ap_loss(logits: np.ndarray, class_targets: np.ndarray) -> float:
         Without the background.
     class_targets : ndarray, shape (B, N)
         -1 ignored, 0 background, label + 1 at positives.
+    ranking_batch : int
+        Images that are ranked together, a divisor of B; 0 for all B.
 
     Returns
     -------
     float
-        In [0, 1]; 0 without a positive. Scores that tie count half.
+        In [0, 1], the mean over groups of images; 0 without a positive. Scores that tie count half.
 
     Raises
     ------
     ValueError
         As `solve_anchors`.
     """
-    return solve_anchors(ap_loss(HEAVISIDE, interpolated=False), logits, class_targets)[0]
+    return solve_anchors(ap_loss(HEAVISIDE, interpolated=False), logits, class_targets, ranking_batch)[0]

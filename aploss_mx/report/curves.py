@@ -7,15 +7,14 @@ import statistics
 import textwrap
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, Iterable, List, Tuple
+from typing import Dict, Iterable, NamedTuple, Sequence
 
 from matplotlib.figure import Figure
 
 from aploss_mx.atomic import replacing, write_csv
 from aploss_mx.metrics_log import read_metrics
+from aploss_mx.report.trials import FIGURE_5B, RATE
 
-COLUMNS = ("row", "seed", "step", "value")
-RATE = ", lr "  # parts a row's name from its learning rate, where rows differ in that as well
 END = 5  # points that the end of a curve is judged by
 MANY_POINTS = 30  # of a noisy curve; each shown is the mean of those of its seed since the one before
 # Okabe and Ito's colours; markers and dashes tell the curves apart without them.
@@ -43,37 +42,48 @@ class Drawing:
 
 DRAWINGS = {
     "figure5a": Drawing("AP", 100, "AP (%)"),
-    "figure5b": Drawing("ap_loss", 1, "training AP-loss (Heaviside step)"),
+    FIGURE_5B: Drawing("ap_loss", 1, "training AP-loss (Heaviside step)"),
 }
 
-Point = Tuple[str, int, int, float]
-"""Name of a curve, seed, step, value."""
-Curve = Dict[int, List[float]]
-"""A value of each seed, by step."""
+
+class Point(NamedTuple):
+    """A point of a curve, by its row's name and its seed, and the commit that it was measured with."""
+
+    row: str
+    seed: int
+    step: int
+    value: float
+    commit: str
 
 
-def curve_of(figure: str, row: str, seed: int, folder: Path) -> list[Point]:
+Curve = Dict[int, float]
+"""Value by step."""
+
+
+def curve_of(figure: str, row: str, seed: int, folder: Path, commit: str) -> list[Point]:
     """Return what a figure shows of the run in a folder."""
     drawing = DRAWINGS[figure]
     points = read_metrics(folder / "metrics.csv")
     values = {int(point["step"]): float(point[drawing.column]) for point in points if point[drawing.column]}
-    return [(row, seed, step, round(drawing.factor * value, 4)) for step, value in sorted(values.items())]
+    return [Point(row, seed, step, round(drawing.factor * value, 4), commit) for step, value in sorted(values.items())]
 
 
 def write_curves(path: Path, points: Iterable[Point]) -> None:
-    """Write points as CSV, in place of those of the same curve and seed."""
-    new = [tuple(map(str, point)) for point in points]
+    """Write points as CSV, in place of those of the same curves and seeds."""
+    new = list(points)
     replaced = {point[:2] for point in new}
     kept = [point for point in _read(path) if point[:2] not in replaced]
-    ordered = sorted([*kept, *new], key=lambda point: (point[0], int(point[1]), int(point[2])))
-    write_csv(path, [dict(zip(COLUMNS, point)) for point in ordered], COLUMNS)
+    write_csv(path, [point._asdict() for point in sorted([*kept, *new])], Point._fields)
 
 
-def _read(path: Path) -> list[tuple[str, ...]]:
+def _read(path: Path) -> list[Point]:
     if not path.exists():
         return []
     with path.open(newline="", encoding="utf-8") as file:
-        return [tuple(row) for row in csv.reader(file)][1:]
+        return [
+            Point(point["row"], int(point["seed"]), int(point["step"]), float(point["value"]), point["commit"])
+            for point in csv.DictReader(file)
+        ]
 
 
 def draw_curves(path: Path, what: str) -> None:
@@ -81,10 +91,10 @@ def draw_curves(path: Path, what: str) -> None:
 
     Of rows that differ in the learning rate alone, the one that ends lowest is drawn so, the others thin.
     """
-    curves: dict[str, Curve] = {}
-    for row, _, step, value in _read(path):
-        curves.setdefault(row, {}).setdefault(int(step), []).append(float(value))
-    curves = {row: _averaged(curve) for row, curve in curves.items()}
+    seeds: dict[str, dict[int, Curve]] = {}
+    for point in _read(path):
+        seeds.setdefault(point.row, {}).setdefault(point.seed, {})[point.step] = point.value
+    curves = {row: [_averaged(curve) for curve in of_row.values()] for row, of_row in seeds.items()}
     contenders: dict[str, list[str]] = {}
     for row in curves:
         contenders.setdefault(row.split(RATE)[0], []).append(row)
@@ -95,29 +105,36 @@ def draw_curves(path: Path, what: str) -> None:
         color, marker, style = STYLES[number % len(STYLES)]
         best = min(rows, key=lambda row: _end(curves[row]))
         for row in rows:
-            steps, values = zip(*sorted(curves[row].items()))
-            means, lowest, highest = (list(map(measure, values)) for measure in (statistics.mean, min, max))
+            steps, values = _common(curves[row])
+            means, lowest, highest = ([measure(one) for one in values] for measure in (statistics.mean, min, max))
             if row == best:
-                label = f"{row}: {means[-1]:#.3g}"
+                label = f"{row}: {_end(curves[row]) if len(rows) > 1 else means[-1]:#.3g}"
                 axes.plot(steps, means, color=color, marker=marker, linestyle=style, markersize=4, label=label)
                 axes.fill_between(steps, lowest, highest, color=color, alpha=0.15)
             else:
                 axes.plot(steps, means, color=color, linestyle=style, linewidth=0.7, alpha=0.5)
     axes.set(xlabel="training step", ylabel=DRAWINGS[path.stem].label, ylim=(0, None))
     axes.grid(True, alpha=0.3)
-    axes.legend()
+    axes.legend(fontsize=8)
     figure.suptitle(textwrap.fill(what, 90), fontsize=8)
     with replacing(path.with_suffix(".png")) as temporary:
         figure.savefig(temporary, format="png", dpi=120, metadata={"Software": None})
-
-
-def _end(curve: Curve) -> float:
-    return statistics.mean(value for step in sorted(curve)[-END:] for value in curve[step])
 
 
 def _averaged(curve: Curve) -> Curve:
     """Return at most MANY_POINTS points, each the mean of as many consecutive ones; those left over come first."""
     steps = sorted(curve)
     width = -(-len(steps) // MANY_POINTS)
-    parts = [steps[max(0, end - width) : end] for end in range(len(steps), 0, -width)][::-1]
-    return {part[-1]: [statistics.mean(seed) for seed in zip(*(curve[step] for step in part))] for part in parts}
+    parts = [steps[max(0, end - width) : end] for end in range(len(steps), 0, -width)]
+    return {part[-1]: statistics.mean(curve[step] for step in part) for part in parts}
+
+
+def _common(curves: Sequence[Curve]) -> tuple[list[int], list[list[float]]]:
+    """Return the steps that all seeds have, and the seeds' values there."""
+    steps = sorted(set.intersection(*map(set, curves)))
+    return steps, [[curve[step] for curve in curves] for step in steps]
+
+
+def _end(curves: Sequence[Curve]) -> float:
+    _, values = _common(curves)
+    return statistics.mean(value for one in values[-END:] for value in one)

@@ -197,7 +197,7 @@ def _text_color(background: Color) -> Color:
     return (0, 0, 0) if black_contrast > white_contrast else (255, 255, 255)
 
 
-def contact_sheet(images: Sequence[np.ndarray], columns: int) -> np.ndarray:
+def contact_sheet(images: Sequence[np.ndarray], columns: int, captions: Sequence[str] = ()) -> np.ndarray:
     """Arrange pictures in a grid, row by row, on white.
 
     All cells are as wide as the widest and as high as the highest picture. A picture is scaled to fill its cell as
@@ -209,6 +209,8 @@ def contact_sheet(images: Sequence[np.ndarray], columns: int) -> np.ndarray:
         RGB pictures, at least one.
     columns : int
         Pictures in a row, at least one; fewer where there are not so many pictures.
+    captions : sequence of str
+        Text above each row; () for none.
 
     Returns
     -------
@@ -218,7 +220,7 @@ def contact_sheet(images: Sequence[np.ndarray], columns: int) -> np.ndarray:
     Raises
     ------
     ValueError
-        If there is no picture or no column.
+        If there is no picture or no column, or there are not as many captions as rows.
     """
     if not len(images) or columns < 1:
         raise ValueError(f"a contact sheet needs pictures and columns, got {len(images)} and {columns}")
@@ -227,14 +229,20 @@ def contact_sheet(images: Sequence[np.ndarray], columns: int) -> np.ndarray:
     cell_height = max(image.shape[0] for image in images)
     cell_width = max(image.shape[1] for image in images)
     gap = max(2, min(cell_height, cell_width) // 40)
-    size = columns * (cell_width + gap) + gap, rows * (cell_height + gap) + gap
-    sheet = Image.new("RGB", size, (255, 255, 255))
+    width = columns * (cell_width + gap) + gap
+    if captions and len(captions) != rows:
+        raise ValueError(f"{rows} rows need as many captions, got {len(captions)}")
+    fonts = [_fit_font(text, width, cell_height) for text in captions]
+    band = max((sum(font.getmetrics()) for font in fonts), default=0)
+    sheet = Image.new("RGB", (width, rows * (band + cell_height + gap) + gap), (255, 255, 255))
+    for row, (font, text) in enumerate(zip(fonts, captions)):
+        ImageDraw.Draw(sheet).text((gap, row * (band + cell_height + gap)), text, font=font, fill=(0, 0, 0))
     for index, image in enumerate(images):
         row, column = divmod(index, columns)
         height, width = image.shape[:2]
         scale = min(cell_height / height, cell_width / width)
         picture = Image.fromarray(image).resize((round(width * scale), round(height * scale)), Image.BICUBIC)
         left = gap + column * (cell_width + gap) + (cell_width - picture.width) // 2
-        top = gap + row * (cell_height + gap) + (cell_height - picture.height) // 2
+        top = gap + band + row * (band + cell_height + gap) + (cell_height - picture.height) // 2
         sheet.paste(picture, (left, top))
     return np.array(sheet)

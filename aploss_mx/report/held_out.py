@@ -29,7 +29,7 @@ def hold_out(root: Path, folder: Path, train_split: str, val_split: str) -> None
     DataError
         If there is no such split.
     ValueError
-        If there are too few images.
+        If there are too few images, or the folder holds those of another data set.
     OSError
         If the folder cannot be written.
     """
@@ -38,8 +38,11 @@ def hold_out(root: Path, folder: Path, train_split: str, val_split: str) -> None
     if len(images) < EVERY:
         raise ValueError(f"{listed} lists {len(images)} images, too few to hold some out")
     for linked in ("Annotations", "JPEGImages"):
-        if not (folder / linked).is_symlink():
-            (folder / linked).symlink_to((listed.parents[2] / linked).resolve(), target_is_directory=True)
+        link, target = folder / linked, (listed.parents[2] / linked).resolve()
+        if not link.is_symlink():
+            link.symlink_to(target, target_is_directory=True)
+        elif link.resolve() != target:
+            raise ValueError(f"{link} leads to {link.resolve()}, not to {target}: choose another --runs, or remove it")
     for split in (train_split, val_split):
         kept = [image for number, image in enumerate(images) if (number % EVERY == 0) == (split == val_split)]
         write_text(folder / SPLIT_FOLDER / f"{split}.txt", "\n".join(kept) + "\n")

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from aploss_mx.config import RANKING_LOSSES
+
 AP_FIGURES = ("AP", "AP50", "AP75")
 COCO_FIGURES = (*AP_FIGURES, "APs", "APm", "APl")
 
 # The paper does not say which scales its multi-scale rows use. These are our choice: five, equally spaced around the
 # 500 of its single-scale rows, near the 512 that it trains at.
 MULTI_SCALE = ("--test-scales", "300,400,500,600,700", "--test-flip", "true")
+
+
+def papers_ranking(flags: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the flags by which a ranking loss ranks what each of the paper's two devices does, on one as well."""
+    loss = flags[flags.index("--loss") + 1] if "--loss" in flags else "ap"
+    return ("--ranking-batch", "8") if loss in RANKING_LOSSES and "--ranking-batch" not in flags else ()
 
 
 @dataclass(frozen=True)
@@ -56,20 +64,22 @@ class Published:
         """Return the command that trains it."""
         return [
             "python", f"scripts/train_{self.dataset}.py", "--recipe", self.recipe, *self.train_flags,
+            *papers_ranking(self.train_flags),
             "--dataset-root", dataset_root, "--gpus", gpus, "--save-prefix", f"runs/{self.run}",
         ]  # fmt: skip
 
     def test_command(self, dataset_root: str, gpu: str, folder: str = "") -> list[str]:
         """Return the command that tests it, or writes what its server takes; `folder` is that of the run."""
         folder = folder or f"runs/{self.run}"
+        test = "multi-scale" if self.test_flags else "single-scale"
         command = [
             "python", "scripts/evaluate.py", "--params", f"{folder}/last.npz",
             "--dataset-root", dataset_root, "--split", self.split, "--gpus", gpu, *self.test_flags,
         ]  # fmt: skip
         if self.split == "2012_test":
-            command += ["--detect-only", "--voc-results", f"{folder}/comp4.zip"]
+            command += ["--detect-only", "--voc-results", f"{folder}/comp4_{test}.zip"]
         if self.split == "test-dev2017":
-            command += ["--detect-only", "--coco-results", f"{folder}/detections_test-dev2017_results.json"]
+            command += ["--detect-only", "--coco-results", f"{folder}/detections_test-dev2017_{test}_results.json"]
         return command
 
 

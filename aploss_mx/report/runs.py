@@ -1,4 +1,4 @@
-"""Training runs of a reproduction: each in its folder, finished once, resumed, and never at work twice at a time."""
+"""Runs of a reproduction: each in its folder, finished once, resumed, and never at work twice at a time."""
 
 from __future__ import annotations
 
@@ -11,15 +11,22 @@ import subprocess
 import threading
 import time
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Iterator, Sequence
 
-from aploss_mx.atomic import write_text
+from tqdm import tqdm
 
-STARTED, DONE, LOG, LOCK = "started.json", "done.json", "train.log", ".lock"
+from aploss_mx.atomic import write_text
+from aploss_mx.cores import sharing_cores
+
+STARTED, DONE, LOG, LOCK = "started.json", "done.json", "run.log", ".lock"
 POLL_SECONDS = 0.5
 LINES_OF_LOG = 15  # shown of a run that failed
+PLACES = ("--save-prefix", "--params", "--output")  # flags that say where a run stands, not what it is
+PATHS = ("--dataset-root", "--pretrained")
 SIGNAL_OF_PARENTS_DEATH = 1  # PR_SET_PDEATHSIG of Linux
+_LIBC = ctypes.CDLL(None)  # here, since a fork of several threads may wait for the loader's lock for ever
 
 
 class RunError(RuntimeError):
@@ -31,13 +38,16 @@ class Runner:
 
     Parameters
     ----------
+    repository : Path
+        Working copy that the commands are of.
     jobs : int
         Commands at a time: of several, each computes on its share of the cores, unless OMP_NUM_THREADS says otherwise.
     """
 
-    def __init__(self, jobs: int = 1) -> None:
-        share = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // jobs))} if jobs > 1 else {}
-        self._environment = {**share, **os.environ, "PYTHONUNBUFFERED": "1"}  # or what a killed run said would be lost
+    def __init__(self, repository: Path, jobs: int = 1) -> None:
+        environment = sharing_cores(jobs) if jobs > 1 else os.environ
+        self._environment = {**environment, "PYTHONUNBUFFERED": "1"}  # or what a killed run said would be lost
+        self._repository = repository
         self._stopping = threading.Event()
         self._processes: set[subprocess.Popen] = set()
 
@@ -46,6 +56,11 @@ class Runner:
         self._stopping.set()
         for process in list(self._processes):
             process.terminate()
+
+    def check(self) -> None:
+        """Raise RunError where the runner is stopped."""
+        if self._stopping.is_set():
+            raise RunError("stopped")
 
     @contextmanager
     def locked(self, folder: Path) -> Iterator[None]:
@@ -57,19 +72,22 @@ class Runner:
             If the runner is stopped meanwhile.
         """
         folder.mkdir(parents=True, exist_ok=True)
+        waiting = False
         with open(folder / LOCK, "w") as file:
             while True:
-                if self._stopping.is_set():
-                    raise RunError(f"{folder}: stopped")
+                self.check()
                 try:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     break
                 except BlockingIOError:
+                    if not waiting:
+                        tqdm.write(f"waiting for {folder}, which another process works on")
+                    waiting = True
                     time.sleep(POLL_SECONDS)
             yield
 
-    def finish(self, command: Sequence[str], folder: Path, commit: str, where: Sequence[str] = ()) -> None:
-        """Run a training command to its end, unless it has been: it must go on with what the folder holds.
+    def finish(self, command: Sequence[str], folder: Path, where: Sequence[str] = ()) -> None:
+        """Run a command to its end, unless it has been: it must go on with what the folder holds.
 
         Flags of `where` are added to the command, but may be others when the run goes on.
 
@@ -79,29 +97,27 @@ class Runner:
             If the command fails, or the folder holds a run of another command.
         """
         with self.locked(folder):
-            note = folder / STARTED
-            if note.exists():
-                before = json.loads(note.read_text(encoding="utf-8"))["command"]
-                if before[1:] != list(command[1:]):  # whichever Python runs it
-                    raise RunError(f"{folder} holds a run of other flags, choose another --runs: {' '.join(before)}")
-            else:
-                write_text(note, json.dumps({"commit": commit, "command": list(command)}, indent=1) + "\n")
-            if (folder / DONE).exists():
-                return
-            self.run([*command, *where], folder / LOG)
-            write_text(folder / DONE, note.read_text(encoding="utf-8"))
+            path = folder / STARTED
+            commit = commit_of(self._repository)
+            note = {"commit": commit, "command": list(command)}
+            if path.exists():
+                before = json.loads(path.read_text(encoding="utf-8"))
+                differences = _differences(before["command"], command)
+                if differences:
+                    raise RunError(f"{folder} holds a run of other flags ({differences}): choose another --runs")
+                if (folder / DONE).exists():
+                    return
+                commits = [*filter(None, before["commit"].split(", ")), *filter(None, [commit])]
+                note["commit"] = ", ".join(dict.fromkeys(commits))  # of all that it was made with
+            write_text(path, json.dumps(note, indent=1) + "\n")
+            self._run([*command, *where], folder / LOG)
+            write_text(folder / DONE, path.read_text(encoding="utf-8"))
 
-    def run(self, command: Sequence[str], log: Path) -> None:
-        """Run a command with its output appended to a file; it ends with this process.
-
-        Raises
-        ------
-        RunError
-            If the command fails; the message has the end of the file.
-        """
+    def _run(self, command: Sequence[str], log: Path) -> None:
         with open(log, "a", encoding="utf-8") as file:
+            end_with_parent = partial(_end_with, os.getpid())
             process = subprocess.Popen(
-                command, stdout=file, stderr=subprocess.STDOUT, env=self._environment, preexec_fn=_end_with_parent
+                command, stdout=file, stderr=subprocess.STDOUT, env=self._environment, preexec_fn=end_with_parent
             )
             self._processes.add(process)
             if self._stopping.is_set():
@@ -113,9 +129,35 @@ class Runner:
             raise RunError(f"a run failed with status {status}; the end of {log}:\n{end}")
 
 
-def _end_with_parent() -> None:
+def _end_with(parent: int) -> None:
     # Otherwise the training would go on, and the lock on its folder be gone.
-    ctypes.CDLL(None).prctl(SIGNAL_OF_PARENTS_DEATH, signal.SIGTERM)
+    _LIBC.prctl(SIGNAL_OF_PARENTS_DEATH, signal.SIGTERM)
+    if os.getppid() != parent:  # which ended before
+        os._exit(1)
+
+
+def _differences(old: Sequence[str], new: Sequence[str]) -> str:
+    """Return how what two commands do differs, '' where it does not, wherever Python, scripts, data and run stand."""
+    was, now = _what_it_does(old), _what_it_does(new)
+    if was == now:
+        return ""
+    only = [" ".join(part for part in one if part not in other) for one, other in ((was, now), (now, was))]
+    return f"{only[0] or 'nothing'}, now {only[1] or 'nothing'}"
+
+
+def _what_it_does(command: Sequence[str]) -> list[str]:
+    """Return the script's name and its flags, each with its value."""
+    parts = [Path(command[1]).name]
+    for before, word in zip(command[1:], command[2:]):
+        if before in PLACES:
+            continue
+        if before in PATHS and Path(word).exists():
+            word = str(Path(word).resolve())
+        if before.startswith("--") and not word.startswith("--"):
+            parts[-1] += f" {word}"
+        else:
+            parts.append(word)
+    return parts
 
 
 def is_done(folder: Path) -> bool:

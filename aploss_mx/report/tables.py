@@ -1,9 +1,10 @@
-"""Measured figures beside the paper's: a CSV file for each table, and Markdown made of it alone."""
+"""Measured figures beside the paper's: a CSV file for each table, and Markdown and a summary made of it alone."""
 
 from __future__ import annotations
 
 import csv
 import statistics
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Mapping, Sequence
 
@@ -13,6 +14,7 @@ from aploss_mx.report.trials import SCALES, rows_of
 
 COLUMNS = ("row", "seed", *COCO_FIGURES, "epoch", "commit")
 KEY = ("row", "seed")
+SUMMARY_COLUMNS = ("row", "figure", "paper", "seeds", "mean", "deviation", "difference")
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
@@ -35,33 +37,71 @@ def update_rows(path: Path, new: Sequence[Mapping[str, str]]) -> None:
     write_csv(path, [rows[key] for key in sorted(rows, key=lambda key: (key[0], int(key[1])))], COLUMNS)
 
 
+def summarise(table: str, scale_name: str, rows: Sequence[Mapping[str, str]]) -> list[dict[str, Any]]:
+    """Return a row for each figure of a table, in the order of the paper: SUMMARY_COLUMNS, in percent."""
+    published = rows_of(table, SCALES[scale_name])
+    named = [name for name in COCO_FIGURES if any(name in row.figures for row in published)]
+    summary = []
+    for row in published:
+        for name in named or AP_FIGURES:
+            values = [float(one[name]) for one in rows if one["row"] == row.row and one[name]]
+            paper = row.figures.get(name)
+            mean = statistics.mean(values) if values else None
+            summary.append({
+                "row": row.row,
+                "figure": name,
+                "paper": paper,
+                "seeds": len(values),
+                "mean": mean,
+                "deviation": statistics.stdev(values) if len(values) > 1 else None,
+                "difference": None if None in (mean, paper) else mean - paper,
+            })  # fmt: skip
+    return summary
+
+
+def write_summary(path: Path, summary: Sequence[Mapping[str, Any]]) -> None:
+    """Write what `summarise` returned as CSV."""
+    rounded = (
+        {name: f"{value:.2f}" if isinstance(value, float) else value for name, value in one.items()} for one in summary
+    )
+    write_csv(path, list(rounded), SUMMARY_COLUMNS)
+
+
 def format_table(table: str, scale_name: str, rows: Sequence[Mapping[str, str]]) -> str:
-    """Lay out a table's CSV rows as Markdown, in the order of the paper, its figures and the differences beside."""
-    scale = SCALES[scale_name]
-    published = {row.row: row.figures for row in rows_of(table, scale)}
-    names = [name for name in COCO_FIGURES if any(name in figures for figures in published.values())]
-    lines = [f"# {_title(table)}, scale `{scale_name}`", "", f"{_sentence(scale.what)}.", ""]
-    if names:
-        heads = [head for name in names for head in (f"{name} paper", "here", "difference")]
-    else:
-        lines += [
-            "Here, trained on four fifths of the training images and tested on the rest, to choose the rates.",
-            "",
-        ]
-        heads = names = list(AP_FIGURES)
-    lines.append("| row | seeds | " + " | ".join(heads) + " |")
-    lines.append("| --- | ---: |" + " ---: |" * len(heads))
-    for row, figures in published.items():
-        measured = [one for one in rows if one["row"] == row]
-        cells = [cell for name in names for cell in _cells(figures.get(name), [one[name] for one in measured])]
-        lines.append(f"| {row} | {len(measured)} | " + " | ".join(cells if figures else cells[1::3]) + " |")
-    spread = [value for value in (_spread(rows, row, names[0]) for row in published) if value is not None]
-    lines += ["", "In percent; mean ± standard deviation over seeds."]
-    if spread:
-        lines.append(f"Differences between rows below {max(spread):.1f} {names[0]} are no more than seeds make: noise.")
-    else:
-        lines.append("One seed a row: how large noise is was not measured.")
-    return "\n".join(lines) + "\n"
+    """Lay out a table's CSV rows as Markdown, its figures and the differences beside the paper's."""
+    summary = summarise(table, scale_name, rows)
+    names = list(dict.fromkeys(one["figure"] for one in summary))
+    compared = any(one["paper"] is not None for one in summary)
+    heads = [head for name in names for head in ((f"{name} paper", "here", "difference") if compared else (name,))]
+    lines = [
+        f"# {_title(table)}, scale `{scale_name}`",
+        "",
+        f"{_sentence(SCALES[scale_name].describe(table))}.",
+        "",
+        "| row | seeds | " + " | ".join(heads) + " |",
+        "| --- | ---: |" + " ---: |" * len(heads),
+    ]
+    for row, figures in groupby(summary, key=lambda one: one["row"]):
+        figures = list(figures)
+        cells = [cell for one in figures for cell in (_cells(one) if compared else _cells(one)[1:2])]
+        lines.append(f"| {row} | {max(one['seeds'] for one in figures)} | " + " | ".join(cells) + " |")
+    return "\n".join([*lines, "", _noise([one for one in summary if one["figure"] == names[0]])]) + "\n"
+
+
+def _noise(summary: Sequence[Mapping[str, Any]]) -> str:
+    """Return the sentence on how far seeds move the first figure."""
+    repeated = [one for one in summary if one["seeds"] > 1]
+    if not repeated:
+        return "In percent, one seed a row: how large noise is was not measured."
+    freedom = [one["seeds"] - 1 for one in repeated]
+    variance = sum(degrees * one["deviation"] ** 2 for degrees, one in zip(freedom, repeated)) / sum(freedom)
+    single = sum(one["seeds"] == 1 for one in summary)
+    alone = f" {single} row(s) have one seed alone, which says less." if single else ""
+    return (
+        f"In percent; mean ± standard deviation over seeds. Seeds make a row vary by {variance**0.5:.1f} "
+        f"{repeated[0]['figure']} (standard deviation, pooled over {len(repeated)} row(s)): smaller differences "
+        f"between rows are noise.{alone}"
+    )
 
 
 def _title(name: str) -> str:
@@ -72,16 +112,10 @@ def _sentence(text: str) -> str:
     return text[0].upper() + text[1:]
 
 
-def _cells(published: float | None, measured: Sequence[str]) -> tuple[str, str, str]:
-    values = [float(value) for value in measured if value]
-    paper = "–" if published is None else f"{published:.1f}"
-    if not values:
-        return paper, "–", "–"
-    mean = statistics.mean(values)
-    here = f"{mean:.1f}" + (f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else "")
-    return paper, here, "–" if published is None else f"{mean - published:+.1f}"
+def _cells(one: Mapping[str, Any]) -> tuple[str, str, str]:
+    here = _number(one["mean"]) + ("" if one["deviation"] is None else f" ± {one['deviation']:.1f}")
+    return _number(one["paper"]), here, _number(one["difference"], "+")
 
 
-def _spread(rows: Sequence[Mapping[str, str]], row: str, name: str) -> float | None:
-    values = [float(one[name]) for one in rows if one["row"] == row and one[name]]
-    return statistics.stdev(values) if len(values) > 1 else None
+def _number(value: float | None, sign: str = "") -> str:
+    return "–" if value is None else f"{value:{sign}.1f}"

@@ -7,14 +7,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Mapping, Sequence
 
-from aploss_mx.config import RANKING_LOSSES
-from aploss_mx.report.published import PUBLISHED, Published
+from aploss_mx.config import Recipe, load_recipe
+from aploss_mx.report.published import PUBLISHED, Published, papers_ranking
 from aploss_mx.theory.optimisers import CONTENDERS
 
 TABLES = ("table1a", "table1b", "table1c", "table2", "table3")
 LEARNING_RATES = "learning_rates"  # not the paper's: the choice that goes before its tables at other scales
 REPORTED = (LEARNING_RATES, *TABLES)
-OPTIMISERS = "figure5b"
+FIGURE_5B = "figure5b"
+RATE = ", lr "  # parts a row's name from its learning rate, where rows differ in that as well
 LOSSES = ("ap", "auc", "focal", "ohem")
 GRID = ("0.00003", "0.0001", "0.0003", "0.001")
 
@@ -28,6 +29,8 @@ class Scale:
     name : str
     what : str
         What the figures are of, for readers of the results.
+    what_else : dict of str to str
+        The same of learning rates and Figure 5b, which are of other trainings.
     recipe : str
         That all rows share; '' for each published row's own.
     flags : tuple of str
@@ -41,13 +44,14 @@ class Scale:
     lr : dict of str to str
         The learning rate chosen for each loss; the recipe's for one that is not here.
     optimisers : tuple of str
-        Flags of Figure 5b's trainings.
+        Flags of the trainings of Figure 5b.
     optimisers_lr : tuple of str
         Learning rates that each of them is made with; () for the recipe's alone.
     """
 
     name: str
     what: str
+    what_else: Mapping[str, str] = field(default_factory=dict)
     recipe: str = ""
     flags: tuple[str, ...] = ()
     data: str = "voc"
@@ -57,6 +61,10 @@ class Scale:
     optimisers: tuple[str, ...] = ()
     optimisers_lr: tuple[str, ...] = ()
 
+    def describe(self, name: str) -> str:
+        """Return what the figures of a table or a figure are of."""
+        return self.what_else.get(name, self.what)
+
 
 SCALES = {
     scale.name: scale
@@ -64,6 +72,8 @@ SCALES = {
         Scale(
             "paper",
             "the paper's recipes and data",
+            {FIGURE_5B: "the paper's recipe on VOC2007 trainval without box regression; for how long the paper trained "
+             "is not known"},
             data="voc coco",
             optimisers=("--train-split", "2007_trainval", "--log-interval", "100"),
         ),
@@ -71,6 +81,10 @@ SCALES = {
             "small",
             "ResNet-18 at 160 px, trained on VOC's split 2007_train and tested on 2007_val: not comparable with the "
             "published figures",
+            {LEARNING_RATES: "ResNet-18 at 160 px, trained for 3 epochs on four fifths of VOC's split 2007_train and "
+             "tested on the rest, to choose the learning rates of the other tables",
+             FIGURE_5B: "ResNet-18 at 160 px without box regression, 3 epochs of VOC's split 2007_train, with three "
+             "learning rates each: not comparable with the published figure"},
             "small_voc",
             ("--data-shape", "160", "--test-short", "160", "--test-long", "267", "--augmentation", "flip",
              "--epochs", "16", "--lr-decay-epoch", "12,15", "--val-interval", "2"),
@@ -83,6 +97,7 @@ SCALES = {
         Scale(
             "smoke",
             "a check of the machinery on generated shapes at 64 px, trained for three epochs: the figures mean nothing",
+            {},
             "quickstart",
             ("--data-shape", "64", "--test-short", "64", "--test-long", "64", "--channels", "32", "--epochs", "3",
              "--lr-decay-epoch", "2", "--warmup-steps", "20", "--val-interval", "1"),
@@ -132,6 +147,12 @@ class Trial:
         """False where the objects of the test are secret and its server scores."""
         return self.published.split not in ("2012_test", "test-dev2017")
 
+    def recipe(self) -> Recipe:
+        """Return the recipe that it trains."""
+        given = {flag[2:].replace("-", "_"): value for flag, value in zip(self.train[1::2], self.train[2::2])}
+        recipe = load_recipe(given.pop("recipe"))
+        return recipe.override(**{name: value for name, value in given.items() if name in recipe.to_dict()})
+
     def train_command(
         self, python: str, scripts: Path, dataset_root: str, folder: Path, more: Sequence[str]
     ) -> list[str]:
@@ -148,14 +169,14 @@ def rows_of(table: str, scale: Scale) -> list[Published]:
             raise ValueError(f"scale {scale.name} has the paper's learning rates")
         grid = itertools.product(LOSSES, GRID)
         return [
-            Published("", f"{loss}, lr {lr}", scale.recipe, "held-out part of train", {},
+            Published("", f"{loss}{RATE}{lr}", scale.recipe, "held-out part of train", {},
                       ("--loss", loss, "--lr", lr, *scale.tuning))
             for loss, lr in grid
         ]  # fmt: skip
-    if table == OPTIMISERS:
+    if table == FIGURE_5B:
         flags = ("--box-loss-weight", "0", "--val-interval", "0", *scale.optimisers)
         return [
-            Published("", name + (f", lr {lr}" if lr else ""), scale.recipe or "voc07_resnet50", "training images", {},
+            Published("", f"{name}{RATE}{lr}" if lr else name, scale.recipe or "voc07_resnet50", "training images", {},
                       ("--loss", loss, *(("--lr", lr) if lr else ()), *flags))
             for name, loss in CONTENDERS.items() for lr in scale.optimisers_lr or ("",)
         ]  # fmt: skip
@@ -169,7 +190,7 @@ def trials_of(table: str, scale: Scale, seeds: Sequence[int], only: Sequence[str
     Parameters
     ----------
     table : str
-        One of REPORTED, or OPTIMISERS.
+        One of REPORTED, or FIGURE_5B.
     scale : Scale
     seeds : sequence of int
     only : sequence of str
@@ -197,8 +218,8 @@ def _trial(row: Published, scale: Scale, seed: int) -> Trial:
     flags = ("--recipe", scale.recipe or row.recipe, *scale.flags, *row.train_flags, "--seed", str(seed))
     if loss in scale.lr and "--lr" not in settings:
         flags += ("--lr", scale.lr[loss])
-    if scale.name == "paper" and loss in RANKING_LOSSES and "--ranking-batch" not in flags:
-        flags += ("--ranking-batch", "8")  # what each of the paper's two devices ranks, on any number of devices
+    if scale.name == "paper":
+        flags += papers_ranking(row.train_flags)
     changed = "_".join(word.replace("--", "").replace(",", "-") for word in row.train_flags) or "ap"
     return Trial(
         published=row,

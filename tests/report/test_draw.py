@@ -227,6 +227,21 @@ def test_a_sheet_of_equal_pictures_holds_each_unchanged_in_reading_order():
     assert np.all(sheet == 255)
 
 
+def test_captions_stand_above_their_rows():
+    images = [np.full((40, 60, 3), value, np.uint8) for value in (0, 50, 100, 150)]
+    plain, sheet = contact_sheet(images, 2), contact_sheet(images, 2, ["first", "second row"])
+    assert sheet.shape[1] == plain.shape[1]
+    gap = (sheet.shape[1] - 2 * 60) // 3
+    band = (len(sheet) - len(plain)) // 2
+    assert band >= 8
+    for row, values in enumerate([(0, 50), (100, 150)]):
+        top = row * (band + 40 + gap) + gap + band
+        assert [sheet[top, gap, 0], sheet[top + 39, -gap - 1, 0]] == list(values)
+        assert (sheet[top - gap - band : top] < 128).any()
+    with pytest.raises(ValueError, match="2 rows need as many captions, got 1"):
+        contact_sheet(images, 2, ["alone"])
+
+
 def test_unequal_pictures_are_letterboxed_on_white():
     wide, high = np.zeros((40, 80, 3), np.uint8), np.zeros((60, 30, 3), np.uint8)
     sheet = contact_sheet([wide, high], 2)

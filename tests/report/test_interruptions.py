@@ -15,6 +15,7 @@ from tiny_training import assert_same_arrays
 from aploss_mx.checkpoint import Checkpoint
 
 STEPS_AN_EPOCH = 8
+CLOCK = ("seconds", "images_per_second")
 # A smoke scale of 4 epochs of 8 steps, each in the metrics.
 PROGRAM = """
 import sys
@@ -40,6 +41,14 @@ def steps_taken(metrics: Path) -> int:
         return max((int(row["step"]) for row in csv.DictReader(file) if row["step"]), default=0)
 
 
+def curves_of(folder: Path) -> list[dict[str, str]]:
+    """The rows of a run's log, but for what depends on the clock."""
+    with (folder / "metrics.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 4 * (STEPS_AN_EPOCH + 1)
+    return [{name: value for name, value in row.items() if name not in CLOCK} for row in rows]
+
+
 def kill_after(step: int, folder: Path, metrics: Path) -> None:
     process = subprocess.Popen(command(folder), start_new_session=True, stdout=subprocess.DEVNULL)
     end = time.monotonic() + 300
@@ -59,7 +68,8 @@ def test_killed_three_times_it_ends_as_if_it_had_not_been(tmp_path):
         kill_after(epoch * STEPS_AN_EPOCH + 3, killed, killed / run / "metrics.csv")
         assert not (killed / run / "done.json").exists()
     subprocess.run(command(killed), check=True, stdout=subprocess.DEVNULL)
-    assert (killed / run / "train.log").read_text(encoding="utf-8").count("going on from") == 2
+    assert (killed / run / "run.log").read_text(encoding="utf-8").count("going on from") == 2
+    assert curves_of(killed / run) == curves_of(whole / run)
     for name in ("metrics.json", "detections.json"):
         assert (killed / run / name).read_bytes() == (whole / run / name).read_bytes()
     assert_same_arrays(*(Checkpoint.load(folder / run / "last.npz").parameters for folder in (killed, whole)))

@@ -7,7 +7,7 @@ import shlex
 import pytest
 
 from aploss_mx.command import training_parser
-from aploss_mx.config import TEST_SETTINGS, Recipe, load_recipe, recipe_from_flags
+from aploss_mx.config import RANKING_LOSSES, TEST_SETTINGS, Recipe, load_recipe, recipe_from_flags
 from aploss_mx.report.published import PUBLISHED
 from scripts import evaluate, reproduce, train_coco, train_voc
 
@@ -23,8 +23,9 @@ def recipe_of(row) -> Recipe:
 @pytest.mark.parametrize("row", PUBLISHED, ids=lambda row: f"{row.table}: {row.row}")
 def test_commands_can_be_typed(row, monkeypatch):
     recipe = recipe_of(row)
-    changed = recipe.override() != load_recipe(row.recipe)
-    assert changed == bool(row.train_flags)
+    assert (recipe.ranking_batch > 0) == (recipe.loss in RANKING_LOSSES)
+    changed = recipe.override(ranking_batch=0) != load_recipe(row.recipe)
+    assert changed == bool(set(row.train_flags[::2]) - {"--ranking-batch"})
     assert ("resnet101" in recipe.network) == (row.table == "3")
     assert recipe.batch_size == 16
 
@@ -43,6 +44,12 @@ def test_runs_are_shared_by_equal_trainings_alone():
         trained.setdefault(row.run, set()).add(recipe_of(row))
     assert all(len(recipes) == 1 for recipes in trained.values())
     assert len(trained) == len({recipe for recipes in trained.values() for recipe in recipes})
+
+
+def test_no_two_tests_write_the_same_file_for_a_server():
+    commands = {tuple(row.test_command("data", "0")) for row in PUBLISHED}
+    files = [command[-1] for command in commands if "--detect-only" in command]
+    assert len(files) == len(set(files)) == 5
 
 
 def test_the_tables_are_whole():
