@@ -209,7 +209,7 @@ def trials_of(table: str, scale: Scale, seeds: Sequence[int], only: Sequence[str
             f"there are: {'; '.join(row.row for row in rows)}"
         )
     rows = [row for row in rows if not only or any(part in row.row for part in only)]
-    return [_trial(row, scale, seed) for seed in seeds for row in rows]
+    return [_trial(row, scale, seed) for seed in dict.fromkeys(seeds) for row in rows]
 
 
 def _trial(row: Published, scale: Scale, seed: int) -> Trial:
