@@ -1,0 +1,109 @@
+"""What is trained for each row: the recipes, the learning rates, and that equal trainings are shared."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from aploss_mx.command import training_parser
+from aploss_mx.config import RANKING_LOSSES, recipe_from_flags
+from aploss_mx.report.execution import check_gpus
+from aploss_mx.report.tables import read_rows
+from aploss_mx.report.trials import GRID, LOSSES, SCALES, TABLES, trials_of
+from aploss_mx.theory.optimisers import CONTENDERS
+from scripts import reproduce
+
+RESULTS = Path(reproduce.__file__).parents[1] / "results"
+
+
+def recipe_of(trial):
+    return recipe_from_flags(training_parser("", "voc07_resnet50", "").parse_args(list(trial.train[1:])))
+
+
+@pytest.mark.parametrize("scale", SCALES.values(), ids=SCALES)
+@pytest.mark.parametrize("table", TABLES)
+def test_every_row_has_its_recipe(table, scale):
+    trials = trials_of(table, scale, [0, 3])
+    assert {trial.seed for trial in trials} == {0, 3}
+    by_run = {}
+    for trial in trials:
+        recipe = recipe_of(trial)
+        assert recipe == trial.recipe()
+        assert recipe.seed == trial.seed
+        by_run.setdefault(trial.run, set()).add(recipe)
+        assert (recipe.batch_size % (recipe.ranking_batch or 1)) == 0
+    assert all(len(recipes) == 1 for recipes in by_run.values())
+    assert len({recipe for recipes in by_run.values() for recipe in recipes}) == len(by_run)
+
+
+def test_what_the_rows_vary():
+    small = SCALES["small"]
+    assert [recipe_of(trial).ranking_batch for trial in trials_of("table1a", small, [0])] == [1, 2, 4, 0]
+    assert [recipe_of(trial).delta for trial in trials_of("table1b", small, [0])] == [0.25, 0.5, 1, 2]
+    assert [recipe_of(trial).interpolated for trial in trials_of("table1c", small, [0])] == [False, True]
+    assert [recipe_of(trial).loss for trial in trials_of("table2", small, [0])] == ["ohem", "focal", "auc", "ap"]
+    single, multi = trials_of("table3", small, [0])
+    assert single.run == multi.run
+    assert single.test == () and "--test-flip" in multi.test
+    assert len(trials_of("table2", SCALES["paper"], [0])) == 8
+    assert [trial.scored_here for trial in trials_of("table3", SCALES["paper"], [0])].count(False) == 5
+
+
+def test_each_loss_has_the_same_learning_rates_to_choose_from():
+    for scale in (SCALES["small"], SCALES["smoke"]):
+        recipes = [recipe_of(trial) for trial in trials_of("learning_rates", scale, [0])]
+        choices = {loss: [recipe.lr for recipe in recipes if recipe.loss == loss] for loss in LOSSES}
+        assert len(recipes) == len(LOSSES) * len(GRID)
+        assert all(rates == [0.00003, 0.0001, 0.0003, 0.001] for rates in choices.values())
+        assert len({replace(recipe, loss="ap", lr=1) for recipe in recipes}) == 1
+        assert recipes[0].epochs < recipe_of(trials_of("table2", scale, [0])[0]).epochs
+    with pytest.raises(ValueError, match="scale paper has the paper's learning rates"):
+        trials_of("learning_rates", SCALES["paper"], [0])
+
+
+@pytest.mark.parametrize("scale", SCALES.values(), ids=SCALES)
+def test_the_optimisers_train_the_classes_alone_from_the_same_start(scale):
+    trials = trials_of("figure5b", scale, [0])
+    recipes = [recipe_of(trial) for trial in trials]
+    assert {recipe.loss for recipe in recipes} == {"ap", "hinge-ap", "smooth-ap"}
+    assert {recipe.box_loss_weight for recipe in recipes} == {0}
+    assert len({replace(recipe, loss="ap", lr=1) for recipe in recipes}) == 1
+    by_loss = [{recipe.lr for recipe in recipes if recipe.loss == loss} for loss in CONTENDERS.values()]
+    assert by_loss == 3 * [by_loss[0]]
+    assert len({trial.run for trial in trials}) == len(trials)
+
+
+def test_the_chosen_learning_rate_is_used_by_all_rows_of_its_loss():
+    scale = replace(SCALES["small"], lr={"ap": "0.0007", "focal": "0.0002"})
+    assert [recipe_of(trial).lr for trial in trials_of("table2", scale, [0])] == [0.0003, 0.0002, 0.0003, 0.0007]
+    assert {recipe_of(trial).lr for trial in trials_of("table1a", scale, [0])} == {0.0007}
+    rates = [recipe_of(trial).lr for trial in trials_of("learning_rates", scale, [0])]
+    assert rates == 4 * [0.00003, 0.0001, 0.0003, 0.001]
+
+
+@pytest.mark.parametrize("scale", [scale for scale in SCALES.values() if scale.lr], ids=lambda scale: scale.name)
+def test_the_chosen_learning_rate_is_the_best_measured(scale):
+    measured = read_rows(RESULTS / scale.name / "learning_rates.csv")
+    assert len(measured) == len(LOSSES) * len(GRID)
+    for loss in LOSSES:
+        best = max((row for row in measured if row["row"].startswith(f"{loss},")), key=lambda row: float(row["AP"]))
+        assert best["row"] == f"{loss}, lr {scale.lr[loss]}"
+
+
+def test_the_paper_ranks_eight_images_on_one_device_or_two():
+    for table in (*TABLES, "figure5b"):
+        trials = trials_of(table, SCALES["paper"], [0])
+        check_gpus(trials, ["", "0", "0,1"])
+        for trial in trials:
+            recipe = trial.recipe()
+            assert (recipe.ranking_batch in (1, 2, 4, 8)) == (recipe.loss in RANKING_LOSSES)
+
+
+def test_only_some_rows():
+    trials = trials_of("table2", SCALES["small"], [0, 1], ["ap", "focal"])
+    named = [(trial.row.split(",")[0], trial.seed) for trial in trials]
+    assert named == [("focal", 0), ("ap", 0), ("focal", 1), ("ap", 1)]
+    with pytest.raises(ValueError, match="named svm; there are: ohem, VOC07; focal"):
+        trials_of("table2", SCALES["small"], [0], ["ap", "svm"])
