@@ -51,7 +51,8 @@ def main(argv: list[str] | None = None) -> None:
     for name in (*TABLES, *FIGURES):
         _add_run_flags(commands.add_parser(name, help=f"train, test and report {name}"))
     help = "compare learning rates of each loss on a fifth of the training images, held out from the rest"
-    _add_run_flags(commands.add_parser(LEARNING_RATES, help=help))
+    for name in LEARNING_RATES:
+        _add_run_flags(commands.add_parser(name, help=help))
     report = commands.add_parser("report", help="make Markdown and pictures anew of the CSV files in --results")
     report.add_argument("--results", type=Path, default=Path("results"), help="folder (default: %(default)s)")
     _add_list_flags(commands.add_parser("list", help="print the paper's figures and the commands for each"))
@@ -129,7 +130,7 @@ def _reproduce(arguments: argparse.Namespace, runner: Runner) -> None:
     trials = _trials(what, scale, arguments)
     check_gpus(trials, arguments.gpus)
     root = _dataset_root(arguments, runner)
-    if what == LEARNING_RATES:
+    if what in LEARNING_RATES:
         root = _held_out(root, scale, arguments, runner)
     execution = Execution(
         runner, SCRIPTS, arguments.runs / scale.name, root, arguments.coco_root, arguments.pretrained or "",

@@ -11,7 +11,7 @@ from aploss_mx.command import training_parser
 from aploss_mx.config import RANKING_LOSSES, recipe_from_flags
 from aploss_mx.report.execution import check_gpus
 from aploss_mx.report.tables import read_rows
-from aploss_mx.report.trials import GRID, LOSSES, SCALES, TABLES, trials_of
+from aploss_mx.report.trials import GRID, LOSSES, RATE, SCALES, TABLES, trials_of
 from aploss_mx.theory.optimisers import CONTENDERS
 from scripts import reproduce
 
@@ -58,8 +58,9 @@ def test_each_loss_has_the_same_learning_rates_to_choose_from():
         assert len(recipes) == len(LOSSES) * len(GRID)
         assert all(rates == [0.00003, 0.0001, 0.0003, 0.001] for rates in choices.values())
         assert len({replace(recipe, loss="ap", lr=1) for recipe in recipes}) == 1
-        assert recipes[0].epochs < recipe_of(trials_of("table2", scale, [0])[0]).epochs
-    with pytest.raises(ValueError, match="scale paper has the paper's learning rates"):
+        epochs = [recipe_of(trials_of(name, scale, [0])[0]).epochs for name in (*scale.tuning, "table2")]
+        assert epochs == sorted(set(epochs))
+    with pytest.raises(ValueError, match="scale paper has no learning_rates: there are none"):
         trials_of("learning_rates", SCALES["paper"], [0])
 
 
@@ -85,11 +86,17 @@ def test_the_chosen_learning_rate_is_used_by_all_rows_of_its_loss():
 
 @pytest.mark.parametrize("scale", [scale for scale in SCALES.values() if scale.lr], ids=lambda scale: scale.name)
 def test_the_chosen_learning_rate_is_the_best_measured(scale):
-    measured = read_rows(RESULTS / scale.name / "learning_rates.csv")
-    assert len(measured) == len(LOSSES) * len(GRID)
-    for loss in LOSSES:
-        best = max((row for row in measured if row["row"].startswith(f"{loss},")), key=lambda row: float(row["AP"]))
-        assert best["row"] == f"{loss}, lr {scale.lr[loss]}"
+    for name, tuning in scale.tuning.items():
+        measured = read_rows(RESULTS / scale.name / f"{name}.csv")
+        for loss in LOSSES:
+            of_loss = [row for row in measured if row["row"].startswith(f"{loss},")]
+            assert len(of_loss) == len(tuning.rates)
+            order = sorted(of_loss, key=lambda row: float(row["AP"]), reverse=True)
+            rates = [row["row"].split(RATE)[1] for row in order]
+            if name == "learning_rates":
+                assert set(rates[:2]) == set(scale.tuning["learning_rates_longer"].rates)
+            else:
+                assert rates[0] == scale.lr[loss]
 
 
 def test_the_paper_ranks_eight_images_on_one_device_or_two():
