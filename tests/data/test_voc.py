@@ -1,8 +1,7 @@
-"""Reading VOC folders: what is exact, what is left out, and what is refused, on folders the tests write."""
+"""Reading VOC folders: what is exact, what is left out, class names, and the real data."""
 
 from __future__ import annotations
 
-import pickle
 from collections import Counter
 from pathlib import Path
 
@@ -10,46 +9,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from voc_files import HEIGHT, WIDTH, error_of, object_xml, read_one
 
-from aploss_mx.data.problems import BOX_CLIPPED, BOX_LEFT_OUT, SHOWN_PER_KIND, DataError
+from aploss_mx.data.problems import BOX_CLIPPED, BOX_LEFT_OUT
 from aploss_mx.data.voc import VOC_CLASSES, VOCDetection, parse_classes
-from aploss_mx.data.voc_annotations import VOCObject, parse_annotation
-from aploss_mx.data.voc_splits import find_split
-
-WIDTH, HEIGHT = 40, 30
-SIZE = f"<size><width>{WIDTH}</width><height>{HEIGHT}</height><depth>3</depth></size>"
-
-
-def object_xml(name: str, box, difficult: str = "<difficult>0</difficult>") -> str:
-    sides = "".join(f"<{side}>{value}</{side}>" for side, value in zip(("xmin", "ymin", "xmax", "ymax"), box))
-    return f"<object><name>{name}</name>{difficult}<bndbox>{sides}</bndbox></object>"
-
-
-def write_image(folder: Path, stem: str, *objects: str, size: str = SIZE, filename: str = "", suffix: str = ".jpg"):
-    for name in ("Annotations", "JPEGImages"):
-        (folder / name).mkdir(parents=True, exist_ok=True)
-    filename = f"<filename>{filename}</filename>"
-    (folder / "Annotations" / f"{stem}.xml").write_text(f"<annotation>{filename}{size}{''.join(objects)}</annotation>")
-    Image.new("RGB", (WIDTH, HEIGHT)).save(folder / "JPEGImages" / f"{stem}{suffix}")
-
-
-def write_split(folder: Path, name: str, text: str) -> None:
-    (folder / "ImageSets" / "Main").mkdir(parents=True, exist_ok=True)
-    (folder / "ImageSets" / "Main" / f"{name}.txt").write_text(text)
-
-
-def read_one(folder: Path, *objects: str, classes=("cat", "dog"), **image) -> VOCDetection:
-    """The data set of one image `a` with these objects."""
-    write_image(folder, "a", *objects, **image)
-    write_split(folder, "train", "a\n")
-    return VOCDetection(folder, "train", classes)
-
-
-def error_of(folder: Path, *arguments, **options) -> str:
-    with pytest.raises(DataError) as caught:
-        VOCDetection(folder, *arguments, **options)
-    return str(caught.value)
 
 
 def test_classes_are_the_twenty_in_order():
@@ -180,194 +143,6 @@ def test_kept_boxes_are_the_intersections_with_the_image(fuzzed_folder, boxes):
     assert dataset[0].boxes.tolist() == [list(map(float, box)) for box in pixels]
     left_out = sum(problem.kind == BOX_LEFT_OUT for problem in dataset.problems)
     assert left_out == len(boxes) - len(pixels)
-
-
-# Splits ------------------------------------------------------------------------------------------
-
-
-def devkit(root: Path) -> Path:
-    """VOC2007 with train (a) and val (b); VOC2012 with train (c)."""
-    for year, split, stem in (("2007", "train", "a"), ("2007", "val", "b"), ("2012", "train", "c")):
-        write_image(root / f"VOC{year}", stem, object_xml("cat", (1, 1, 5, 5)))
-        write_split(root / f"VOC{year}", split, stem)
-    return root
-
-
-def ids(root: Path, splits: str) -> list[str]:
-    return [sample.image_id for sample in VOCDetection(root, splits)]
-
-
-@pytest.mark.parametrize(
-    "splits, expected",
-    [("2007_train", "a"), ("2007_train+2012_train", "ac"), ("2012_train+2007_val+2007_train", "cba"), ("val", "b")],
-)
-def test_splits_join_in_order(tmp_path, splits, expected):
-    assert ids(devkit(tmp_path), splits) == list(expected)
-
-
-@pytest.mark.parametrize("split", ["train", "2007_train"])
-def test_root_may_be_the_year_folder(tmp_path, split):
-    assert ids(devkit(tmp_path) / "VOC2007", split) == ["a"]
-
-
-def test_relative_root(tmp_path, monkeypatch):
-    monkeypatch.chdir(devkit(tmp_path) / "VOC2007")
-    assert ids(Path("."), "2007_train") == ["a"]
-    assert "missing split" in error_of(Path("."), "2012_train")
-
-
-def test_year_folder_does_not_answer_for_another_year(tmp_path):
-    assert "missing split" in error_of(devkit(tmp_path) / "VOC2007", "2012_train")
-
-
-@pytest.mark.parametrize("split", ["test", "2007_test"])
-def test_bccd_layout_has_no_year_level(tmp_path, split):
-    write_image(tmp_path, "a", object_xml("cat", (1, 1, 5, 5)))
-    write_split(tmp_path, "test", "a")
-    assert ids(tmp_path, split) == ["a"]
-
-
-def test_list_named_with_a_year_in_a_folder_without_years(tmp_path):
-    write_split(tmp_path, "2021_new", "a")
-    assert find_split(tmp_path, "2021_new").name == "2021_new.txt"
-
-
-def test_split_in_two_years_needs_its_year(tmp_path):
-    message = error_of(devkit(tmp_path), "train")
-    assert "ambiguous split" in message and "VOC2007" in message and "VOC2012" in message
-
-
-def test_missing_split_lists_what_was_tried_and_what_exists(tmp_path):
-    message = error_of(devkit(tmp_path), "2007_trainval")
-    assert str(tmp_path / "VOC2007" / "ImageSets" / "Main" / "trainval.txt") in message
-    assert "2007_train, 2007_val, 2012_train" in message
-
-
-def test_missing_root(tmp_path):
-    assert "splits there: none" in error_of(tmp_path / "nowhere", "2007_train")
-
-
-@pytest.mark.parametrize("text", ["", "\n \n"])
-def test_empty_split(tmp_path, text):
-    write_split(tmp_path, "train", text)
-    message = error_of(tmp_path, "train")
-    assert "empty split" in message and "train.txt" in message
-
-
-def test_split_that_is_no_text(tmp_path):
-    write_split(tmp_path, "train", "")
-    (tmp_path / "ImageSets" / "Main" / "train.txt").write_bytes(b"\xff\xfe\x00")
-    assert "unreadable split" in error_of(tmp_path, "train")
-
-
-def test_columns_blank_lines_and_a_byte_order_mark(tmp_path):
-    for stem in "abc":
-        write_image(tmp_path, stem)
-    write_split(tmp_path, "cat_train", "\ufeffa  1\n\nb -1\r\n  c 0\n")
-    assert ids(tmp_path, "cat_train") == ["a", "b", "c"]
-
-
-def test_image_listed_twice_is_read_once(tmp_path):
-    write_image(tmp_path, "a")
-    write_split(tmp_path, "train", "a\na\n")
-    write_split(tmp_path, "trainval", "a\n")
-    dataset = VOCDetection(tmp_path, "train+trainval")
-    assert len(dataset) == 1
-    assert [(problem.severity, problem.kind) for problem in dataset.problems] == [("warning", "repeated image")] * 2
-
-
-def test_two_names_for_one_list(tmp_path):
-    write_split(tmp_path, "train", "a")
-    assert "both 2007_train and 2012_train lead to it" in error_of(tmp_path, "2007_train+2012_train")
-
-
-def test_two_images_of_one_name(tmp_path):
-    devkit(tmp_path)
-    write_split(tmp_path / "VOC2012", "train", "a")
-    message = error_of(tmp_path, "2007_train+2012_train")
-    assert "repeated image name" in message and str(Path("VOC2012", "Annotations", "a.xml")) in message
-
-
-# Hostile and broken annotations ------------------------------------------------------------------
-
-ENTITY_BOMB = (
-    '<!DOCTYPE annotation [<!ENTITY a "aaaaaaaaaa">'
-    + "".join(f'<!ENTITY {name} "{f"&{inner};" * 10}">' for inner, name in zip("abcdefgh", "bcdefghi"))
-    + "]><annotation><filename>&i;</filename></annotation>"
-)
-
-
-@pytest.mark.parametrize(
-    "xml, reason",
-    [
-        ("", "not readable as XML"),
-        ("\x89PNG\r\n", "not readable as XML"),
-        ("<annotation><object>", "not readable as XML"),
-        ('<?xml version="1.0" encoding="nonsense"?><annotation/>', "not readable as XML"),
-        (ENTITY_BOMB, "refused as unsafe XML"),
-        (
-            '<!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/hosts">]><annotation><filename>&x;</filename></annotation>',
-            "refused as unsafe XML",
-        ),
-        ("<html></html>", "<html> is not an <annotation>"),
-        ("<annotation><object><bndbox/></object></annotation>", "no <name>"),
-        ("<annotation><object><name>cat</name></object></annotation>", "<bndbox/xmin> in <object> is ''"),
-        (f"<annotation>{object_xml('cat', (1, 1, 'nan', 5))}</annotation>", "<bndbox/xmax> in <object> is 'nan'"),
-        (f"<annotation>{object_xml('cat', (1, 1, 5, '1e999'))}</annotation>", "<bndbox/ymax> in <object> is '1e999'"),
-        ("<annotation><size><width>wide</width></size></annotation>", "<size/width> in <annotation> is 'wide'"),
-        (f"<annotation>{object_xml('cat', (1, 1, 5, 5), '<difficult>maybe</difficult>')}</annotation>", "'maybe'"),
-    ],
-)
-def test_broken_annotation_is_named(tmp_path, xml, reason):
-    read_one(tmp_path)
-    (tmp_path / "Annotations" / "a.xml").write_text(xml)
-    message = error_of(tmp_path, "train")
-    assert "broken annotation" in message and "a.xml" in message and reason in message
-
-
-def test_all_broken_annotations_are_counted_and_some_named(tmp_path):
-    stems = [f"{number:03}" for number in range(SHOWN_PER_KIND + 5)]
-    write_image(tmp_path, "fine")
-    write_split(tmp_path, "train", "\n".join([*stems, "fine"]))
-    with pytest.raises(DataError) as caught:
-        VOCDetection(tmp_path, "train")
-    assert len(caught.value.problems) == len(stems)
-    message = str(caught.value)
-    assert f"missing annotation ({len(stems)})" in message and "... and 5 more" in message
-    assert message.count(".xml") == SHOWN_PER_KIND
-
-
-def test_without_strict_the_rest_is_read(tmp_path):
-    write_image(tmp_path, "fine", object_xml("cat", (1, 1, 5, 5)), object_xml("cow", (1, 1, 5, 5)))
-    write_split(tmp_path, "train", "gone\nfine")
-    dataset = VOCDetection(tmp_path, "train", ("cat",), strict=False)
-    assert [sample.labels.tolist() for sample in dataset] == [[0]]
-    assert [problem.kind for problem in dataset.problems] == ["missing annotation", "unknown class"]
-
-
-def test_unknown_classes_are_named_with_a_way_out(tmp_path):
-    write_image(tmp_path, "a", object_xml("cat", (1, 1, 5, 5)))
-    write_image(tmp_path, "b", object_xml("Cat", (1, 1, 5, 5)), object_xml("RBC", (1, 1, 5, 5)))
-    write_image(tmp_path, "c", object_xml("Cat", (1, 1, 5, 5), "<difficult>1</difficult>"))
-    write_split(tmp_path, "train", "a\nb\nc")
-    message = error_of(tmp_path, "train")
-    assert "'Cat' (2 objects, first in b.xml), 'RBC' (1 objects, first in b.xml)" in message
-    assert "The data have Cat, RBC, cat" in message and "--classes" in message
-    assert len(VOCDetection(tmp_path, "train", ("cat", "Cat", "RBC"))) == 3
-
-
-def test_parse_annotation_keeps_what_is_written(tmp_path):
-    write_image(tmp_path, "a", object_xml(" Cat ", (9, 9, 1, 1)), size="", filename="b.jpg")
-    annotation = parse_annotation(tmp_path / "Annotations" / "a.xml")
-    assert (annotation.filename, annotation.width, annotation.height) == ("b.jpg", 0, 0)
-    assert annotation.objects == (VOCObject("Cat", (9, 9, 1, 1), False),)
-
-
-def test_data_error_survives_pickling(tmp_path):
-    with pytest.raises(DataError) as caught:
-        find_split(tmp_path, "train")
-    copy = pickle.loads(pickle.dumps(caught.value))
-    assert str(copy) == str(caught.value) and copy.problems == caught.value.problems
 
 
 # Class names -------------------------------------------------------------------------------------
