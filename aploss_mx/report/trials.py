@@ -106,7 +106,7 @@ SCALES = {
                     ("--epochs", "8", "--lr-decay-epoch", "6", "--val-interval", "0"), GRID[1:3]
                 ),
             },
-            lr={"ap": "0.0001", "auc": "0.0003", "focal": "0.0003", "ohem": "0.0001"},
+            lr={"ap": "0.0003", "auc": "0.0003", "focal": "0.0003", "ohem": "0.0001"},
             optimisers=("--epochs", "3", "--lr-decay-epoch", "", "--log-interval", "5"),
             optimisers_lr=GRID[1:],
         ),
