@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,13 @@ import pytest
 # The tests' networks are tiny: several threads would spend their time waiting for one another.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from emulated_gpu import build, compiler
-
 import aploss_mx  # noqa: F401  (prepares the process for `import mxnet`)
+
+# isort: split
+from emulated_gpu import build, compiler
+from tiny_training import link_images, paint_shapes, tiny_flags
+
+from scripts import train_voc
 
 SHARED = Path(os.environ.get("APLOSS_MX_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 
@@ -45,3 +50,37 @@ def kernels(tmp_path_factory):
 def shared_weights() -> Path:
     """The ImageNet ResNet-18 in torchvision naming; skips where it is missing."""
     return _existing(SHARED / "weights") / "resnet18_imagenet_bnfolded_stem_to_layer3.npz"
+
+
+@pytest.fixture(scope="session")
+def voc(shared_data, tmp_path_factory) -> Path:
+    """Four real images of PASCAL VOC as split ``2007_tiny``."""
+    source = shared_data / "VOCdevkit" / "VOC2007"
+    root = tmp_path_factory.mktemp("voc")
+    link_images(source, root / "VOC2007", (source / "ImageSets" / "Main" / "train.txt").read_text().split()[:4])
+    return root
+
+
+@pytest.fixture(scope="session")
+def shapes(tmp_path_factory) -> Path:
+    """Generated shapes in VOC layout, not to be changed: ``train`` of 8 pictures, ``val`` of 4, ``empty`` of none."""
+    root = paint_shapes(tmp_path_factory.mktemp("data") / "shapes")
+    (root / "VOC2007" / "ImageSets" / "Main" / "empty.txt").write_text("\n")
+    return root
+
+
+@pytest.fixture(scope="session")
+def trained(shapes, tmp_path_factory) -> Path:
+    """The folder of a run of one epoch of two steps on shapes, not to be changed."""
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    train_voc.main(tiny_flags(shapes, folder))
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    """A folder for a run, removed afterwards for its large checkpoints, which pytest would keep for days."""
+    yield tmp_path / "run"
+    for path in tmp_path.rglob("*.npz"):
+        path.unlink()

@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import csv
-from pathlib import Path
 
 import pytest
-from tiny_training import SETTINGS, assert_same_arrays, paint_shapes, tiny_run
+from tiny_training import SETTINGS, assert_same_arrays, tiny_run
 
 from aploss_mx.checkpoint import parameters_of
 from scripts import benchmark_step
 
 PARTS = ("forward", "class loss", "box loss", "backward", "update")
-
-
-@pytest.fixture(scope="module")
-def shapes(tmp_path_factory) -> Path:
-    return paint_shapes(tmp_path_factory.mktemp("data") / "shapes")
 
 
 @pytest.mark.parametrize("loss", ["ap", "ohem"])

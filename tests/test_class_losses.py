@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from conftest import SHARED
 from mxnet.gluon.utils import split_and_load
-from tiny_training import paint_shapes, tiny_flags, tiny_recipe, tiny_run
+from tiny_training import tiny_flags, tiny_recipe, tiny_run
 
 from aploss_mx.checkpoint import Checkpoint
 from aploss_mx.config import SETTINGS_OF_LOSSES, ConfigError
@@ -22,19 +22,6 @@ from scripts import train_voc
 
 LOSSES = list(SETTINGS_OF_LOSSES)
 STEPS = 200
-
-
-@pytest.fixture(scope="module")
-def shapes(tmp_path_factory):
-    return paint_shapes(tmp_path_factory.mktemp("data") / "shapes")
-
-
-@pytest.fixture
-def folder(tmp_path):
-    """A folder for a run, from which the checkpoints are removed afterwards."""
-    yield tmp_path / "run"
-    for path in tmp_path.rglob("*.npz"):
-        path.unlink()
 
 
 @pytest.mark.parametrize("loss", LOSSES)

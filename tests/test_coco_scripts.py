@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tiny_training import assert_same_arrays, paint_shapes, tiny_flags
+from script_output import message_of
+from tiny_training import assert_same_arrays, tiny_flags
 
 from aploss_mx.checkpoint import Checkpoint
 from aploss_mx.data.shapes import SHAPES_CLASSES
@@ -60,11 +61,6 @@ def change(root: Path, split: str, edit) -> None:
 
 
 @pytest.fixture(scope="module")
-def shapes(tmp_path_factory) -> Path:
-    return paint_shapes(tmp_path_factory.mktemp("data") / "shapes")
-
-
-@pytest.fixture(scope="module")
 def coco(shapes, tmp_path_factory) -> Path:
     """Generated shapes in COCO layout, not to be changed."""
     return to_coco(shapes, tmp_path_factory.mktemp("coco") / "coco")
@@ -86,26 +82,10 @@ def trained(coco, tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def folder(tmp_path):
-    """A folder for a run, removed afterwards for its large checkpoints."""
-    yield tmp_path / "run"
-    shutil.rmtree(tmp_path / "run", ignore_errors=True)
-
-
-@pytest.fixture
 def no_work(monkeypatch) -> None:
     """Loading a network, or training one, fails."""
     monkeypatch.setattr(Detector, "load", lambda *_, **__: pytest.fail("it loads a network"))
     monkeypatch.setattr(TrainingRun, "run", lambda _: pytest.fail("it trains"))
-
-
-def message_of(main, flags) -> str:
-    """Run a script that must end with a message for the user; return it."""
-    with pytest.raises(SystemExit) as end:
-        main([str(flag) for flag in flags])
-    assert isinstance(end.value.code, str)
-    assert end.value.code.startswith("error: ")
-    return end.value.code
 
 
 def run_evaluate(*flags: object) -> None:

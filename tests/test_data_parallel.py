@@ -6,7 +6,7 @@ import mxnet as mx
 import numpy as np
 import pytest
 from mxnet import autograd
-from tiny_training import assert_same_arrays, paint_shapes, tiny_run
+from tiny_training import assert_same_arrays, tiny_run
 
 from aploss_mx.checkpoint import make_trainer, optimizer_states, parameters_of
 from aploss_mx.losses import APLoss, BoxLoss
@@ -14,11 +14,6 @@ from symbols.retinanet import RetinaNet
 
 RATES = (0.05, 0.02)  # so large that steps stand out from the rounding of the weights
 EPSILON = np.finfo(np.float32).eps
-
-
-@pytest.fixture(scope="module")
-def shapes(tmp_path_factory):
-    return paint_shapes(tmp_path_factory.mktemp("data") / "shapes")
 
 
 @pytest.fixture

@@ -20,11 +20,6 @@ SCHEDULE = {"epochs": 3, "warmup_steps": 4, "warmup_factor": 0.5, "lr_decay_epoc
 RATES = [0.004, 0.005, 0.006, 0.007, 0.0008, 0.0008]
 
 
-@pytest.fixture(scope="module")
-def shapes(tmp_path_factory):
-    return paint_shapes(tmp_path_factory.mktemp("data") / "shapes")
-
-
 @pytest.fixture
 def workplace(tmp_path):
     """A folder for runs that is removed afterwards: pytest keeps the others for days."""

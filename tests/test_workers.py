@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_training import paint_shapes, run_script, tiny_flags, wait_until
+from tiny_training import run_script, tiny_flags, wait_until
 
 from aploss_mx.checkpoint import Checkpoint
 from aploss_mx.data.loader import EpochSampler
@@ -20,11 +20,6 @@ from scripts import launch_local, train_voc
 WHOLE = dict(zip(ENVIRONMENT, ("worker", "127.0.0.1", "9000", "1", "3")))
 TRAIN = str(launch_local.REPOSITORY / "scripts" / "train_voc.py")
 EPOCHS = 10  # of two steps
-
-
-@pytest.fixture(scope="module")
-def shapes(tmp_path_factory) -> Path:
-    return paint_shapes(tmp_path_factory.mktemp("data") / "shapes")
 
 
 def flags_of(shapes: Path, folder: Path, **settings) -> list[str]:

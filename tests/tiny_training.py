@@ -50,6 +50,17 @@ def paint_shapes(root: Path, num_train: int = 8, num_val: int = 4) -> Path:
     return generate(root, num_train=num_train, num_val=num_val, size=64, progress=False)
 
 
+def link_images(source: Path, target: Path, image_ids: list[str]) -> None:
+    """Make a folder in VOC layout with these images of another, which are its split ``tiny``."""
+    for folder in ("Annotations", "JPEGImages"):
+        (target / folder).mkdir(parents=True)
+        for image_id in image_ids:
+            (file,) = (source / folder).glob(f"{image_id}.*")
+            (target / folder / file.name).symlink_to(file)
+    (target / "ImageSets" / "Main").mkdir(parents=True)
+    (target / "ImageSets" / "Main" / "tiny.txt").write_text("".join(f"{image_id}\n" for image_id in image_ids))
+
+
 def tiny_run(shapes: Path, folder: Path, resume: str = "", cpus: int = 1, workers: int = 0, **settings) -> TrainingRun:
     """Return a run in this process, ready to go; every step writes a row of metrics."""
     recipe = tiny_recipe(**settings)

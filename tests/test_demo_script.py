@@ -1,0 +1,144 @@
+"""demo.py on real photographs, and on what is none."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+from script_output import message_of
+
+from aploss_mx.data.shapes import SHAPES_CLASSES
+from aploss_mx.evaluation.detections import load_detections
+from scripts import demo
+
+
+@pytest.fixture
+def photographs(shared_data, tmp_path) -> Path:
+    """A folder with two real photographs, a text file by the name of a picture, and a file of no interest."""
+    folder = tmp_path / "photographs"
+    folder.mkdir()
+    for name in ("dog.jpg", "eagle.jpg"):
+        (folder / name).symlink_to(shared_data / "demo" / name)
+    (folder / "letter.jpg").write_text("no picture")
+    (folder / "notes.txt").write_text("not asked for")
+    return folder
+
+
+def run_demo(trained: Path, pictures: object, output: Path, *flags: object) -> None:
+    demo.main(
+        [str(text) for text in ("--params", trained / "last.npz", "--input", pictures, "--output", output, *flags)]
+    )
+
+
+def size_of(path: Path) -> tuple[int, int]:
+    with Image.open(path) as image:
+        return image.size
+
+
+def test_demo_on_all_photographs(shared_data, trained, tmp_path, capsys):
+    output, sheet = tmp_path / "found", tmp_path / "sheets" / "sheet.png"
+    run_demo(trained, shared_data / "demo", output, "--min-score", "0.02", "--sheet", sheet)
+    printed = capsys.readouterr().out
+    photographs = sorted((shared_data / "demo").iterdir())
+    assert len(photographs) == 10
+    assert {path.name for path in output.iterdir()} == {
+        "detections.json",
+        *(f"{path.stem}.png" for path in photographs),
+    }
+    assert min(size_of(sheet)) > 100
+    found = load_detections(output / "detections.json", SHAPES_CLASSES, [path.stem for path in photographs])
+    for path in photographs:
+        width, height = size_of(path)
+        assert size_of(output / f"{path.stem}.png") == (width, height)
+        boxes = found[path.stem].boxes
+        assert boxes.min(initial=0) >= 0
+        assert (boxes[:, 2:] <= [width + 0.01, height + 0.01]).all()
+        assert f"{path}: {int((found[path.stem].scores >= 0.02).sum())} object(s)" in printed
+
+
+def test_demo_refuses_pictures_of_one_name(shared_data, trained, tmp_path):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        shutil.copy(shared_data / "demo" / "dog.jpg", tmp_path / folder)
+    with pytest.raises(SystemExit, match="several pictures are named dog"):
+        run_demo(trained, tmp_path / "*" / "*.jpg", tmp_path / "found")
+    assert not (tmp_path / "found").exists()
+
+
+@pytest.mark.parametrize("flags", [["--output", "here"], ["--output", "there", "--sheet", "here/dog.png"]])
+def test_demo_overwrites_no_photograph(shared_data, trained, tmp_path, monkeypatch, flags):
+    monkeypatch.chdir(tmp_path)
+    Path("here").mkdir()
+    cv2.imwrite("here/dog.png", cv2.imread(str(shared_data / "demo" / "dog.jpg")))
+    before = Path("here/dog.png").read_bytes()
+    with pytest.raises(SystemExit, match=r"dog\.png would be overwritten"):
+        demo.main(["--params", str(trained / "last.npz"), "--input", "here", *flags])
+    assert Path("here/dog.png").read_bytes() == before
+
+
+def test_a_sheet_of_no_known_format_is_refused_at_once(shared_data, trained, tmp_path):
+    with pytest.raises(SystemExit, match="no picture format"):
+        run_demo(trained, shared_data / "demo", tmp_path / "found", "--sheet", tmp_path / "sheet.foo")
+    assert not (tmp_path / "found").exists()
+
+
+def test_demo_on_a_file_draws_what_scores_enough(shared_data, trained, tmp_path):
+    photograph = shared_data / "demo" / "dog.jpg"
+    run_demo(trained, photograph, tmp_path / "none", "--min-score", "1.1")
+    run_demo(trained, photograph, tmp_path / "all", "--min-score", "0")
+    none, drawn = (cv2.imread(str(tmp_path / name / "dog.png")) for name in ("none", "all"))
+    np.testing.assert_array_equal(none, cv2.imread(str(photograph)))
+    assert (drawn != none).any()
+    texts = [(tmp_path / name / "detections.json").read_text() for name in ("none", "all")]
+    assert texts[0] == texts[1] != "[]"
+
+
+@pytest.mark.parametrize("pattern", ["", "*.jpg", "**/*g*.jpg"], ids=["folder", "glob", "recursive glob"])
+def test_demo_leaves_out_what_is_no_picture(photographs, trained, tmp_path, capsys, pattern):
+    run_demo(trained, photographs / pattern, tmp_path / "found")
+    assert {path.name for path in (tmp_path / "found").iterdir()} >= {"detections.json", "dog.png", "eagle.png"}
+    assert not (tmp_path / "found" / "letter.png").exists()
+    assert not (tmp_path / "found" / "notes.png").exists()
+    left_out = [line for line in capsys.readouterr().err.splitlines() if line.startswith("left out: ")]
+    assert len(left_out) == (pattern != "**/*g*.jpg")
+    assert all(str(photographs / "letter.jpg") in line for line in left_out)
+
+
+def test_demo_ends_with_an_error_where_nothing_is_a_picture(tmp_path, trained, capsys):
+    (tmp_path / "letter.jpg").write_text("no picture")
+    flags = ["--params", trained / "last.npz", "--output", tmp_path / "found", "--input", tmp_path / "letter.jpg"]
+    assert "none of the 1 file(s)" in message_of(demo.main, flags)
+    assert f"left out: {tmp_path / 'letter.jpg'}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("pictures", ["nowhere.jpg", "nowhere/*.jpg", "empty"])
+def test_demo_tells_where_there_are_no_pictures(tmp_path, trained, pictures):
+    (tmp_path / "empty").mkdir()
+    flags = ["--params", trained / "last.npz", "--output", tmp_path / "found", "--input", tmp_path / pictures]
+    assert f"--input {tmp_path / pictures}: no such file" in message_of(demo.main, flags)
+    assert not (tmp_path / "found").exists()
+
+
+def test_demo_tells_what_else_cannot_be_used(tmp_path, trained):
+    Image.new("RGB", (40, 30)).save(tmp_path / "black.png")
+    (tmp_path / "file").write_text("")
+    picture = ["--input", tmp_path / "black.png"]
+    last = ["--params", trained / "last.npz"]
+    assert "nowhere.npz" in message_of(demo.main, ["--params", tmp_path / "nowhere.npz", *picture])
+    assert "file is damaged or no checkpoint" in message_of(demo.main, ["--params", tmp_path / "file", *picture])
+    assert "--gpus 99" in message_of(demo.main, [*last, *picture, "--gpus", "99"])
+    assert str(tmp_path / "file") in message_of(demo.main, [*last, *picture, "--output", tmp_path / "file"])
+
+
+def test_demo_takes_pictures_of_all_modes(tmp_path, trained):
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for mode in ("1", "L", "P", "RGBA", "CMYK", "I;16"):
+        suffix = "tif" if mode in ("CMYK", "I;16") else "png"
+        Image.new(mode, (50, 33)).save(pictures / f"{mode.replace(';', '')}.{suffix}")
+    run_demo(trained, pictures, tmp_path / "found")
+    assert len(list((tmp_path / "found").glob("*.png"))) == 6
