@@ -42,7 +42,7 @@ from aploss_mx.report.trials import FIGURE_5B, LEARNING_RATES, REPORTED, SCALES,
 SCRIPTS = Path(__file__).resolve().parent
 SMOKE_IMAGES = (160, 40)  # to train and to evaluate on
 FIGURES = ("figure5a", FIGURE_5B, "figure6")
-PICTURES = 6  # of Figure 6
+PICTURES, COLUMNS = 6, 3  # of Figure 6
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -164,7 +164,7 @@ def _reproduce(arguments: argparse.Namespace, runner: Runner) -> None:
     elif not failed:
         path = results / f"{what}.jpg"
         write_picture(path, draw_detectors(finished, execution))
-        print(f"{path} is drawn, a row for each of {'; '.join(trial.row for trial in finished)}")
+        print(f"{path} is drawn, with {'; '.join(trial.row for trial in finished)} one under another")
     if failed:
         raise RunError(f"{len(failed)} run(s) failed: {', '.join(sorted(failed))}")
 
@@ -181,16 +181,18 @@ def _trials(what: str, scale: Scale, arguments: argparse.Namespace) -> list[Tria
 
 
 def draw_detectors(trials: Sequence[Trial], execution: Execution) -> np.ndarray:
-    """Return Figure 6: a row for each detector, with what it finds in the first test images that have objects."""
-    pictures, captions = [], []
+    """Return Figure 6: what each detector finds in the first test images that have objects, one row under another."""
+    captions, drawn = [], []
     for trial in trials:
         detector = Detector.load(execution.folder_of(trial) / "last.npz")
         samples = open_dataset(execution.voc_root, detector.recipe.val_split, detector.classes).samples
-        for sample in [sample for sample in samples if not sample.difficult.all()][:PICTURES]:
-            image = read_image(sample.image_path)
-            pictures.append(annotate(image, detector.predict(image), detector.classes, detector.shown_score))
+        images = [read_image(sample.image_path) for sample in samples if not sample.difficult.all()][:PICTURES]
         captions.append(f"{trial.row}, seed {trial.seed}: scores from {detector.shown_score:.2f}")
-    return contact_sheet(pictures, len(pictures) // len(trials), captions)
+        drawn.append([annotate(one, detector.predict(one), detector.classes, detector.shown_score) for one in images])
+    columns = min(COLUMNS, len(drawn[0]))
+    starts = range(0, len(drawn[0]) - columns + 1, columns)  # of whole rows
+    pictures = [picture for start in starts for of_one in drawn for picture in of_one[start : start + columns]]
+    return contact_sheet(pictures, columns, captions * len(starts))
 
 
 def _dataset_root(arguments: argparse.Namespace, runner: Runner) -> str:

@@ -96,10 +96,10 @@ def _noise(summary: Sequence[Mapping[str, Any]]) -> str:
     freedom = [one["seeds"] - 1 for one in repeated]
     variance = sum(degrees * one["deviation"] ** 2 for degrees, one in zip(freedom, repeated)) / sum(freedom)
     single = sum(one["seeds"] == 1 for one in summary)
-    alone = f" {single} row(s) have one seed alone, which says less." if single else ""
+    alone = f" Rows of one seed, which say less: {single}." if single else ""
     return (
         f"In percent; mean ± standard deviation over seeds. Seeds make a row vary by {variance**0.5:.1f} "
-        f"{repeated[0]['figure']} (standard deviation, pooled over {len(repeated)} row(s)): smaller differences "
+        f"{repeated[0]['figure']} (standard deviation, pooled over rows of several): smaller differences "
         f"between rows are noise.{alone}"
     )
 
