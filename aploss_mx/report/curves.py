@@ -33,16 +33,19 @@ class Drawing:
         From the log's units to the figure's.
     label : str
         Of the axis.
+    form : str
+        Of numbers.
     """
 
     column: str
     factor: float
     label: str
+    form: str
 
 
 DRAWINGS = {
-    "figure5a": Drawing("AP", 100, "AP (%)"),
-    FIGURE_5B: Drawing("ap_loss", 1, "training AP-loss (Heaviside step)"),
+    "figure5a": Drawing("AP", 100, "AP (%)", ".1f"),
+    FIGURE_5B: Drawing("ap_loss", 1, "training AP-loss (Heaviside step)", ".3f"),
 }
 
 
@@ -91,6 +94,7 @@ def draw_curves(path: Path, what: str) -> None:
 
     Of rows that differ in the learning rate alone, the one that ends lowest is drawn so, the others thin.
     """
+    drawing = DRAWINGS[path.stem]
     seeds: dict[str, dict[int, Curve]] = {}
     for point in _read(path):
         seeds.setdefault(point.row, {}).setdefault(point.seed, {})[point.step] = point.value
@@ -108,12 +112,13 @@ def draw_curves(path: Path, what: str) -> None:
             steps, values = _common(curves[row])
             means, lowest, highest = ([measure(one) for one in values] for measure in (statistics.mean, min, max))
             if row == best:
-                label = f"{row}: {_end(curves[row]) if len(rows) > 1 else means[-1]:#.3g}"
+                end = _end(curves[row]) if len(rows) > 1 else means[-1]
+                label = f"{row}: {end:{drawing.form}}"
                 axes.plot(steps, means, color=color, marker=marker, linestyle=style, markersize=4, label=label)
                 axes.fill_between(steps, lowest, highest, color=color, alpha=0.15)
             else:
                 axes.plot(steps, means, color=color, linestyle=style, linewidth=0.7, alpha=0.5)
-    axes.set(xlabel="training step", ylabel=DRAWINGS[path.stem].label, ylim=(0, None))
+    axes.set(xlabel="training step", ylabel=drawing.label, ylim=(0, None))
     axes.grid(True, alpha=0.3)
     axes.legend(fontsize=8)
     figure.suptitle(textwrap.fill(what, 90), fontsize=8)
