@@ -57,7 +57,7 @@ def test_many_points_are_averaged_within_each_seed(tmp_path, monkeypatch):
     write_curves(tmp_path / "figure5b.csv", points_of(*points))
     axes = drawn(tmp_path / "figure5b.csv", monkeypatch)
     (line,) = axes.lines
-    assert line.get_label() == "ap: 66.0"  # of steps 60, 61 and 62, and both seeds
+    assert line.get_label() == "ap: 66.000"  # of steps 60, 61 and 62, and both seeds
     means = [1.5, *range(4, 63, 3)]
     assert list(line.get_ydata()) == [5 + mean for mean in means]
     (band,) = axes.collections
