@@ -186,7 +186,8 @@ def draw_detectors(trials: Sequence[Trial], execution: Execution) -> np.ndarray:
     for trial in trials:
         detector = Detector.load(execution.folder_of(trial) / "last.npz")
         samples = open_dataset(execution.voc_root, detector.recipe.val_split, detector.classes).samples
-        images = [read_image(sample.image_path) for sample in samples if not sample.difficult.all()][:PICTURES]
+        shown = [sample for sample in samples if not sample.difficult.all()][:PICTURES]
+        images = [read_image(sample.image_path) for sample in shown]
         captions.append(f"{trial.row}, seed {trial.seed}: scores from {detector.shown_score:.2f}")
         drawn.append([annotate(one, detector.predict(one), detector.classes, detector.shown_score) for one in images])
     columns = min(COLUMNS, len(drawn[0]))
