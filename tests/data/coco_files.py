@@ -37,7 +37,7 @@ def write_split(root: Path, name: str, images, objects=(), categories=CATEGORIES
 def write_text(root: Path, name: str, text: str) -> Path:
     path = root / "annotations" / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
     return path
 
 

@@ -42,7 +42,7 @@ ENTITY_BOMB = (
 )
 def test_broken_annotation_is_named(tmp_path, xml, reason):
     read_one(tmp_path)
-    (tmp_path / "Annotations" / "a.xml").write_text(xml)
+    (tmp_path / "Annotations" / "a.xml").write_text(xml, encoding="utf-8")
     message = error_of(tmp_path, "train")
     assert "broken annotation" in message and "a.xml" in message and reason in message
 

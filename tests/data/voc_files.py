@@ -23,13 +23,15 @@ def write_image(folder: Path, stem: str, *objects: str, size: str = SIZE, filena
     for name in ("Annotations", "JPEGImages"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     filename = f"<filename>{filename}</filename>"
-    (folder / "Annotations" / f"{stem}.xml").write_text(f"<annotation>{filename}{size}{''.join(objects)}</annotation>")
+    (folder / "Annotations" / f"{stem}.xml").write_text(
+        f"<annotation>{filename}{size}{''.join(objects)}</annotation>", encoding="utf-8"
+    )
     Image.new("RGB", (WIDTH, HEIGHT)).save(folder / "JPEGImages" / f"{stem}{suffix}")
 
 
 def write_split(folder: Path, name: str, text: str) -> None:
     (folder / "ImageSets" / "Main").mkdir(parents=True, exist_ok=True)
-    (folder / "ImageSets" / "Main" / f"{name}.txt").write_text(text)
+    (folder / "ImageSets" / "Main" / f"{name}.txt").write_text(text, encoding="utf-8")
 
 
 def read_one(folder: Path, *objects: str, classes=("cat", "dog"), **image) -> VOCDetection:
