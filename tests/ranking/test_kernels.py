@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import re
+from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -184,7 +185,9 @@ def test_the_runtime_compiler_takes_the_source(nvrtc, architecture):
     program = ctypes.c_void_p()
     assert nvrtc.nvrtcCreateProgram(ctypes.byref(program), read_source().encode(), b"kernels.cu", 0, None, None) == 0
     options = [option.encode() for option in (f"--gpu-architecture={architecture}", *COMPILER_OPTIONS)]
-    status = nvrtc.nvrtcCompileProgram(program, len(options), (ctypes.c_char_p * len(options))(*options))
+    arguments = program, len(options), (ctypes.c_char_p * len(options))(*options)
+    with ThreadPoolExecutor(1) as thread:  # of its own, since NVRTC leaves its thread in the C locale, of ASCII
+        status = thread.submit(nvrtc.nvrtcCompileProgram, *arguments).result()
     size = ctypes.c_size_t()
     nvrtc.nvrtcGetProgramLogSize(program, ctypes.byref(size))
     log = ctypes.create_string_buffer(size.value)
