@@ -14,6 +14,8 @@ from symbols.retinanet import RetinaNet
 
 INPUT = "data"
 OUTPUTS = ("logits", "deltas")
+# Those of ONNX 1.8: MXNet 1.9.1 writes operators of opset 13 at most, and calls them those of the newest it finds.
+OPSET, IR_VERSION = 13, 7
 
 
 class ExportError(RuntimeError):
@@ -40,7 +42,7 @@ def export_symbol(network: RetinaNet, folder: Path, name: str = "model") -> tupl
 
 
 def export_onnx(network: RetinaNet, path: Path) -> Path:
-    """Write an ONNX model with the input and outputs of `export_symbol`, for any batch and size.
+    """Write an ONNX model (opset 13) with the input and outputs of `export_symbol`, for any batch and size.
 
     Raises
     ------
@@ -65,6 +67,9 @@ def export_onnx(network: RetinaNet, path: Path) -> Path:
         )
         model = onnx.load(temporary)
         _tidy(model.graph)
+        model.ir_version = IR_VERSION
+        (opset,) = model.opset_import
+        opset.version = OPSET
         onnx.checker.check_model(model)
         onnx.save(model, temporary)
     return path

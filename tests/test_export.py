@@ -45,9 +45,11 @@ def test_the_symbol_computes_the_same_bits(checkpoint, tmp_path):
 
 
 def test_onnx_computes_the_same_for_any_batch_and_size(checkpoint, tmp_path, shared_data):
-    onnxruntime = pytest.importorskip("onnxruntime", reason="needs onnxruntime, of the extra dev")
+    onnx, onnxruntime = (pytest.importorskip(name, reason="of the extra dev") for name in ("onnx", "onnxruntime"))
     export.main(["--params", str(checkpoint), "--output", str(tmp_path), "--onnx"])
     session = onnxruntime.InferenceSession(str(tmp_path / "model.onnx"), providers=["CPUExecutionProvider"])
+    (opset,) = onnx.load(tmp_path / "model.onnx").opset_import
+    assert opset.version == 13  # MXNet would say that of the onnx installed, which older runtimes refuse
     assert [value.name for value in session.get_inputs()] == ["data"]
     assert [value.name for value in session.get_outputs()] == ["logits", "deltas"]
     detector = Detector.load(checkpoint, test_short=96, test_long=160)
