@@ -20,11 +20,13 @@ from pathlib import Path
 from typing import Any, Callable, NamedTuple
 from unittest import mock
 
+import aploss_mx  # noqa: F401  (prepares the process for `import mxnet`)
+
+# isort: split
 import mxnet as mx
 import numpy as np
 from mxnet import autograd
 
-import aploss_mx  # noqa: F401  (prepares the process for `import mxnet`)
 from aploss_mx.atomic import write_csv
 from aploss_mx.config import SETTINGS_OF_LOSSES, Recipe
 from aploss_mx.losses.from_recipe import make_class_loss

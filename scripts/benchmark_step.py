@@ -24,6 +24,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Iterator, Sequence
 
+import aploss_mx  # noqa: F401  (prepares the process for `import mxnet`)
+
+# isort: split
 import mxnet as mx
 from mxnet import autograd
 

@@ -17,6 +17,9 @@ import sys
 from pathlib import Path
 from typing import Any, Callable
 
+import aploss_mx  # noqa: F401  (prepares the process for `import mxnet`)
+
+# isort: split
 import mxnet as mx
 import numpy as np
 from mxnet import autograd

@@ -14,6 +14,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+import aploss_mx  # noqa: F401  (prepares the process for `import mxnet`)
+
+# isort: split
 import mxnet as mx
 
 from aploss_mx.atomic import write_text
