@@ -14,11 +14,6 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import aploss_mx  # noqa: F401  (prepares the process for `import mxnet`)
-
-# isort: split
-import mxnet as mx
-
 from aploss_mx.atomic import write_text
 from aploss_mx.command import readable_errors
 from aploss_mx.detector import Detector
@@ -32,7 +27,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--onnx", action="store_true", help="write model.onnx, too")
     arguments = parser.parse_args(argv)
     with readable_errors():
-        detector = Detector.load(arguments.params, mx.cpu())
+        detector = Detector.load(arguments.params)
         written = [*export_symbol(detector.network, arguments.output), arguments.output / "model.json"]
         write_text(written[-1], describe(detector))
         if arguments.onnx:

@@ -14,10 +14,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import aploss_mx  # noqa: F401  (prepares the process for `import mxnet`)
 
 # isort: split
+from coco_shapes import coco_flags, to_coco
 from emulated_gpu import build, compiler
 from tiny_training import link_images, paint_shapes, tiny_flags
 
-from scripts import train_voc
+from aploss_mx.detector import Detector
+from aploss_mx.training import TrainingRun
+from scripts import train_coco, train_voc
 
 SHARED = Path(os.environ.get("APLOSS_MX_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 
@@ -76,6 +79,34 @@ def trained(shapes, tmp_path_factory) -> Path:
     train_voc.main(tiny_flags(shapes, folder))
     yield folder
     shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def coco(shapes, tmp_path_factory) -> Path:
+    """Generated shapes in COCO layout, not to be changed."""
+    return to_coco(shapes, tmp_path_factory.mktemp("coco") / "coco")
+
+
+@pytest.fixture
+def own_coco(coco, tmp_path) -> Path:
+    """A copy of `coco`, to be spoilt."""
+    return shutil.copytree(coco, tmp_path / "own")
+
+
+@pytest.fixture(scope="session")
+def trained_on_coco(coco, tmp_path_factory) -> Path:
+    """The folder of a run of one epoch on `coco`, not to be changed."""
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    train_coco.main(coco_flags(coco, folder))
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def no_work(monkeypatch) -> None:
+    """Loading a network, or training one, fails."""
+    monkeypatch.setattr(Detector, "load", lambda *_, **__: pytest.fail("it loads a network"))
+    monkeypatch.setattr(TrainingRun, "run", lambda _: pytest.fail("it trains"))
 
 
 @pytest.fixture
