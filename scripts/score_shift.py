@@ -50,9 +50,16 @@ def ap_losses(
     -------
     list of float
         One for each of `groups`; in [0, 1].
+
+    Raises
+    ------
+    ValueError
+        If no image has an object that counts.
     """
     recipe = detector.recipe
     dataset = TrainingSet(samples, TrainTransform((recipe.data_shape,) * 2, "none", recipe.pixels), seed)
+    if not len(dataset):
+        raise ValueError("no image has an object that counts: there is nothing to rank")
     losses = []
     for images, class_targets, _ in tqdm(
         training_loader(dataset, EpochSampler(len(dataset), max(groups), seed), num_workers), unit="batch"
@@ -101,12 +108,12 @@ def run(arguments: argparse.Namespace) -> None:
     rows = []
     for path, detector in zip(arguments.params, detectors):
         losses = ap_losses(detector, dataset.samples, arguments.groups, arguments.seed, arguments.num_workers)
-        figures = {f"{group} together": round(loss, 4) for group, loss in zip(arguments.groups, losses)}
+        figures = {f"{group} together": f"{loss:.4f}" for group, loss in zip(arguments.groups, losses)}
         rows.append({"checkpoint": path.parent.name, "split": split, **figures})
     print("\n| " + " | ".join(rows[0]) + " |")
     print("| --- | --- |" + " ---: |" * len(arguments.groups))
     for row in rows:
-        print("| " + " | ".join(map(str, row.values())) + " |")
+        print("| " + " | ".join(row.values()) + " |")
     if arguments.output:
         write_csv(arguments.output, rows)
 

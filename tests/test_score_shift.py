@@ -94,3 +94,9 @@ def test_groups_that_do_not_fill_the_largest_are_refused(capsys):
     with pytest.raises(SystemExit):
         score_shift.main(["--params", "x", "--dataset-root", "x", "--groups", "2", "3"])
     assert "--groups must divide the largest, 3" in capsys.readouterr().err
+
+
+def test_images_without_objects_are_told():
+    detector = Detector(None, SHAPES_CLASSES, tiny_recipe(), mx.cpu())
+    with pytest.raises(ValueError, match="nothing to rank"):
+        score_shift.ap_losses(detector, [], [1, 2], 0, num_workers=0)
