@@ -9,8 +9,9 @@ With the Heaviside step of Eq. 3 replaced by a sigmoid of temperature tau, preci
 A_i asks for the sum of a smooth function over all negatives, and a negative's gradient for another one over all
 positives. Instead of visiting P·N pairs, the negatives are gathered in cells a quarter of tau wide, in each of which a
 sigmoid is a polynomial to within float32's rounding: a cell's moments stand for its negatives, as if they sat at its
-Chebyshev nodes, and a polynomial for the pull on them. That takes O(N + P² + P·cells), and P·N where the scores are
-spread so widely that most cells would hold one negative or none.
+Chebyshev nodes, and a polynomial for the pull on them. Each positive visits the nodes that are so close to it that its
+sigmoid is neither 0 nor 1 there, and counts those above. That takes O(N + P²), and O(N log N + P²) where the scores are
+spread so widely that most cells hold few negatives or none.
 """
 
 from __future__ import annotations
@@ -27,9 +28,10 @@ from aploss_mx.ranking.problem import Method, RankingProblem, solve_labels
 # about (4 pi / CELL) ** -n, 6e-11 here.
 CELL = 0.25
 NODES = 6
-PAIRS = 1 << 20  # pairs at a time
+REACH = 45.0  # from where on a sigmoid is 0 or 1 to within 3e-20
+PAIRS = 1 << 20  # pairs of positives at a time
 
-CHEBYSHEV = np.cos(np.pi * (np.arange(NODES) + 0.5) / NODES)
+CHEBYSHEV = -np.cos(np.pi * (np.arange(NODES) + 0.5) / NODES)
 TO_COEFFICIENTS = np.linalg.inv(np.vander(CHEBYSHEV, increasing=True))  # values at the nodes → polynomial
 
 
@@ -78,29 +80,34 @@ def check_smoothing(temperature: float, epsilon: float) -> None:
 def _solve(temperature: float, epsilon: float, problem: RankingProblem, grad: np.ndarray) -> float:
     positives = problem.positive_scores / temperature
     count = len(positives)
-    negatives = _Negatives(problem, temperature)
+    negatives = _negatives(problem, temperature)
+    reached = [
+        slice(*ends)
+        for ends in zip(*(np.searchsorted(negatives.points, positives + reach) for reach in (-REACH, REACH)))
+    ]
 
-    rank, above = np.ones(count), np.zeros(count)
-    own_slopes, negative_slopes = np.zeros(count), np.zeros(count)
-    for part in _parts(count, count):
+    rank, own_slopes = np.ones(count), np.zeros(count)
+    for part in _parts(count):
         steps, slopes = _sigmoid(positives[:, None] - positives[part])
         rank[part] += steps.sum(axis=0) - 0.5
         own_slopes[part] = slopes.sum(axis=0)
-    for part in _parts(len(negatives.points), count):
-        steps, slopes = _sigmoid(negatives.points[part, None] - positives)
-        above += negatives.weights[part] @ steps
-        negative_slopes += negatives.weights[part] @ slopes
+    above, negative_slopes = np.zeros(count), np.zeros(count)
+    beyond = np.append(negatives.weights[::-1].cumsum()[::-1], 0)
+    for i, near in enumerate(reached):
+        steps, slopes = _sigmoid(negatives.points[near] - positives[i])
+        above[i] = beyond[near.stop] + negatives.weights[near] @ steps
+        negative_slopes[i] = negatives.weights[near] @ slopes
 
     precision = rank / (rank + above)
     ap = precision.mean()
     scale = 1 / ((ap + epsilon) * count * temperature * (rank + above) ** 2)
     by_rank, by_above = scale * above, scale * rank  # how the loss falls with rank_i, and rises with above_i
     positive_grad = by_rank * own_slopes - by_above * negative_slopes
-    for part in _parts(count, count):
+    for part in _parts(count):
         positive_grad[part] -= _sigmoid(positives[part, None] - positives)[1] @ by_rank
-    pulls = np.empty(len(negatives.points))
-    for part in _parts(len(negatives.points), count):
-        pulls[part] = _sigmoid(negatives.points[part, None] - positives)[1] @ by_above
+    pulls = np.zeros(len(negatives.points))
+    for i, near in enumerate(reached):
+        pulls[near] += by_above[i] * _sigmoid(negatives.points[near] - positives[i])[1]
 
     flat_grad = grad.reshape(-1)
     for where, pull in negatives.spread(pulls):
@@ -109,47 +116,47 @@ def _solve(temperature: float, epsilon: float, problem: RankingProblem, grad: np
     return float(-np.log(ap + epsilon))
 
 
-class _Negatives:
-    """The negatives as few weighted points: the nodes of the cells that hold some, or themselves where they are few.
+def _negatives(problem: RankingProblem, temperature: float) -> _Gathered | _Scattered:
+    """Return the negatives' scores / temperature as few weighted points."""
+    low, high = np.inf, -np.inf
+    for _, scores in problem.negatives():
+        if len(scores):
+            low, high = min(low, scores.min() / temperature), max(high, scores.max() / temperature)
+    cells = (high - low) // CELL + 1 if high >= low else 0
+    if cells * NODES < problem.negative_count:
+        return _Gathered(problem, temperature, low, int(cells))
+    return _Scattered(problem, temperature)
+
+
+class _Gathered:
+    """Negatives of neighbouring cells, as the nodes of those that hold some.
 
     Parameters
     ----------
     problem : RankingProblem
     temperature : float
         Scores are divided by it.
+    low : float
+        The lowest of them.
+    cells : int
 
     Attributes
     ----------
     points, weights : ndarray of float64, shape (M,)
+        Ascending points, and how many negatives each of them stands for.
     """
 
-    def __init__(self, problem: RankingProblem, temperature: float):
-        self.problem = problem
-        self.temperature = temperature
-        low, high = np.inf, -np.inf
-        for _, scores in problem.negatives():
-            if len(scores):
-                low, high = min(low, scores.min() / temperature), max(high, scores.max() / temperature)
-        self.low = low
-        cells = (high - low) // CELL + 1 if high >= low else 0
-        self.gathered = cells * NODES < problem.negative_count
-        if self.gathered:
-            self._gather(int(cells))
-        else:
-            parts = [scores for _, scores in problem.negatives()]
-            self.points = np.concatenate([np.empty(0), *parts]) / temperature
-            self.weights = np.ones(len(self.points))
-
-    def _gather(self, cells: int) -> None:
+    def __init__(self, problem: RankingProblem, temperature: float, low: float, cells: int):
+        self.problem, self.temperature, self.low = problem, temperature, low
         moments = np.zeros((cells, NODES))
-        for _, scores in self.problem.negatives():
+        for _, scores in problem.negatives():
             cell, x = self._place(scores)
             power = np.ones_like(x)
             for order in range(NODES):
                 moments[:, order] += np.bincount(cell, power, cells)
                 power *= x
         self.occupied = moments[:, 0] > 0
-        centres = self.low + (np.flatnonzero(self.occupied) + 0.5) * CELL
+        centres = low + (np.flatnonzero(self.occupied) + 0.5) * CELL
         self.points = (centres[:, None] + CHEBYSHEV * (CELL / 2)).reshape(-1)
         self.weights = (moments[self.occupied] @ TO_COEFFICIENTS).reshape(-1)
 
@@ -161,20 +168,64 @@ class _Negatives:
 
     def spread(self, values: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield flat places of negatives, and what a smooth function of `values` at the points comes to there."""
-        if self.gathered:
-            coefficients = np.zeros((len(self.occupied), NODES))
-            coefficients[self.occupied] = values.reshape(-1, NODES) @ TO_COEFFICIENTS.T
-        start = 0
+        coefficients = np.zeros((len(self.occupied), NODES))
+        coefficients[self.occupied] = values.reshape(-1, NODES) @ TO_COEFFICIENTS.T
         for where, scores in self.problem.negatives():
-            if self.gathered:
-                cell, x = self._place(scores)
-                value = coefficients[cell, NODES - 1]
-                for order in range(NODES - 2, -1, -1):
-                    value = value * x + coefficients[cell, order]
-            else:
-                value = values[start : start + len(where)]
-                start += len(where)
-            yield where, value
+            cell, x = self._place(scores)
+            yield where, _polynomial(coefficients[cell], x)
+
+
+class _Scattered:
+    """As `_Gathered`, of negatives anywhere: those of a cell that holds few stand for themselves."""
+
+    def __init__(self, problem: RankingProblem, temperature: float):
+        self.problem = problem
+        scores = np.concatenate([np.empty(0), *(scores for _, scores in problem.negatives())]) / temperature
+        self.ascending = np.argsort(scores)
+        scores = scores[self.ascending]
+        cell = np.floor((scores - scores[:1]) / CELL)
+        first = np.flatnonzero(np.append(True, np.diff(cell) > 0))[: len(scores)]
+        sizes = np.diff(np.append(first, len(scores)))
+        crowded = sizes > NODES
+        self.gathered = np.repeat(crowded, sizes)
+        first, sizes = first[crowded], sizes[crowded]
+        self.group = np.repeat(np.arange(len(sizes)), sizes)
+        lowest, highest = scores[first], scores[first + sizes - 1]
+        centres, halves = (lowest + highest) / 2, (highest - lowest) / 2
+        distances = scores[self.gathered] - centres[self.group]
+        self.x = np.divide(distances, halves[self.group], out=np.zeros_like(distances), where=distances != 0)
+        moments = np.stack([np.bincount(self.group, self.x**order, len(sizes)) for order in range(NODES)], axis=1)
+
+        nodes = (centres[:, None] + CHEBYSHEV * halves[:, None]).reshape(-1)
+        weights = (moments @ TO_COEFFICIENTS).reshape(-1)
+        alone = scores[~self.gathered]
+        points = np.concatenate([nodes, alone])
+        self.order = np.argsort(points)
+        self.points = points[self.order]
+        self.weights = np.concatenate([weights, np.ones(len(alone))])[self.order]
+
+    def spread(self, values: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """As `_Gathered.spread`."""
+        unordered = np.empty_like(values)
+        unordered[self.order] = values
+        of_nodes, of_alone = np.split(unordered, [NODES * (self.group[-1] + 1) if len(self.group) else 0])
+        coefficients = of_nodes.reshape(-1, NODES) @ TO_COEFFICIENTS.T
+        of_ascending, of_negatives = np.empty((2, len(self.ascending)))
+        of_ascending[self.gathered] = _polynomial(coefficients[self.group], self.x)
+        of_ascending[~self.gathered] = of_alone
+        of_negatives[self.ascending] = of_ascending
+        start = 0
+        for where, _ in self.problem.negatives():
+            yield where, of_negatives[start : start + len(where)]
+            start += len(where)
+
+
+def _polynomial(coefficients: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """Return the values of polynomials, (M, NODES) from the constant term on, at M places."""
+    value = coefficients[:, NODES - 1]
+    for order in range(NODES - 2, -1, -1):
+        value = value * x + coefficients[:, order]
+    return value
 
 
 def _sigmoid(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -183,6 +234,6 @@ def _sigmoid(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return value, value * expit(-x)
 
 
-def _parts(length: int, width: int) -> Iterator[slice]:
-    step = max(1, PAIRS // max(1, width))
+def _parts(length: int) -> Iterator[slice]:
+    step = max(1, PAIRS // max(1, length))
     return (slice(start, start + step) for start in range(0, length, step))

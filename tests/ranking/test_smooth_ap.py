@@ -9,12 +9,13 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.special import expit
 
+from aploss_mx.ranking import smooth_ap
 from aploss_mx.ranking.smooth_ap import smooth_ap_loss_and_grad
 
 RELATIVE = 1e-6
 
 
-def smooth_ap(scores, labels, temperature=0.5, epsilon=1e-6):
+def sum_over_pairs(scores, labels, temperature=0.5, epsilon=1e-6):
     """Loss and true gradient in float64, from the whole matrices of pairs."""
     scores = scores.astype(np.float64)
     positive, negative = labels == 1, labels == 0
@@ -103,8 +104,8 @@ def central_differences(scores, labels, temperature, epsilon, step):
     for index in range(scores.size):
         moved = np.zeros(scores.shape)
         moved[index] = step
-        high = smooth_ap(scores + moved, labels, temperature, epsilon)[0]
-        slopes[index] = (high - smooth_ap(scores - moved, labels, temperature, epsilon)[0]) / (2 * step)
+        high = sum_over_pairs(scores + moved, labels, temperature, epsilon)[0]
+        slopes[index] = (high - sum_over_pairs(scores - moved, labels, temperature, epsilon)[0]) / (2 * step)
     return slopes
 
 
@@ -144,7 +145,7 @@ def test_it_is_the_sum_over_pairs(data):
     scores = scores.astype(data.draw(st.sampled_from([np.float16, np.float32, np.float64])))
     labels = data.draw(hnp.arrays(np.int8, size, elements=st.sampled_from([-1, 0, 0, 1])))
     attributes = data.draw(st.sampled_from([1e-3, 0.1, 0.5, 1e3])), data.draw(st.sampled_from([1e-6, 0.1]))
-    assert_close(smooth_ap_loss_and_grad(scores, labels, *attributes), smooth_ap(scores, labels, *attributes))
+    assert_close(smooth_ap_loss_and_grad(scores, labels, *attributes), sum_over_pairs(scores, labels, *attributes))
 
 
 def outliers(rng, size):
@@ -160,6 +161,9 @@ SCORES = {
     "clusters": lambda rng, size: rng.choice([-40.0, -1.0, -0.9, 3.0], size) + rng.normal(0, 1e-4, size),
     "two far clusters": lambda rng, size: rng.choice([-1e3, 1e3], size) + rng.normal(size=size),
     "outliers": outliers,
+    "a cluster in the void": lambda rng, size: (
+        rng.normal(size=size) + rng.integers(2, size=size) * rng.normal(0, 1e6, size)
+    ),
     "ties": lambda rng, size: rng.integers(-8, 9, size) / 4,
     "one-sided": lambda rng, size: -rng.exponential(50, size),
 }
@@ -174,8 +178,26 @@ def test_it_is_the_sum_over_pairs_of_many(form, temperature):
         scores = SCORES[form](rng, labels.size)
         for dtype in (np.float32, np.float64):
             typed = scores.astype(dtype)
-            expected = smooth_ap(typed, labels, temperature)
+            expected = sum_over_pairs(typed, labels, temperature)
             assert_close(smooth_ap_loss_and_grad(typed, labels, temperature), expected)
+
+
+@pytest.mark.parametrize("form", SCORES)
+def test_a_positive_meets_few_of_many_negatives(form, monkeypatch):
+    """At most NODES points in each of the cells that its sigmoid reaches, however the scores are spread."""
+    met = 0
+
+    def counting(x, sigmoid=smooth_ap._sigmoid):
+        nonlocal met
+        met += x.size
+        return sigmoid(x)
+
+    monkeypatch.setattr(smooth_ap, "_sigmoid", counting)
+    rng = np.random.default_rng(5)
+    positives, negatives = 10, 100_000
+    smooth_ap_loss_and_grad(SCORES[form](rng, positives + negatives), random_labels(rng, positives, negatives))
+    cells = 2 * smooth_ap.REACH / smooth_ap.CELL + 1
+    assert 0 < met <= 2 * positives * (positives + smooth_ap.NODES * (cells + 1))
 
 
 @pytest.mark.parametrize("place", [-30.0, -3.0, 0.0, 3.0, 30.0])
@@ -184,7 +206,7 @@ def test_positives_away_from_the_negatives(place):
     rng = np.random.default_rng(7)
     labels = random_labels(rng, 8, 5_000)
     scores = rng.normal(size=labels.size) + place * (labels == 1)
-    assert_close(smooth_ap_loss_and_grad(scores, labels), smooth_ap(scores, labels))
+    assert_close(smooth_ap_loss_and_grad(scores, labels), sum_over_pairs(scores, labels))
 
 
 @pytest.mark.parametrize("negatives", [1, 10, 30, 100, 300, 1_000, 3_000, 10_000, 100_000])
@@ -192,7 +214,7 @@ def test_any_number_of_negatives(negatives):
     rng = np.random.default_rng(negatives)
     labels = random_labels(rng, 10, negatives)
     scores = (rng.normal(-4.6, 1.5, labels.size) + 2 * (labels == 1)).astype(np.float32)
-    assert_close(smooth_ap_loss_and_grad(scores, labels), smooth_ap(scores, labels))
+    assert_close(smooth_ap_loss_and_grad(scores, labels), sum_over_pairs(scores, labels))
 
 
 @pytest.mark.parametrize("bad", [0, -0.5, np.nan, np.inf])
