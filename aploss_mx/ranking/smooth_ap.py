@@ -9,8 +9,8 @@ With the Heaviside step of Eq. 3 replaced by a sigmoid of temperature tau, preci
 A_i asks for the sum of a smooth function over all negatives, and a negative's gradient for another one over all
 positives. Instead of visiting P·N pairs, the negatives are gathered in cells a quarter of tau wide, in each of which a
 sigmoid is a polynomial to within float32's rounding: a cell's moments stand for its negatives, as if they sat at its
-Chebyshev nodes, and a polynomial for the pull on them. Each positive visits the nodes that are so close to it that its
-sigmoid is neither 0 nor 1 there, and counts those above. That takes O(N + P²), and O(N log N + P²) where the scores are
+Chebyshev nodes, and a polynomial for the pull on them. Neighbouring positives visit the nodes where a sigmoid of theirs
+is neither 0 nor 1, and count those above. That takes O(N + P²), and O(N log N + P²) where the scores are
 spread so widely that most cells hold few negatives or none.
 """
 
@@ -29,7 +29,7 @@ from aploss_mx.ranking.problem import Method, RankingProblem, solve_labels
 CELL = 0.25
 NODES = 6
 REACH = 45.0  # from where on a sigmoid is 0 or 1 to within 3e-20
-PAIRS = 1 << 20  # pairs of positives at a time
+PAIRS = 1 << 20  # pairs at a time
 
 CHEBYSHEV = -np.cos(np.pi * (np.arange(NODES) + 0.5) / NODES)
 TO_COEFFICIENTS = np.linalg.inv(np.vander(CHEBYSHEV, increasing=True))  # values at the nodes → polynomial
@@ -78,42 +78,50 @@ def check_smoothing(temperature: float, epsilon: float) -> None:
 
 
 def _solve(temperature: float, epsilon: float, problem: RankingProblem, grad: np.ndarray) -> float:
-    positives = problem.positive_scores / temperature
+    order = np.argsort(problem.positive_scores)
+    positives = problem.positive_scores[order] / temperature
     count = len(positives)
     negatives = _negatives(problem, temperature)
-    reached = [
-        slice(*ends)
-        for ends in zip(*(np.searchsorted(negatives.points, positives + reach) for reach in (-REACH, REACH)))
-    ]
+    meetings = list(_meetings(positives, negatives.points))
 
     rank, own_slopes = np.ones(count), np.zeros(count)
-    for part in _parts(count):
+    for part in _parts(slice(0, count), count):
         steps, slopes = _sigmoid(positives[:, None] - positives[part])
         rank[part] += steps.sum(axis=0) - 0.5
         own_slopes[part] = slopes.sum(axis=0)
     above, negative_slopes = np.zeros(count), np.zeros(count)
     beyond = np.append(negatives.weights[::-1].cumsum()[::-1], 0)
-    for i, near in enumerate(reached):
-        steps, slopes = _sigmoid(negatives.points[near] - positives[i])
-        above[i] = beyond[near.stop] + negatives.weights[near] @ steps
-        negative_slopes[i] = negatives.weights[near] @ slopes
+    for part, near in meetings:
+        steps, slopes = _sigmoid(negatives.points[near, None] - positives[part])
+        above[part] = beyond[near.stop] + negatives.weights[near] @ steps
+        negative_slopes[part] = negatives.weights[near] @ slopes
 
     precision = rank / (rank + above)
     ap = precision.mean()
     scale = 1 / ((ap + epsilon) * count * temperature * (rank + above) ** 2)
     by_rank, by_above = scale * above, scale * rank  # how the loss falls with rank_i, and rises with above_i
     positive_grad = by_rank * own_slopes - by_above * negative_slopes
-    for part in _parts(count):
+    for part in _parts(slice(0, count), count):
         positive_grad[part] -= _sigmoid(positives[part, None] - positives)[1] @ by_rank
     pulls = np.zeros(len(negatives.points))
-    for i, near in enumerate(reached):
-        pulls[near] += by_above[i] * _sigmoid(negatives.points[near] - positives[i])[1]
+    for part, near in meetings:
+        pulls[near] += _sigmoid(negatives.points[near, None] - positives[part])[1] @ by_above[part]
 
     flat_grad = grad.reshape(-1)
     for where, pull in negatives.spread(pulls):
         flat_grad[where] = pull
-    flat_grad[problem.positives] = positive_grad
+    flat_grad[problem.positives[order]] = positive_grad
     return float(-np.log(ap + epsilon))
+
+
+def _meetings(positives: np.ndarray, points: np.ndarray) -> Iterator[tuple[slice, slice]]:
+    """Yield neighbouring positives, and the points within REACH of any of them; both arrays ascend."""
+    stretch = np.floor((positives - positives[0]) / REACH)
+    first = np.flatnonzero(np.append(True, np.diff(stretch) > 0))
+    for start, stop in zip(first, [*first[1:], len(positives)]):
+        near = slice(*np.searchsorted(points, [positives[start] - REACH, positives[stop - 1] + REACH]))
+        for part in _parts(slice(start, stop), near.stop - near.start):
+            yield part, near
 
 
 def _negatives(problem: RankingProblem, temperature: float) -> _Gathered | _Scattered:
@@ -168,11 +176,10 @@ class _Gathered:
 
     def spread(self, values: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield flat places of negatives, and what a smooth function of `values` at the points comes to there."""
-        coefficients = np.zeros((len(self.occupied), NODES))
-        coefficients[self.occupied] = values.reshape(-1, NODES) @ TO_COEFFICIENTS.T
+        coefficients = np.zeros((NODES, len(self.occupied)))
+        coefficients[:, self.occupied] = TO_COEFFICIENTS @ values.reshape(-1, NODES).T
         for where, scores in self.problem.negatives():
-            cell, x = self._place(scores)
-            yield where, _polynomial(coefficients[cell], x)
+            yield where, _polynomial(coefficients, *self._place(scores))
 
 
 class _Scattered:
@@ -209,9 +216,9 @@ class _Scattered:
         unordered = np.empty_like(values)
         unordered[self.order] = values
         of_nodes, of_alone = np.split(unordered, [NODES * (self.group[-1] + 1) if len(self.group) else 0])
-        coefficients = of_nodes.reshape(-1, NODES) @ TO_COEFFICIENTS.T
+        coefficients = TO_COEFFICIENTS @ of_nodes.reshape(-1, NODES).T
         of_ascending, of_negatives = np.empty((2, len(self.ascending)))
-        of_ascending[self.gathered] = _polynomial(coefficients[self.group], self.x)
+        of_ascending[self.gathered] = _polynomial(coefficients, self.group, self.x)
         of_ascending[~self.gathered] = of_alone
         of_negatives[self.ascending] = of_ascending
         start = 0
@@ -220,11 +227,11 @@ class _Scattered:
             start += len(where)
 
 
-def _polynomial(coefficients: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """Return the values of polynomials, (M, NODES) from the constant term on, at M places."""
-    value = coefficients[:, NODES - 1]
-    for order in range(NODES - 2, -1, -1):
-        value = value * x + coefficients[:, order]
+def _polynomial(coefficients: np.ndarray, cell: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """Return the values at `x` of the polynomials of `cell`; `coefficients` has a row for each power, from 0 on."""
+    value = coefficients[-1][cell]
+    for row in coefficients[-2::-1]:
+        value = value * x + row[cell]
     return value
 
 
@@ -234,6 +241,8 @@ def _sigmoid(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return value, value * expit(-x)
 
 
-def _parts(length: int) -> Iterator[slice]:
-    step = max(1, PAIRS // max(1, length))
-    return (slice(start, start + step) for start in range(0, length, step))
+def _parts(whole: slice, width: int) -> Iterator[slice]:
+    """Yield slices of `whole`, so short that each makes PAIRS pairs with `width` others."""
+    step = max(1, PAIRS // max(1, width))
+    ends = range(whole.start, whole.stop, step)
+    return (slice(start, min(start + step, whole.stop)) for start in ends)

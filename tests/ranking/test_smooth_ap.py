@@ -196,7 +196,7 @@ def test_a_positive_meets_few_of_many_negatives(form, monkeypatch):
     rng = np.random.default_rng(5)
     positives, negatives = 10, 100_000
     smooth_ap_loss_and_grad(SCORES[form](rng, positives + negatives), random_labels(rng, positives, negatives))
-    cells = 2 * smooth_ap.REACH / smooth_ap.CELL + 1
+    cells = 3 * smooth_ap.REACH / smooth_ap.CELL + 1
     assert 0 < met <= 2 * positives * (positives + smooth_ap.NODES * (cells + 1))
 
 
