@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
 import statistics
 from pathlib import Path
@@ -139,3 +140,14 @@ def test_losses_on_the_quickstart():
         precisions = [[float(run[column]) for run in runs] for column in ("AP", "AP50", "AP75")]
         expected = [measure(values) for values in precisions for measure in measures]
         assert_shown(" | ".join(cells), [*expected, *times[loss]])
+
+
+def test_other_trainings():
+    files = ("quickstart/metrics", "small_voc/metrics", "small_bccd/metrics", "small_coco/metrics",
+             "small_coco/metrics_from_32x32")  # fmt: skip
+    rows = table("| data | recipe |")
+    assert len(rows) == len(files)
+    for name, (_, _, _, *precisions, _) in zip(files, rows):
+        metrics = json.loads((REPOSITORY / "results" / f"{name}.json").read_text(encoding="utf-8"))
+        expected = [100 * metrics[column] for column in ("AP", "AP50", "AP75", "VOC07_AP50")]
+        assert_shown(" | ".join(precisions), expected)
