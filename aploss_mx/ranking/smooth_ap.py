@@ -10,8 +10,8 @@ A_i asks for the sum of a smooth function over all negatives, and a negative's g
 positives. Instead of visiting P·N pairs, the negatives are gathered in cells a quarter of tau wide, in each of which a
 sigmoid is a polynomial to within float32's rounding: a cell's moments stand for its negatives, as if they sat at its
 Chebyshev nodes, and a polynomial for the pull on them. Neighbouring positives visit the nodes where a sigmoid of theirs
-is neither 0 nor 1, and count those above. That takes O(N + P²), and O(N log N + P²) where the scores are
-spread so widely that most cells hold few negatives or none.
+is neither 0 nor 1, and count those above. That takes O(N + P²), and O(N log N + P²) where the scores are spread so
+widely that most cells hold few negatives or none.
 """
 
 from __future__ import annotations
