@@ -22,7 +22,7 @@ from typing import Iterator
 import numpy as np
 from scipy.special import expit
 
-from aploss_mx.ranking.problem import Method, RankingProblem, solve_labels
+from aploss_mx.ranking.problem import CHUNK, Method, RankingProblem, solve_labels
 
 # A sigmoid's poles lie pi from the real axis: on a cell of this width, polynomials through n Chebyshev nodes err by
 # about (4 pi / CELL) ** -n, 6e-11 here.
@@ -116,7 +116,7 @@ def _solve(temperature: float, epsilon: float, problem: RankingProblem, grad: np
 
 def _meetings(positives: np.ndarray, points: np.ndarray) -> Iterator[tuple[slice, slice]]:
     """Yield neighbouring positives, and the points within REACH of any of them; both arrays ascend."""
-    stretch = np.floor((positives - positives[0]) / REACH)
+    stretch = np.floor(positives / REACH)
     first = np.flatnonzero(np.append(True, np.diff(stretch) > 0))
     for start, stop in zip(first, [*first[1:], len(positives)]):
         near = slice(*np.searchsorted(points, [positives[start] - REACH, positives[stop - 1] + REACH]))
@@ -131,7 +131,7 @@ def _negatives(problem: RankingProblem, temperature: float) -> _Gathered | _Scat
         if len(scores):
             low, high = min(low, scores.min() / temperature), max(high, scores.max() / temperature)
     cells = (high - low) // CELL + 1 if high >= low else 0
-    if cells * NODES < problem.negative_count:
+    if cells * NODES < min(problem.negative_count, CHUNK):  # each chunk adds to all cells
         return _Gathered(problem, temperature, low, int(cells))
     return _Scattered(problem, temperature)
 
@@ -190,7 +190,7 @@ class _Scattered:
         scores = np.concatenate([np.empty(0), *(scores for _, scores in problem.negatives())]) / temperature
         self.ascending = np.argsort(scores)
         scores = scores[self.ascending]
-        cell = np.floor((scores - scores[:1]) / CELL)
+        cell = np.floor(scores / CELL)
         first = np.flatnonzero(np.append(True, np.diff(cell) > 0))[: len(scores)]
         sizes = np.diff(np.append(first, len(scores)))
         crowded = sizes > NODES

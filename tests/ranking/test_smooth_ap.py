@@ -148,9 +148,9 @@ def test_it_is_the_sum_over_pairs(data):
     assert_close(smooth_ap_loss_and_grad(scores, labels, *attributes), sum_over_pairs(scores, labels, *attributes))
 
 
-def outliers(rng, size):
+def outliers(rng, size, places=(-1e6, -1e4, -1e3, 1e3, 1e4, 1e6)):
     scores = rng.normal(size=size)
-    scores[rng.integers(size, size=6)] = [-1e6, -1e4, -1e3, 1e3, 1e4, 1e6]
+    scores[rng.integers(size, size=len(places))] = places
     return scores
 
 
@@ -161,6 +161,8 @@ SCORES = {
     "clusters": lambda rng, size: rng.choice([-40.0, -1.0, -0.9, 3.0], size) + rng.normal(0, 1e-4, size),
     "two far clusters": lambda rng, size: rng.choice([-1e3, 1e3], size) + rng.normal(size=size),
     "outliers": outliers,
+    "one far below": lambda rng, size: outliers(rng, size, [-1e18]),
+    "far on both sides": lambda rng, size: outliers(rng, size, [-1e30, 1e25]),
     "a cluster in the void": lambda rng, size: (
         rng.normal(size=size) + rng.integers(2, size=size) * rng.normal(0, 1e6, size)
     ),
