@@ -32,7 +32,7 @@ from aploss_mx.ranking.measure import measure_ap_loss
 def ap_losses(
     detector: Detector, samples: Sequence[Sample], groups: Sequence[int], seed: int, num_workers: int
 ) -> list[float]:
-    """Return the mean AP-loss of a detector's rankings of groups of images.
+    """Return the mean AP-loss of a detector's rankings of groups of images, the last filled up with the first images.
 
     Parameters
     ----------
@@ -54,12 +54,12 @@ def ap_losses(
     Raises
     ------
     ValueError
-        If no image has an object that counts.
+        If the images are fewer than the largest of `groups`.
     """
     recipe = detector.recipe
     dataset = TrainingSet(samples, TrainTransform((recipe.data_shape,) * 2, "none", recipe.pixels), seed)
-    if not len(dataset):
-        raise ValueError("no image has an object that counts: there is nothing to rank")
+    if len(dataset) < max(groups):
+        raise ValueError(f"{len(dataset)} image(s) have an object that counts: too few to rank {max(groups)} together")
     losses = []
     for images, class_targets, _ in tqdm(
         training_loader(dataset, EpochSampler(len(dataset), max(groups), seed), num_workers), unit="batch"
@@ -75,7 +75,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--params", nargs="+", type=Path, required=True, metavar="FILE", help="checkpoints to compare")
     parser.add_argument("--dataset-root", required=True, help="folder of a data set in VOC or COCO layout")
-    parser.add_argument("--split", help="images to rank (default: the checkpoint's --val-split)")
+    parser.add_argument("--split", help="images to rank (default: the first checkpoint's --val-split)")
     parser.add_argument(
         "--groups",
         nargs="+",
@@ -109,7 +109,7 @@ def run(arguments: argparse.Namespace) -> None:
     for path, detector in zip(arguments.params, detectors):
         losses = ap_losses(detector, dataset.samples, arguments.groups, arguments.seed, arguments.num_workers)
         figures = {f"{group} together": f"{loss:.4f}" for group, loss in zip(arguments.groups, losses)}
-        rows.append({"checkpoint": path.parent.name, "split": split, **figures})
+        rows.append({"checkpoint": str(Path(path.resolve().parent.name, path.name)), "split": split, **figures})
     print("\n| " + " | ".join(rows[0]) + " |")
     print("| --- | --- |" + " ---: |" * len(arguments.groups))
     for row in rows:

@@ -14,7 +14,27 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parents[1]
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 RESULTS = (REPOSITORY / "results" / "README.md").read_text(encoding="utf-8")
-SMALL = sorted(path.stem for path in (REPOSITORY / "results" / "small").glob("table*.md"))
+# By header: the label of each row, and the table and row of results/small that it shows.
+ROWS = {
+    "| loss | AP paper |": {
+        "AP-loss": ("table2", "ap, VOC07"),
+        "focal loss": ("table2", "focal, VOC07"),
+        "OHEM": ("table2", "ohem, VOC07"),
+        "AUC-loss": ("table2", "auc, VOC07"),
+    },
+    "| images a ranking |": {images: ("table1a", f"batch {images}") for images in "1248"},
+    "| AP-loss with |": {
+        "δ = 1, interpolated: the default": ("table1b", "delta 1"),
+        "δ = 0.25": ("table1b", "delta 0.25"),
+        "δ = 0.5": ("table1b", "delta 0.5"),
+        "δ = 2": ("table1b", "delta 2"),
+        "without interpolation": ("table1c", "interpolated false"),
+    },
+    "| test | AP50 paper |": {
+        "one scale": ("table3", "ap, VOC07, single scale"),
+        "several": ("table3", "ap, VOC07, multi-scale"),
+    },
+}
 
 
 def measured(name: str) -> list[dict[str, str]]:
@@ -47,24 +67,34 @@ def assert_shown(text: str, expected: Sequence[float]) -> None:
         assert abs(float(number.replace(",", "")) - value) <= unit * 0.5001, (number, value, text)
 
 
-@pytest.mark.parametrize("page, name", [("README.md", "table2"), *(("results/README.md", name) for name in SMALL)])
-def test_pages_show_the_committed_figures(page, name):
+@pytest.mark.parametrize("page, header", [(README, "| loss | AP paper |"), *((RESULTS, header) for header in ROWS)])
+def test_pages_show_the_committed_figures(page, header):
     """Paper and measured of each row's figures, without the differences."""
-    text = (REPOSITORY / page).read_text(encoding="utf-8")
-    lines = (REPOSITORY / "results" / "small" / f"{name}.md").read_text(encoding="utf-8").splitlines()
-    rows = [[cell.strip() for cell in line.split("|")] for line in lines if re.match(r"\| .* \| \d", line)]
-    assert len(rows) >= 2
-    for row in rows:
-        figures = row[3:-1]
-        assert " | ".join(figure for place, figure in enumerate(figures) if place % 3 < 2) in text
+    rows = ROWS[header]
+    cells = table(header, page)
+    assert [label for label, *_ in cells] == list(rows)
+    for label, *figures in cells:
+        name, row = rows[label]
+        committed = (REPOSITORY / "results" / "small" / f"{name}.md").read_text(encoding="utf-8")
+        (line,) = (line for line in committed.splitlines() if line.startswith(f"| {row} |"))
+        _, _, *expected = (cell.strip() for cell in line.strip("|").split("|"))
+        assert figures == [figure for place, figure in enumerate(expected) if place % 3 < 2]
+
+
+def test_pages_show_every_table():
+    tables = {path.stem for path in (REPOSITORY / "results" / "small").glob("table*.md")}
+    assert tables == {name for rows in ROWS.values() for name, _ in rows.values()}
 
 
 def test_score_shifts():
-    rows = zip(measured("small/score_shift_val.csv"), measured("small/score_shift_train.csv"))
+    pairs = list(zip(measured("small/score_shift_val.csv"), measured("small/score_shift_train.csv")))
     columns = [f"{images} together" for images in (1, 2, 4, 8)]
+    names = {images: f"small_voc_ranking-batch_{images}_seed0" for images in "124"}
     cells = table("| trained with rankings of |", RESULTS)
-    assert len(cells) == 4
-    for (_, *losses), pair in zip(cells, rows):
+    assert [images for images, *_ in cells] == list("1248")
+    assert len(pairs) == 4
+    for (images, *losses), pair in zip(cells, pairs):
+        assert {row["checkpoint"] for row in pair} == {f"{names.get(images, 'small_voc_ap_seed0')}/last.npz"}
         assert_shown(" | ".join(losses), [number for row in pair for number in numbers(row, *columns)])
 
 
@@ -107,8 +137,9 @@ def test_claims_of_speed():
 
 def test_times_of_all_losses():
     rows = measured("loss_contenders.csv")
-    cells = table("| scores as in training | `ap` |")
-    assert len(cells) == 3
+    names = list(dict.fromkeys(row["contender"] for row in rows))
+    cells = table(f"| scores as in training | {' | '.join(f'`{name}`' for name in names)} |")
+    assert [regime for regime, *_ in cells] == ["early", "mid", "late"]
     for regime, *times in cells:
         of_regime = [row for row in rows if row["regime"] == regime]
         assert_shown(
@@ -124,7 +155,9 @@ def test_times_of_steps():
     }
     rows = [*measured("step_resnet50_512.csv"), *measured("step_resnet101_512.csv")]
     assert [row["loss"] for row in rows] == ["ap", "focal"] * 2
-    for name, *times in table("| seconds | ResNet-50, `ap` |"):
+    cells = table("| seconds | ResNet-50, `ap` | ResNet-50, `focal` | ResNet-101, `ap` | ResNet-101, `focal` |")
+    assert {*columns, "forward", "backward", "whole step", "peak memory"} == {name for name, *_ in cells}
+    for name, *times in cells:
         assert_shown(" | ".join(times), [float(row[columns.get(name, name)]) for row in rows])
     shares = [100 * float(row["class loss, share of a step"]) for row in rows[::2]]
     assert_shown(claim(r"AP-loss takes ([\d.]+ to [\d.]+) % of these steps"), [min(shares), max(shares)])
@@ -132,7 +165,9 @@ def test_times_of_steps():
 
 def test_losses_on_the_quickstart():
     times = {row["loss"]: numbers(row, "class loss", "whole step") for row in measured("step_quickstart.csv")}
-    for name, seeds, *cells in table("| `--loss` | seeds |"):
+    rows = table("| `--loss` | seeds |")
+    assert {f"`{loss}`" for loss in times} == {name for name, *_ in rows}
+    for name, seeds, *cells in rows:
         loss = name.strip("`")
         runs = [row for row in measured("quickstart_losses.csv") if row["loss"] == loss]
         assert len(runs) == int(seeds)

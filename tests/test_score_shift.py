@@ -77,6 +77,7 @@ def test_program(trained, shapes, tmp_path, capsys):
     with (tmp_path / "shift.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [list(row) for row in rows] == [["checkpoint", "split", "1 together", "2 together"]] * 2
+    assert [row["checkpoint"] for row in rows] == ["run/last.npz", "run/best.npz"]
     printed = capsys.readouterr().out
     for row in rows:
         assert row["split"] == "2007_val"
@@ -96,7 +97,7 @@ def test_groups_that_do_not_fill_the_largest_are_refused(capsys):
     assert "--groups must divide the largest, 3" in capsys.readouterr().err
 
 
-def test_images_without_objects_are_told():
+def test_too_few_images_with_objects_are_told():
     detector = Detector(None, SHAPES_CLASSES, tiny_recipe(), mx.cpu())
-    with pytest.raises(ValueError, match="nothing to rank"):
+    with pytest.raises(ValueError, match="0 image.* too few to rank 2 together"):
         score_shift.ap_losses(detector, [], [1, 2], 0, num_workers=0)
