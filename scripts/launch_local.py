@@ -107,8 +107,10 @@ def main(argv: list[str] | None = None) -> None:
         parser.error("the script must join the servers: give it --kv-store dist_sync")
     if not Path(arguments.command[0]).is_file():
         parser.error(f"there is no script {arguments.command[0]}")
-    for signal_number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(signal_number, signal.default_int_handler)  # the members have sessions of their own
+    # The members have sessions of their own, and would outlive this process.
+    handlers = {
+        number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGTERM, signal.SIGHUP)
+    }
     members = start(arguments.command, arguments.workers, arguments.servers)
     try:
         status = watch(members, arguments.workers)
@@ -116,6 +118,8 @@ def main(argv: list[str] | None = None) -> None:
         status = INTERRUPTED
     finally:
         stop(members)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
     sys.exit(status)
 
 

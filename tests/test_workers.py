@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from itertools import chain
 from pathlib import Path
@@ -139,10 +140,13 @@ def test_evaluation_is_the_work_of_one(shapes, tmp_path):
 
 
 def test_the_launcher_ends_with_the_scripts_error(shapes, tmp_path):
-    """Both workers refuse a batch that three devices cannot share."""
+    """All workers refuse a batch that three devices cannot share."""
+    handlers = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)]
     with pytest.raises(SystemExit) as end:
         launch_local.main(["--workers", "3", *launch(*flags_of(shapes, tmp_path / "run"))[2:]])
     assert end.value.code == 1
+    # A loader's workers, forked later from the same process, would inherit them and might not end.
+    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)] == handlers
     assert not (tmp_path / "run" / "last.npz").exists()
 
 
