@@ -108,9 +108,7 @@ def main(argv: list[str] | None = None) -> None:
     if not Path(arguments.command[0]).is_file():
         parser.error(f"there is no script {arguments.command[0]}")
     # The members have sessions of their own, and would outlive this process.
-    handlers = {
-        number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGTERM, signal.SIGHUP)
-    }
+    handlers = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGTERM, signal.SIGHUP)}
     members = start(arguments.command, arguments.workers, arguments.servers)
     try:
         status = watch(members, arguments.workers)
