@@ -104,7 +104,7 @@ def test_ends_of_the_optimisers():
         if int(point["step"]) >= 630:
             ends.setdefault(point["row"], []).append(float(point["value"]))
     names = ("error-driven update", "approximate gradient", "structured hinge loss")
-    for rate, *losses in table("| learning rate | error-driven update |", RESULTS):
+    for rate, *losses in table(f"| learning rate | {' | '.join(names)} |", RESULTS):
         assert_shown(" | ".join(losses), [statistics.mean(ends.pop(f"{name}, lr {rate}")) for name in names])
     assert not ends
 
