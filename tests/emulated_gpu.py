@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import shutil
 import subprocess
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -63,8 +64,28 @@ class EmulatedGPU:
         parameters = read_kernels()[kernel].parameters
         assert len(arguments) == len(parameters), kernel
         converted = [_converted(argument, *parameter) for argument, parameter in zip(arguments, parameters)]
+        refuse_shared_arrays(kernel, [_span(arg) if isinstance(arg, np.ndarray) else None for arg in arguments])
         run = getattr(self.library, f"run_{kernel}")
         run(ctypes.c_int(blocks), ctypes.c_int(THREADS), ctypes.c_int(self.backwards), *converted)
+
+
+def refuse_shared_arrays(kernel: str, spans: list[tuple[int, int] | None]) -> None:
+    """Fail where an array that a kernel writes is another of its arguments as well: MXNet's engine would wait for ever.
+
+    `spans` holds for each argument the address and bytes of the whole array that it is a part of.
+    """
+    parameters = read_kernels()[kernel].parameters
+    arrays = [(*span, *parameter) for span, parameter in zip(spans, parameters) if span]
+    for (start, size, kind, name), (other, other_size, other_kind, other_name) in combinations(arrays, 2):
+        shared = start < other + other_size and other < start + size
+        written = not (kind.startswith("const") and other_kind.startswith("const"))
+        assert not (shared and written), f"{kernel}: {name} and {other_name} are one array, which it writes"
+
+
+def _span(array: np.ndarray) -> tuple[int, int]:
+    while isinstance(array.base, np.ndarray):
+        array = array.base
+    return array.ctypes.data, array.nbytes
 
 
 def _converted(argument: Any, kind: str, name: str) -> Any:

@@ -62,9 +62,10 @@ def is_available(context: mx.Context) -> bool:
 def _is_available(context: mx.Context) -> bool:
     try:
         device = MXNetGPU(context)
-        counters, places, scores = device.zeros(4, "int32"), device.zeros(1, "int32"), device.zeros(1, "float32")
+        counters, places = device.zeros(4, "int32"), device.empty(1, "int32")
+        logits, class_targets, scores = (device.empty(1, "float32") for _ in range(3))
         # Of no rows: what it takes is to be loaded.
-        device.launch("find_positives", 1, scores, scores, 0, 1, counters, places, scores)
+        device.launch("find_positives", 1, logits, class_targets, 0, 1, counters, places, scores)
         device.read(counters)
     except (mx.MXNetError, AttributeError, OSError) as error:
         reasons = [line.strip() for line in str(error).splitlines() if "rror" in line]

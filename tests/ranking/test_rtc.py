@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import warnings
 from types import SimpleNamespace
 
 import mxnet as mx
 import numpy as np
 import pytest
-from emulated_gpu import EmulatedGPU
+from emulated_gpu import EmulatedGPU, refuse_shared_arrays
 from mxnet import autograd
+from mxnet.base import _LIB
 
 from aploss_mx.losses import APLoss, AUCLoss, SmoothAPLoss
 from aploss_mx.ranking import rtc
@@ -55,11 +57,18 @@ class GPUBuild:
         assert ctx.device_type == "gpu"
         assert (grid_dims[1:], block_dims, shared_mem) == ((1, 1), (THREADS, 1, 1), 0)
         self.launches.append(name)
+        refuse_shared_arrays(name, [_span(arg) if isinstance(arg, mx.nd.NDArray) else None for arg in args])
         values = [arg.asnumpy() if isinstance(arg, mx.nd.NDArray) else arg for arg in args]
         self.emulated.launch(name, grid_dims[0], *values)
         for (kind, _), arg, value in zip(read_kernels()[name].parameters, args, values):
             if kind.endswith("*") and not kind.startswith("const"):
                 arg[:] = mx.nd.array(value, dtype=value.dtype)
+
+
+def _span(array: mx.nd.NDArray) -> tuple[int, int]:
+    address = ctypes.c_void_p()
+    assert _LIB.MXNDArrayGetData(array.handle, ctypes.byref(address)) == 0
+    return address.value, array.size * np.dtype(array.dtype).itemsize
 
 
 @pytest.fixture
@@ -116,6 +125,15 @@ def test_all_kernels_are_compiled_once(gpu_build):
         rtc.solve_anchors(ap_loss(), CPUThatSaysGPU("cpu"), *arrays, 0, mx.nd.zeros((1,)), mx.nd.zeros((2, 60, 3)))
     assert gpu_build.compiled == [(read_source(), COMPILER_OPTIONS)]
     assert set(gpu_build.launches) == set(read_kernels()) - {"merge_runs"}  # of which few positives need none
+
+
+def test_an_array_both_read_and_written_is_refused(gpu_build):
+    device = rtc.MXNetGPU(CPUThatSaysGPU("cpu"))
+    counters, places, scores = device.zeros(4, "int32"), device.zeros(1, "int32"), device.zeros(8, "float32")
+    part = scores[2:6]
+    for inputs, written in [((scores, places), scores), ((scores, scores), scores), ((scores[:4], places), part)]:
+        with pytest.raises(AssertionError, match="logits and scores are one array"):
+            device.launch("find_positives", 1, *inputs, 0, 1, counters, places, written)
 
 
 @pytest.mark.parametrize("hybridize", [False, True])
