@@ -263,6 +263,8 @@ def make_trainer(network: RetinaNet, recipe: Recipe, kv_store: str | mx.kv.KVSto
     arguments = {"learning_rate": recipe.lr, "wd": recipe.wd}
     if recipe.optimizer == "sgd":
         arguments["momentum"] = recipe.momentum
+    for param in network.backbone.collect_params().values():
+        param.lr_mult = recipe.backbone_lr_mult
     params = [param for _, param in _named(network)]
     return mx.gluon.Trainer(params, recipe.optimizer, arguments, kvstore=kv_store, update_on_kvstore=False)
 

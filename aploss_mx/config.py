@@ -161,6 +161,9 @@ class Recipe:
     epochs: int = _setting(160, _positive, "passes over the training images")
     optimizer: str = _setting("sgd", _one_of("sgd", "adam"), "sgd (the paper's) or adam")
     lr: float = _setting(0.001, _positive_float, "learning rate")
+    backbone_lr_mult: float = _setting(
+        1.0, _positive_float, "factor on the learning rate of the backbone's layers (MXNet's lr_mult)"
+    )
     lr_decay: float = _setting(0.1, _positive_float, "factor on the learning rate at each decay epoch")
     lr_decay_epoch: tuple[int, ...] = _setting((110, 140), _numbers, "epochs after which the learning rate decays")
     warmup_steps: int = _setting(500, _count, "steps of linear warm-up")

@@ -88,8 +88,13 @@ def trained(recipe, pretrained=()) -> tuple[RetinaNet, mx.gluon.Trainer, Checkpo
 
 @pytest.mark.parametrize(
     ("settings", "states"),
-    [({"optimizer": "sgd"}, 1), ({"optimizer": "adam", "lr": 0.001}, 2), ({"optimizer": "sgd", "momentum": 0}, 0)],
-    ids=["sgd", "adam", "sgd without momentum"],
+    [
+        ({"optimizer": "sgd"}, 1),
+        ({"optimizer": "adam", "lr": 0.001}, 2),
+        ({"optimizer": "sgd", "momentum": 0}, 0),
+        ({"optimizer": "adam", "lr": 0.001, "backbone_lr_mult": 0.1}, 2),
+    ],
+    ids=["sgd", "adam", "sgd without momentum", "another rate for the backbone"],
 )
 def test_a_network_learns_on_as_if_it_had_not_been_saved(tmp_path, settings, states):
     network, trainer, checkpoint = trained(tiny_recipe(**settings))
@@ -110,6 +115,24 @@ def test_a_network_learns_on_as_if_it_had_not_been_saved(tmp_path, settings, sta
     assert_same_arrays(parameters_of(other), parameters_of(network))
     assert_same_arrays(optimizer_states(trainer_of_other, other), optimizer_states(trainer, network))
     assert not np.array_equal(parameters_of(other)["fpn.output3.weight"], checkpoint.parameters["fpn.output3.weight"])
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize("factor", [0.125, 2])
+def test_the_backbone_steps_at_its_own_multiple_of_the_rate(optimizer, factor):
+    """Bit by bit as the backbone of a network that learns at that rate, and the rest as one of the rate itself."""
+    rates = {"split": (0.25, factor), "backbone": (0.25 * factor, 1), "rest": (0.25, 1)}
+    ends = {}
+    for name, (lr, mult) in rates.items():
+        mx.random.seed(1)
+        recipe = tiny_recipe(optimizer=optimizer, lr=lr, backbone_lr_mult=mult, wd=0.01)
+        network = get_network(recipe.network, len(CLASSES), recipe.channels, mx.cpu(), recipe.new_conv_std)
+        learn(network, make_trainer(network, recipe, "device"), 1)
+        ends[name] = parameters_of(network)
+    assert not np.array_equal(ends["backbone"]["backbone.conv1.weight"], ends["rest"]["backbone.conv1.weight"])
+    for name, array in ends["split"].items():
+        like = ends["backbone" if name.startswith("backbone.") else "rest"]
+        np.testing.assert_array_equal(array, like[name], err_msg=name)
 
 
 def test_what_was_frozen_is_frozen_again():

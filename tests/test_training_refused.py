@@ -41,6 +41,7 @@ OTHER = {
     "epochs": "3",
     "optimizer": "adam",
     "lr": "0.02",
+    "backbone_lr_mult": "0.1",
     "lr_decay": "0.5",
     "lr_decay_epoch": "1",
     "warmup_steps": "5",
