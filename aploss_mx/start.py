@@ -15,7 +15,8 @@ from symbols.retinanet import RetinaNet, get_network
 # Settings that may change when a run goes on; any other would make it a different run.
 MEASURED_WITH = {"val_split", *TEST_SETTINGS}
 CHANGEABLE = MEASURED_WITH | {
-    "epochs", "lr", "lr_decay", "lr_decay_epoch", "warmup_steps", "warmup_factor", "val_interval", "pretrained",
+    "epochs", "lr", "backbone_lr_mult", "lr_decay", "lr_decay_epoch", "warmup_steps", "warmup_factor", "val_interval",
+    "pretrained",
 }  # fmt: skip
 
 
@@ -43,6 +44,8 @@ def new_network(
     else:
         at_random, left_over = load_pretrained(network.backbone, recipe.network, recipe.pretrained)
         pretrained = sorted(set(network.backbone._collect_params_with_prefix()) - set(at_random))
+        if not at_random:
+            print(f"{recipe.pretrained} fills all of {recipe.network}; a classifier is not needed")
     if recipe.pretrained != "none" and at_random:
         print(f"{recipe.pretrained} lacks {len(at_random)} parameters, which start at random: {', '.join(at_random)}")
     if left_over:

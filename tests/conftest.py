@@ -56,6 +56,12 @@ def shared_weights() -> Path:
 
 
 @pytest.fixture(scope="session")
+def whole_resnet18() -> Path:
+    """An ImageNet ResNet-18 with its BatchNorm, but for the classifier; ``…_reference.npz`` beside it has features."""
+    return _existing(SHARED / "weights") / "resnet18_imagenet_whole.npz"
+
+
+@pytest.fixture(scope="session")
 def voc(shared_data, tmp_path_factory) -> Path:
     """Four real images of PASCAL VOC as split ``2007_tiny``."""
     source = shared_data / "VOCdevkit" / "VOC2007"
