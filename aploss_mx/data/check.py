@@ -17,7 +17,7 @@ from typing import Protocol, Sequence
 from PIL import Image
 from tqdm import tqdm
 
-from aploss_mx.data.images import open_image
+from aploss_mx.data.images import QUARTER_TURNS, UPRIGHT, open_image, orientation_of, reason_of, stored_size
 from aploss_mx.data.open import is_coco, open_dataset
 from aploss_mx.data.problems import (
     BOX_CLIPPED,
@@ -33,9 +33,6 @@ from aploss_mx.data.sample import Sample
 from aploss_mx.data.voc import PROGRESS_BAR_FROM
 
 JPEG_END = b"\xff\xd9"
-EXIF_ORIENTATION = 0x0112
-UPRIGHT = 1
-QUARTER_TURNS = (5, 6, 7, 8)
 
 
 class Dataset(Protocol):
@@ -158,15 +155,16 @@ def check_images(dataset: Dataset, progress: bool = True) -> list[Problem]:
 
 def _check_image(sample: Sample) -> list[Problem]:
     path = sample.image_path
-    if not path.is_file():
+    if not os.path.isfile(path):
         return [Problem(ERROR, "missing image", str(path), "no such file")]
     try:
         with open_image(path) as image:
-            size = image.size
-            orientation = image.getexif().get(EXIF_ORIENTATION, UPRIGHT)
+            size, orientation = stored_size(image), orientation_of(image)
             damage = _find_damage(image, path)
     except Exception as error:  # PIL's decoders raise almost anything on a broken file
-        return [Problem(ERROR, "unreadable image", str(path), f"{error}; replace it or take it off the list")]
+        return [
+            Problem(ERROR, "unreadable image", str(path), f"{reason_of(error)}; replace it or take it off the list")
+        ]
     return damage + _check_size(sample, size, orientation)
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
+import cv2
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
-from aploss_mx.data.images import open_image
+from aploss_mx.data.images import UPRIGHT, open_image, orientation_of, reason_of, turned, turned_back
 
 
 class Pixels(NamedTuple):
@@ -30,18 +31,20 @@ PIXELS = {
     "caffe": Pixels((2, 1, 0), np.array([102.9801, 115.9465, 122.7717], np.float32), np.ones(3, np.float32)),
 }
 MEAN_COLOUR = (124, 116, 104)
+TIFF_SAMPLE_FORMAT, UNSIGNED = 339, 1
+DEPTHS = (8, 10, 12, 14, 16, 24, 32)  # bits of a grey or a colour that cameras and scanners deliver
 
 
 def read_image(path: str | Path, exif_orientation: bool = False) -> np.ndarray:
-    """Return an image file as a uint8 array (H, W, 3) in RGB; transparency is dropped, 16 bits become 8.
+    """Return an image file as a uint8 array (H, W, 3) in RGB; without transparency; see `to_rgb`.
 
     Parameters
     ----------
     path : str or Path
-        A file in any format Pillow decodes.
+        A file in one of `images.FORMATS`.
     exif_orientation : bool
-        Turn the image as its EXIF tag says. Annotations refer to the pixels as they are stored, so
-        training and evaluation leave it off; photographs to be shown want it on.
+        Turn the image as its orientation tag says, that of EXIF or TIFF. Annotations refer to the pixels as they are
+        stored, so training and evaluation leave it off; photographs to be shown want it on.
 
     Raises
     ------
@@ -50,14 +53,79 @@ def read_image(path: str | Path, exif_orientation: bool = False) -> np.ndarray:
     """
     try:
         with open_image(path) as image:
-            upright = ImageOps.exif_transpose(image) if exif_orientation else image
-            if upright.mode.startswith("I"):  # 16-bit grey, which convert() would saturate at 255
-                upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
-            return np.array(upright.convert("RGB"))
+            turns_itself, deep = image.format == "TIFF", _has_deep_colours(image)
+            orientation = orientation_of(image)
+            pixels = to_rgb(image)  # in any case, since OpenCV takes files that are cut off
+            if deep and orientation == UPRIGHT:
+                pixels = _read_deep_colours(path, pixels)
+            if exif_orientation == turns_itself:
+                return pixels
+            return turned(pixels, orientation) if exif_orientation else turned_back(pixels, orientation)
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{path}: no such image; check the data set's folder") from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise OSError(f"{path}: cannot read the image ({error}); restore the file or leave it out") from error
+    except Exception as error:  # Pillow's decoders raise almost anything on a broken file
+        raise OSError(
+            f"{path}: cannot read the image ({reason_of(error)}); restore the file or leave it out"
+        ) from error
+
+
+def to_rgb(image: Image.Image) -> np.ndarray:
+    """Return an image of any of Pillow's modes as a uint8 array (H, W, 3) in RGB.
+
+    Modes of 8 bits become RGB as Pillow does it, without what is transparent, and LAB by OpenCV. Integers of more bits
+    and floats become 8 bits by `to_8_bits`, whatever mode a version of Pillow has for them.
+    """
+    if image.mode[0] in "IF":
+        values = np.asarray(image)
+        unsigned = image.format == "TIFF" and image.tag_v2.get(TIFF_SAMPLE_FORMAT, (UNSIGNED,))[0] == UNSIGNED
+        if values.dtype == np.int32 and unsigned:  # which Pillow reads as signed
+            values = values.view(np.uint32)
+        return np.repeat(to_8_bits(values)[..., None], 3, axis=2)
+    if image.mode == "LAB":
+        planes = [np.asarray(plane) for plane in image.split()]
+        return cv2.cvtColor(np.stack(planes, axis=-1), cv2.COLOR_LAB2RGB)
+    if image.mode in ("La", "RGBa"):  # whose colours are multiplied by their opacity
+        image = image.convert(image.mode.upper())
+    return np.array(image.convert("RGB"))
+
+
+def to_8_bits(values: np.ndarray) -> np.ndarray:
+    """Return numbers of any range as uint8 of the same shape, by one rule for all types: their range decides.
+
+    - Whole numbers, and floats from 2 on: the smallest of DEPTHS that holds the largest one is their depth, and its
+      upper 8 bits remain. Up to 255 they stay as they are; of a camera's 12 bits, 4095 becomes 255.
+    - Floats below 2 are fractions of white, 1, and what is above 1 is white.
+    - Where one is negative, or too large for 32 bits: the lowest becomes 0, the highest 255, and others lie between.
+
+    Numbers that are not finite become 0.
+    """
+    finite = np.isfinite(values)
+    if not finite.any():
+        return np.zeros(values.shape, np.uint8)
+    low, high = values[finite].min(), values[finite].max()
+    depth = next((bits for bits in DEPTHS if high < 2**bits), None)
+    if low < 0 or depth is None:
+        scaled = (values.astype(np.float64) - low) * (255 / max(float(high) - low, 1e-38))
+    elif values.dtype.kind == "f" and high < 2:
+        scaled = np.minimum(values, 1) * 255 + 0.5
+    elif values.dtype.kind == "f":
+        scaled = values / 2.0 ** (depth - 8)
+    else:
+        scaled = values >> (depth - 8)
+    return np.where(finite, scaled, 0).astype(np.uint8)
+
+
+def _has_deep_colours(image: Image.Image) -> bool:
+    """Whether an image, opened and not yet loaded, has colours of 16 bits, of which Pillow would keep the upper 8."""
+    return image.mode in ("LA", "RGB", "RGBA") and any(";16" in str(tile[3]) for tile in image.tile)
+
+
+def _read_deep_colours(path: str | Path, pixels: np.ndarray) -> np.ndarray:
+    """Pixels, uint8 (H, W, 3) in RGB, of a file with colours of 16 bits; `pixels` where OpenCV cannot read it so."""
+    stored = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+    if stored is None or stored.dtype != np.uint16 or stored.shape[:2] != pixels.shape[:2] or stored.ndim != 3:
+        return pixels
+    return to_8_bits(stored[..., 2::-1])
 
 
 def normalize(image: np.ndarray, pixels: str = "torchvision") -> np.ndarray:

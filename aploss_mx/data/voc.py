@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path, PureWindowsPath
 
 import numpy as np
-from PIL import Image
 from tqdm import tqdm
 
 from aploss_mx.data.fit import Corners, fit_box
+from aploss_mx.data.images import open_image, reason_of, stored_size
 from aploss_mx.data.problems import ERROR, DataError, Problem, raise_if_errors, shortened
 from aploss_mx.data.sample import Sample
 from aploss_mx.data.voc_annotations import VOCAnnotation, VOCObject, parse_annotation
@@ -179,15 +179,15 @@ def _to_sample(annotation: VOCAnnotation, classes: tuple[str, ...], problems: li
     width, height = annotation.width, annotation.height
     if width <= 0 or height <= 0:
         try:
-            with Image.open(image_path) as image:
-                width, height = image.size
-        except (OSError, Image.DecompressionBombError) as error:
+            with open_image(image_path) as image:
+                width, height = stored_size(image)
+        except Exception as error:  # Pillow raises almost anything on a broken file
             problems.append(
                 Problem(
                     ERROR,
                     "unknown size",
                     str(annotation.path if annotation.path.is_file() else image_path),
-                    f"no <size> is given, and the image cannot be read: {error}",
+                    f"no <size> is given, and the image cannot be read: {reason_of(error)}",
                 )
             )
             return None
