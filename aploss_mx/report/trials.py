@@ -23,10 +23,25 @@ GRID = ("0.00003", "0.0001", "0.0003", "0.001")
 
 @dataclass(frozen=True)
 class Tuning:
-    """The trainings that a learning rate is chosen by: flags of each, and the rates that each loss is trained with."""
+    """The trainings that a setting is chosen by: flags of all, and by name the flags to choose from, for each loss."""
 
     flags: tuple[str, ...]
-    rates: tuple[str, ...] = GRID
+    choices: Mapping[str, tuple[str, ...]]
+
+
+def _rates(rates: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    return {f"lr {rate}": ("--lr", rate) for rate in rates}
+
+
+def _optimisers() -> dict[str, tuple[str, ...]]:
+    """Return two rates of Adam and of the paper's SGD, each with the same rate for the backbone and a tenth of it."""
+    return {
+        f"{optimizer}, lr {lr}, backbone x {factor}": (
+            "--optimizer", optimizer, "--lr", lr, "--backbone-lr-mult", factor, "--wd", wd
+        )
+        for optimizer, wd, rates in (("adam", "0.00001", ("0.001", "0.0003")), ("sgd", "0.0001", ("0.01", "0.03")))
+        for factor in ("0.1", "1") for lr in rates
+    }  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -50,8 +65,8 @@ class Scale:
         Flags of a multi-scale test.
     tuning : dict of str to Tuning
         By names of LEARNING_RATES.
-    lr : dict of str to str
-        The learning rate chosen for each loss; the recipe's for one that is not here.
+    chosen : dict of str to tuple of str
+        The flags chosen for each loss; the recipe's settings for one that is not here.
     optimisers : tuple of str
         Flags of the trainings of Figure 5b.
     optimisers_lr : tuple of str
@@ -66,7 +81,7 @@ class Scale:
     data: str = "voc"
     multi_scale: tuple[str, ...] = ()
     tuning: Mapping[str, Tuning] = field(default_factory=dict)
-    lr: Mapping[str, str] = field(default_factory=dict)
+    chosen: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     optimisers: tuple[str, ...] = ()
     optimisers_lr: tuple[str, ...] = ()
 
@@ -101,12 +116,33 @@ SCALES = {
              "--epochs", "16", "--lr-decay-epoch", "12,15", "--val-interval", "2"),
             multi_scale=("--test-scales", "96,128,160,192,224", "--test-flip", "true"),
             tuning={
-                "learning_rates": Tuning(("--epochs", "3", "--lr-decay-epoch", "2")),
+                "learning_rates": Tuning(("--epochs", "3", "--lr-decay-epoch", "2"), _rates(GRID)),
                 "learning_rates_longer": Tuning(
-                    ("--epochs", "8", "--lr-decay-epoch", "6", "--val-interval", "0"), GRID[1:3]
+                    ("--epochs", "8", "--lr-decay-epoch", "6", "--val-interval", "0"), _rates(GRID[1:3])
                 ),
             },
-            lr={"ap": "0.0003", "auc": "0.0003", "focal": "0.0003", "ohem": "0.0001"},
+            chosen={
+                "ap": ("--lr", "0.0003"), "auc": ("--lr", "0.0003"), "focal": ("--lr", "0.0003"),
+                "ohem": ("--lr", "0.0001"),
+            },
+            optimisers=("--epochs", "3", "--lr-decay-epoch", "", "--log-interval", "5"),
+            optimisers_lr=GRID[1:],
+        ),
+        Scale(
+            "whole",
+            "whole ImageNet ResNet-18 at 160 px, trained on VOC's split 2007_train and tested on 2007_val: not comparable "
+            "with the published figures",
+            {"learning_rates": "whole ImageNet ResNet-18 at 160 px, trained for 3 epochs on four fifths of VOC's split "
+             "2007_train and tested on the rest, to choose optimiser and learning rates for each loss"},
+            "small_voc",
+            ("--data-shape", "160", "--test-short", "160", "--test-long", "267", "--augmentation", "flip",
+             "--epochs", "16", "--lr-decay-epoch", "12,15", "--val-interval", "2"),
+            multi_scale=("--test-scales", "96,128,160,192,224", "--test-flip", "true"),
+            tuning={
+                "learning_rates": Tuning(
+                    ("--epochs", "3", "--lr-decay-epoch", "2", "--val-interval", "0"), _optimisers()
+                ),
+            },
             optimisers=("--epochs", "3", "--lr-decay-epoch", "", "--log-interval", "5"),
             optimisers_lr=GRID[1:],
         ),
@@ -118,7 +154,7 @@ SCALES = {
             ("--data-shape", "64", "--test-short", "64", "--test-long", "64", "--channels", "32", "--epochs", "3",
              "--lr-decay-epoch", "2", "--warmup-steps", "20", "--val-interval", "1"),
             multi_scale=("--test-scales", "48,64,96", "--test-flip", "true"),
-            tuning={"learning_rates": Tuning(("--epochs", "1", "--lr-decay-epoch", ""))},
+            tuning={"learning_rates": Tuning(("--epochs", "1", "--lr-decay-epoch", ""), _rates(GRID))},
             optimisers=("--log-interval", "2"),
         ),
     )
@@ -184,11 +220,11 @@ def rows_of(table: str, scale: Scale) -> list[Published]:
         if table not in scale.tuning:
             raise ValueError(f"scale {scale.name} has no {table}: there are {', '.join(scale.tuning) or 'none'}")
         tuning = scale.tuning[table]
-        grid = itertools.product(LOSSES, tuning.rates)
+        grid = itertools.product(LOSSES, tuning.choices.items())
         return [
-            Published("", f"{loss}{RATE}{lr}", scale.recipe, "held-out part of train", {},
-                      ("--loss", loss, "--lr", lr, *tuning.flags))
-            for loss, lr in grid
+            Published("", f"{loss}, {name}", scale.recipe, "held-out part of train", {},
+                      ("--loss", loss, *choice, *tuning.flags))
+            for loss, (name, choice) in grid
         ]  # fmt: skip
     if table == FIGURE_5B:
         flags = ("--box-loss-weight", "0", "--val-interval", "0", *scale.optimisers)
@@ -231,10 +267,8 @@ def trials_of(table: str, scale: Scale, seeds: Sequence[int], only: Sequence[str
 
 def _trial(row: Published, scale: Scale, seed: int) -> Trial:
     settings = dict(zip(row.train_flags[::2], row.train_flags[1::2]))
-    loss = settings.get("--loss", "ap")
-    flags = ("--recipe", scale.recipe or row.recipe, *scale.flags, *row.train_flags, "--seed", str(seed))
-    if loss in scale.lr and "--lr" not in settings:
-        flags += ("--lr", scale.lr[loss])
+    chosen = scale.chosen.get(settings.get("--loss", "ap"), ())
+    flags = ("--recipe", scale.recipe or row.recipe, *scale.flags, *chosen, *row.train_flags, "--seed", str(seed))
     if scale.name == "paper":
         flags += papers_ranking(row.train_flags)
     changed = "_".join(word.replace("--", "").replace(",", "-") for word in row.train_flags) or "ap"

@@ -11,7 +11,7 @@ from aploss_mx.command import training_parser
 from aploss_mx.config import RANKING_LOSSES, recipe_from_flags
 from aploss_mx.report.execution import check_gpus
 from aploss_mx.report.tables import read_rows
-from aploss_mx.report.trials import GRID, LOSSES, RATE, SCALES, TABLES, trials_of
+from aploss_mx.report.trials import GRID, LOSSES, SCALES, TABLES, trials_of
 from aploss_mx.theory.optimisers import CONTENDERS
 from scripts import reproduce
 
@@ -64,6 +64,16 @@ def test_each_loss_has_the_same_learning_rates_to_choose_from():
         trials_of("learning_rates", SCALES["paper"], [0])
 
 
+def test_each_loss_has_the_same_optimisers_and_rates_of_the_backbone_to_choose_from():
+    recipes = [recipe_of(trial) for trial in trials_of("learning_rates", SCALES["whole"], [0])]
+    choices = [
+        {(one.optimizer, one.lr, one.backbone_lr_mult) for one in recipes if one.loss == loss} for loss in LOSSES
+    ]
+    assert len(choices[0]) == 8 and choices == 4 * [choices[0]]
+    assert {one.wd for one in recipes if one.optimizer == "sgd"} == {0.0001}
+    assert len({replace(one, loss="ap", optimizer="sgd", lr=1, backbone_lr_mult=1, wd=0) for one in recipes}) == 1
+
+
 @pytest.mark.parametrize("scale", SCALES.values(), ids=SCALES)
 def test_the_optimisers_train_the_classes_alone_from_the_same_start(scale):
     trials = trials_of("figure5b", scale, [0])
@@ -77,23 +87,25 @@ def test_the_optimisers_train_the_classes_alone_from_the_same_start(scale):
 
 
 def test_the_chosen_learning_rate_is_used_by_all_rows_of_its_loss():
-    scale = replace(SCALES["small"], lr={"ap": "0.0007", "focal": "0.0002"})
+    scale = replace(SCALES["small"], chosen={"ap": ("--lr", "0.0007"), "focal": ("--lr", "0.0002")})
     assert [recipe_of(trial).lr for trial in trials_of("table2", scale, [0])] == [0.0003, 0.0002, 0.0003, 0.0007]
     assert {recipe_of(trial).lr for trial in trials_of("table1a", scale, [0])} == {0.0007}
     rates = [recipe_of(trial).lr for trial in trials_of("learning_rates", scale, [0])]
     assert rates == 4 * [0.00003, 0.0001, 0.0003, 0.001]
 
 
-@pytest.mark.parametrize("scale", [scale for scale in SCALES.values() if scale.lr], ids=lambda scale: scale.name)
+@pytest.mark.parametrize("scale", [scale for scale in SCALES.values() if scale.chosen], ids=lambda scale: scale.name)
 def test_the_chosen_learning_rate_is_the_best_of_the_longest_trainings_measured(scale):
     tables = [RESULTS / scale.name / f"{name}.csv" for name in scale.tuning]
     measured = [read_rows(path) for path in tables if path.exists()]
     for loss in LOSSES:
         by_ap = [sorted(rows_of(loss, rows), key=lambda row: -float(row["AP"])) for rows in measured]
-        assert [len(rows) for rows in by_ap] == [len(tuning.rates) for tuning in scale.tuning.values()][: len(measured)]
-        assert by_ap[-1][0]["row"] == f"{loss}{RATE}{scale.lr[loss]}"
-        best_two = {row["row"].split(RATE)[1] for row in by_ap[0][:2]}
-        assert best_two == set(scale.tuning["learning_rates_longer"].rates)
+        choices = [tuning.choices for tuning in scale.tuning.values()]
+        assert [len(rows) for rows in by_ap] == [len(names) for names in choices][: len(measured)]
+        best = [[row["row"].split(", ", 1)[1] for row in rows] for rows in by_ap]
+        assert choices[-1][best[-1][0]] == scale.chosen[loss]
+        if len(choices) > 1:
+            assert set(best[0][: len(choices[1])]) == set(choices[1])
 
 
 def rows_of(loss, rows):
