@@ -36,7 +36,7 @@ lint: setup
 	$(BIN)/ruff check .
 
 bench: setup
-	$(BIN)/python scripts/benchmark_loss.py --complete
+	$(BIN)/python scripts/benchmarks/loss.py --complete
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

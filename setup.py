@@ -38,7 +38,7 @@ setup(
     long_description_content_type="text/markdown",
     python_requires=">=3.8,<3.13",
     packages=find_packages(include=["aploss_mx", "aploss_mx.*", "symbols"]),
-    package_data={"aploss_mx": ["recipes/*.yaml", "ranking/kernels.cu"]},
+    package_data={"aploss_mx": ["recipes/*.yaml", "ranking/gpu/kernels.cu"]},
     install_requires=REQUIREMENTS,
     extras_require={
         "cpu": ["mxnet==1.9.1"],

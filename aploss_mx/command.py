@@ -17,15 +17,15 @@ from aploss_mx.atomic import write_text
 from aploss_mx.config import add_recipe_flags, recipe_from_flags, settings_given
 from aploss_mx.cores import count_cores
 from aploss_mx.data.check import Dataset, check_dataset
-from aploss_mx.detector import Detector
+from aploss_mx.detection.detector import Detector
+from aploss_mx.detection.export import ExportError
 from aploss_mx.devices import parse_devices
 from aploss_mx.evaluation.detections import Detections
 from aploss_mx.evaluation.evaluate import evaluate, format_table
-from aploss_mx.export import ExportError
-from aploss_mx.options import Options
 from aploss_mx.report.figures import plot_training
-from aploss_mx.training import TrainingError, TrainingRun
-from aploss_mx.workers import DISTRIBUTED, KV_STORES, leave_workers
+from aploss_mx.training.distributed import DISTRIBUTED, KV_STORES, leave_workers
+from aploss_mx.training.loop import TrainingError, TrainingRun
+from aploss_mx.training.options import Options
 
 INTERRUPTED = 130  # exit status of a program that Ctrl-C ends
 OpenDataset = Callable[[Union[str, Sequence[str]], str], Dataset]

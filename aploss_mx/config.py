@@ -9,7 +9,7 @@ from typing import Any, Callable, Sequence
 
 import yaml
 
-from aploss_mx.ranking.labels import SCOPES
+from aploss_mx.ranking.checks import SCOPES
 from symbols.resnet import BACKBONES
 
 RECIPES = Path(__file__).parent / "recipes"

@@ -27,9 +27,9 @@ from mxnet import autograd
 from aploss_mx.atomic import write_csv
 from aploss_mx.command import positive_int
 from aploss_mx.losses import APLoss, AUCLoss, BoxLoss
-from aploss_mx.ranking import rtc
 from aploss_mx.ranking.exact import PiecewiseRanking, ap_loss, auc_loss
-from aploss_mx.ranking.launches import COMPILER_OPTIONS, THREADS, read_kernels, read_source, solve_group
+from aploss_mx.ranking.gpu import rtc
+from aploss_mx.ranking.gpu.launches import COMPILER_OPTIONS, THREADS, read_kernels, read_source, solve_group
 from aploss_mx.ranking.problem import solve_anchors
 from aploss_mx.ranking.random_scores import BATCHES, REGIMES, random_batch
 from symbols.retinanet import get_network
@@ -78,7 +78,7 @@ def solve_with_cupy(device: CuPyGPU, method: PiecewiseRanking, logits: Any, clas
     """Return loss (1,) and gradient (B, N, K) of one ranking, on the GPU."""
     loss, gradient = device.zeros(1, "float32"), device.cupy.empty_like(logits)
     shape = (class_targets.size, logits.shape[-1])
-    solve_group(device, logits, class_targets, shape, method.name, method.delta, 1.0, loss, gradient)
+    solve_group(device, logits, class_targets, shape, method.objective, method.delta, 1.0, loss, gradient)
     return loss, gradient
 
 
@@ -104,7 +104,7 @@ def check_kernels(device: CuPyGPU, size: str) -> None:
         for method in METHODS:
             expected_loss, expected_grad = solve_anchors(method, logits, class_targets)
             loss, gradient = (device.read(array) for array in solve_with_cupy(device, method, *arrays))
-            name = f"{size}, {regime}, {method.name}, delta {method.delta}"
+            name = f"{size}, {regime}, {method.objective.name}, delta {method.delta}"
             require(f"{name}: losses", abs(float(loss[0]) - expected_loss) / max(expected_loss, 1e-12))
             require(f"{name}: gradients", distance(gradient, expected_grad))
             again = [device.read(array) for array in solve_with_cupy(device, method, *arrays)]

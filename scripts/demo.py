@@ -19,7 +19,7 @@ from tqdm import tqdm
 from aploss_mx.command import add_gpus_flag, one_device, readable_errors
 from aploss_mx.config import add_test_flags, settings_given
 from aploss_mx.data.pixels import read_image
-from aploss_mx.detector import Detector
+from aploss_mx.detection.detector import Detector
 from aploss_mx.evaluation.detections import save_detections
 from aploss_mx.report.draw import contact_sheet
 from aploss_mx.report.pictures import annotate, write_picture

@@ -26,9 +26,9 @@ from aploss_mx.command import (
 )
 from aploss_mx.config import TEST_SETTINGS, add_test_flags, settings_given
 from aploss_mx.data.check import Dataset, check_images
-from aploss_mx.data.open import is_coco, open_dataset
+from aploss_mx.data.dataset import is_coco, open_dataset
 from aploss_mx.data.problems import raise_if_errors
-from aploss_mx.detector import Detector
+from aploss_mx.detection.detector import Detector
 from aploss_mx.evaluation.detections import load_detections, save_coco_results, save_detections, save_voc_results
 
 EPILOG = """\

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from aploss_mx.atomic import write_text
 from aploss_mx.command import readable_errors
-from aploss_mx.detector import Detector
-from aploss_mx.export import describe, export_onnx, export_symbol
+from aploss_mx.detection.detector import Detector
+from aploss_mx.detection.export import describe, export_onnx, export_symbol
 
 
 def main(argv: list[str] | None = None) -> None:

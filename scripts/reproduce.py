@@ -25,19 +25,19 @@ import numpy as np
 from aploss_mx.atomic import write_text
 from aploss_mx.command import INTERRUPTED, positive_int
 from aploss_mx.config import load_recipe
-from aploss_mx.data.open import open_dataset
+from aploss_mx.data.dataset import open_dataset
 from aploss_mx.data.pixels import read_image
 from aploss_mx.data.shapes import generate
-from aploss_mx.detector import Detector
+from aploss_mx.detection.detector import Detector
 from aploss_mx.report.curves import DRAWINGS, curve_of, draw_curves, write_curves
 from aploss_mx.report.draw import contact_sheet
-from aploss_mx.report.execution import Execution, check_gpus
 from aploss_mx.report.held_out import hold_out
+from aploss_mx.report.paper import PUBLISHED
 from aploss_mx.report.pictures import annotate, write_picture
-from aploss_mx.report.published import PUBLISHED
+from aploss_mx.report.plan import FIGURE_5B, LEARNING_RATES, REPORTED, SCALES, TABLES, Scale, Trial, trials_of
+from aploss_mx.report.runner import Execution, check_gpus
 from aploss_mx.report.runs import RunError, Runner, about
 from aploss_mx.report.tables import format_table, read_rows, summarise, update_rows, write_summary
-from aploss_mx.report.trials import FIGURE_5B, LEARNING_RATES, REPORTED, SCALES, TABLES, Scale, Trial, trials_of
 
 SCRIPTS = Path(__file__).resolve().parent
 SMOKE_IMAGES = (160, 40)  # to train and to evaluate on

@@ -12,7 +12,7 @@ from typing import Any, Sequence
 
 from aploss_mx.command import readable_errors, run_training, training_parser
 from aploss_mx.data.coco import COCODetection
-from aploss_mx.data.open import classes_of
+from aploss_mx.data.dataset import classes_of
 
 
 def main(argv: list[str] | None = None) -> dict[str, Any]:

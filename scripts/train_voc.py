@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any, Sequence
 
 from aploss_mx.command import readable_errors, run_training, training_parser
-from aploss_mx.data.open import classes_of
+from aploss_mx.data.dataset import classes_of
 from aploss_mx.data.voc import VOCDetection
 
 

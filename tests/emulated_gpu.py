@@ -1,4 +1,4 @@
-"""A device for `aploss_mx.ranking.launches` that runs the kernels' own source on the CPU, compiled as C++."""
+"""A device for `aploss_mx.ranking.gpu.launches` that runs the kernels' own source on the CPU, compiled as C++."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from aploss_mx.ranking.launches import SOURCE, THREADS, Kernel, read_kernels
+from aploss_mx.ranking.gpu.launches import SOURCE, THREADS, Kernel, read_kernels
 
 CTYPES = {"int": ctypes.c_int, "float": ctypes.c_float, "double": ctypes.c_double}
 DTYPES = {"int": np.int32, "int64_t": np.int64, "float": np.float32, "double": np.float64}

@@ -14,14 +14,8 @@ import numpy as np
 import pytest
 from tiny_training import assert_same_arrays, tiny_recipe
 
-from aploss_mx.checkpoint import (
-    Checkpoint,
-    CheckpointError,
-    make_trainer,
-    optimizer_states,
-    parameters_of,
-    restore_optimizer,
-)
+from aploss_mx.checkpoint import Checkpoint, CheckpointError, parameters_of
+from aploss_mx.training.optimizer import make_trainer, optimizer_states, restore_optimizer
 from symbols.retinanet import RetinaNet, get_network
 
 CLASSES = ("cat", "dog")

@@ -17,8 +17,8 @@ import numpy as np
 from aploss_mx.config import Recipe
 from aploss_mx.data.shapes import SHAPES_CLASSES, generate
 from aploss_mx.data.voc import VOCDetection
-from aploss_mx.options import Options
-from aploss_mx.training import TrainingRun
+from aploss_mx.training.loop import TrainingRun
+from aploss_mx.training.options import Options
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SETTINGS = {

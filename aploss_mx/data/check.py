@@ -17,8 +17,8 @@ from typing import Protocol, Sequence
 from PIL import Image
 from tqdm import tqdm
 
+from aploss_mx.data.dataset import is_coco, open_dataset
 from aploss_mx.data.images import QUARTER_TURNS, UPRIGHT, open_image, orientation_of, reason_of, stored_size
-from aploss_mx.data.open import is_coco, open_dataset
 from aploss_mx.data.problems import (
     BOX_CLIPPED,
     BOX_LEFT_OUT,

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from aploss_mx.data.fit import fit_box
+from aploss_mx.data.clip import fit_box
 from aploss_mx.data.problems import ERROR, DataError, Problem, raise_if_errors, shortened
 from aploss_mx.data.sample import Sample
 

@@ -8,11 +8,11 @@ import cv2
 import numpy as np
 from mxnet.gluon.data import DataLoader
 
-from aploss_mx.anchors import make_anchors
 from aploss_mx.data.pixels import read_image
 from aploss_mx.data.sample import Sample
 from aploss_mx.data.transforms import TrainTransform, View
-from aploss_mx.targets import assign_targets
+from aploss_mx.geometry.anchors import make_anchors
+from aploss_mx.geometry.targets import assign_targets
 
 # Apart, so that no two uses of one seed share a stream.
 ORDER, AUGMENTATION = 1, 2

@@ -9,8 +9,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from aploss_mx.boxes import pairwise_iou
 from aploss_mx.data.windows import Window, centres_inside, clip_to_window
+from aploss_mx.geometry.boxes import pairwise_iou
 
 # Principal components of ImageNet's RGB pixel values 0..255 (Krizhevsky et al., 2012), one a column.
 PCA_EIGENVALUES = np.array([55.46, 4.794, 1.148])

@@ -10,7 +10,7 @@ from pathlib import Path, PureWindowsPath
 import numpy as np
 from tqdm import tqdm
 
-from aploss_mx.data.fit import Corners, fit_box
+from aploss_mx.data.clip import Corners, fit_box
 from aploss_mx.data.images import open_image, reason_of, stored_size
 from aploss_mx.data.problems import ERROR, DataError, Problem, raise_if_errors, shortened
 from aploss_mx.data.sample import Sample

@@ -7,9 +7,9 @@ from typing import Mapping, Sequence
 
 import numpy as np
 
-from aploss_mx.boxes import pairwise_iou
 from aploss_mx.data.sample import Sample
 from aploss_mx.evaluation.detections import Detections, check_detections
+from aploss_mx.geometry.boxes import pairwise_iou
 
 _MISS, _HIT, _IGNORED = 0, 1, 2
 

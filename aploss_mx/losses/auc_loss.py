@@ -1,10 +1,21 @@
-"""AUC-loss as a Gluon block."""
+"""AUC-loss: as the Gluon block `AUCLoss`, and as ``mx.nd.Custom(logits, class_targets, op_type="aucloss")``.
+
+The paper's other ranking loss (Eq. 7): a negative that outscores a positive costs the same 1 / |N| wherever that
+happens, while average precision minds it most at the top of the ranking.
+"""
 
 from __future__ import annotations
 
-import aploss_mx.ranking.auc_loss  # noqa: F401  (registers the operator)
+from aploss_mx.losses.operator import register
 from aploss_mx.losses.ranking_loss import RankingLoss
-from aploss_mx.ranking.labels import check_delta
+from aploss_mx.ranking.exact import auc_loss
+from aploss_mx.ranking.problem import Method
+
+
+@register("aucloss")
+def method_of(delta: str = "1.0") -> Method:
+    """Return the method for the operator's attribute; raises ValueError where it cannot be used."""
+    return auc_loss(float(delta))
 
 
 class AUCLoss(RankingLoss):
@@ -26,5 +37,4 @@ class AUCLoss(RankingLoss):
     """
 
     def __init__(self, delta: float = 1.0, ranking_batch: int = 0, ranking_scope: str = "all", **kwargs):
-        check_delta(delta)
         super().__init__("aucloss", ranking_batch, ranking_scope, {"delta": float(delta)}, **kwargs)

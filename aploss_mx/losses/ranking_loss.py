@@ -6,16 +6,17 @@ from typing import Any
 
 from mxnet.gluon import HybridBlock
 
-from aploss_mx.ranking.labels import check_grouping
+from aploss_mx.losses.operator import METHODS
+from aploss_mx.ranking.checks import check_grouping
 
 
 class RankingLoss(HybridBlock):
-    """Base of the ranking losses: an operator of `aploss_mx.ranking` applied to logits and class targets.
+    """Base of the ranking losses: a registered operator applied to logits and class targets.
 
     Parameters
     ----------
     op_type : str
-        Name of the operator.
+        Name of the operator, a key of `operator.METHODS`.
     ranking_batch : int
         Images that are ranked together (Table 1a varies it), a divisor of the device's batch; 0 for all of them. The
         groups' losses are averaged.
@@ -40,12 +41,13 @@ class RankingLoss(HybridBlock):
     Raises
     ------
     ValueError
-        If `ranking_batch` or `ranking_scope` is none of these.
+        If `ranking_batch` or `ranking_scope` is none of these, or the operator cannot use its attributes.
     """
 
     def __init__(self, op_type: str, ranking_batch: int, ranking_scope: str, attributes: dict[str, Any], **kwargs):
         super().__init__(**kwargs)
         check_grouping(ranking_batch, ranking_scope)
+        METHODS[op_type](**{name: str(value) for name, value in attributes.items()})
         shared = {"ranking_batch": int(ranking_batch), "ranking_scope": ranking_scope}
         self._attributes = {"op_type": op_type, **shared, **attributes}
 

@@ -1,10 +1,17 @@
-"""Gradient descent on smoothed average precision, as a Gluon block."""
+"""Gradient descent on smoothed average precision: `SmoothAPLoss`, and the operator ``smoothaploss``."""
 
 from __future__ import annotations
 
-import aploss_mx.ranking.smooth_ap_loss  # noqa: F401  (registers the operator)
+from aploss_mx.losses.operator import register
 from aploss_mx.losses.ranking_loss import RankingLoss
-from aploss_mx.ranking.smooth_ap import check_smoothing
+from aploss_mx.ranking.problem import Method
+from aploss_mx.ranking.smooth_ap import smooth_ap_loss
+
+
+@register("smoothaploss")
+def method_of(temperature: str = "0.5", epsilon: str = "1e-6") -> Method:
+    """Return the method for the operator's attributes; raises ValueError where they cannot be used."""
+    return smooth_ap_loss(float(temperature), float(epsilon))
 
 
 class SmoothAPLoss(RankingLoss):
@@ -35,6 +42,5 @@ class SmoothAPLoss(RankingLoss):
         ranking_scope: str = "all",
         **kwargs,
     ):
-        check_smoothing(temperature, epsilon)
         attributes = {"temperature": float(temperature), "epsilon": float(epsilon)}
         super().__init__("smoothaploss", ranking_batch, ranking_scope, attributes, **kwargs)

@@ -1,9 +1,17 @@
-"""The structured hinge loss of average precision, as a Gluon block."""
+"""The structured hinge loss of AP: the block `StructuredHingeAPLoss`, and the operator ``structuredhingeaploss``."""
 
 from __future__ import annotations
 
-import aploss_mx.ranking.structured_hinge_loss  # noqa: F401  (registers the operator)
+from aploss_mx.losses.operator import register
 from aploss_mx.losses.ranking_loss import RankingLoss
+from aploss_mx.ranking.problem import Method
+from aploss_mx.ranking.structured_hinge import structured_hinge_loss
+
+
+@register("structuredhingeaploss")
+def method_of() -> Method:
+    """Return the method; the operator has no attributes of its own."""
+    return structured_hinge_loss
 
 
 class StructuredHingeAPLoss(RankingLoss):

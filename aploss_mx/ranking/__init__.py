@@ -1,1 +1,1 @@
-"""The ranking losses: plain NumPy functions, and the MXNet operators around them."""
+"""The ranking losses: plain NumPy functions; `gpu` has their kernels."""

@@ -19,7 +19,7 @@ from typing import Callable
 
 import numpy as np
 
-from aploss_mx.ranking.labels import check_labels
+from aploss_mx.ranking.checks import check_labels
 from aploss_mx.ranking.steps import heaviside
 
 Activation = Callable[[np.ndarray], np.ndarray]

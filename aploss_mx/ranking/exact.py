@@ -19,18 +19,19 @@ minimum from the worst positive up, or F_i / |N|. The rest follows from it, w_i 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import IntEnum
 from functools import lru_cache
 from typing import TYPE_CHECKING, Sequence
 
 import numpy as np
 
 from aploss_mx.ranking.breakpoints import Breakpoints
-from aploss_mx.ranking.labels import check_delta
-from aploss_mx.ranking.passes import NumPyPasses
+from aploss_mx.ranking.checks import check_delta
+from aploss_mx.ranking.passes_numpy import NumPyPasses
 from aploss_mx.ranking.problem import RankingProblem, solve_labels
 
 if TYPE_CHECKING:
-    from aploss_mx.ranking.compiled import CompiledPasses
+    from aploss_mx.ranking.passes_numba import CompiledPasses
 
 
 def ap_loss_and_grad(
@@ -75,12 +76,12 @@ def auc_loss_and_grad(scores: np.ndarray, labels: np.ndarray, delta: float = 1.0
 
 def ap_loss(delta: float = 1.0, interpolated: bool = True) -> PiecewiseRanking:
     """Return the method of `ap_loss_and_grad`, for `problem.solve`; raises its ValueError for `delta`."""
-    return PiecewiseRanking("interpolated ap" if interpolated else "ap", delta)
+    return PiecewiseRanking(Objective.INTERPOLATED_AP if interpolated else Objective.AP, delta)
 
 
 def auc_loss(delta: float = 1.0) -> PiecewiseRanking:
     """Return the method of `auc_loss_and_grad`, for `problem.solve`; raises its ValueError for `delta`."""
-    return PiecewiseRanking("auc", delta)
+    return PiecewiseRanking(Objective.AUC, delta)
 
 
 def make_passes(breakpoints: Breakpoints, problem: RankingProblem) -> NumPyPasses | CompiledPasses:
@@ -91,12 +92,20 @@ def make_passes(breakpoints: Breakpoints, problem: RankingProblem) -> NumPyPasse
 
 @lru_cache(maxsize=None)
 def fastest_passes() -> type[NumPyPasses] | type[CompiledPasses]:
-    """Return `compiled.CompiledPasses` where numba is there, or else `passes.NumPyPasses`."""
+    """Return `passes_numba.CompiledPasses` where numba is there, or else `passes_numpy.NumPyPasses`."""
     try:
-        from aploss_mx.ranking.compiled import CompiledPasses  # here, since numba takes a second to be ready
+        from aploss_mx.ranking.passes_numba import CompiledPasses  # here, since numba takes a second to be ready
     except (ImportError, RuntimeError):  # without the extra `fast`, or without a folder for what numba compiles
         return NumPyPasses
     return CompiledPasses
+
+
+class Objective(IntEnum):
+    """What a positive's error is, numbered as in kernels.cu."""
+
+    AP = 0
+    INTERPOLATED_AP = 1
+    AUC = 2
 
 
 @dataclass(frozen=True)
@@ -105,13 +114,12 @@ class PiecewiseRanking:
 
     Attributes
     ----------
-    name : str
-        'ap', 'interpolated ap' or 'auc'.
+    objective : Objective
     delta : float
         Half the width of the ramp (Eq. 14).
     """
 
-    name: str
+    objective: Objective
     delta: float
 
     def __post_init__(self) -> None:
@@ -148,7 +156,7 @@ class PiecewiseRanking:
 
     def _errors(self, negatives: int, above: np.ndarray, rank_among_positives: np.ndarray) -> np.ndarray:
         """Return the errors (P,) of the positives, in ascending order of their scores as the arguments are."""
-        if self.name == "auc":
+        if self.objective is Objective.AUC:
             return above / max(1, negatives)
         errors = above / (rank_among_positives + above)
-        return np.minimum.accumulate(errors) if self.name == "interpolated ap" else errors
+        return np.minimum.accumulate(errors) if self.objective is Objective.INTERPOLATED_AP else errors

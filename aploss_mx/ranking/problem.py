@@ -6,7 +6,7 @@ from typing import Callable, Iterator, NamedTuple
 
 import numpy as np
 
-from aploss_mx.ranking.labels import check_class_targets, check_grouping, check_labels
+from aploss_mx.ranking.checks import check_class_targets, check_grouping, check_labels
 
 CHUNK = 1 << 15  # scores at a time: the working arrays of one chunk stay in the processor's cache
 

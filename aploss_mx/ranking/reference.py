@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from aploss_mx.ranking.labels import check_delta, check_labels
+from aploss_mx.ranking.checks import check_delta, check_labels
 from aploss_mx.ranking.steps import piecewise_step
 
 

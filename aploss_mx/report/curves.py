@@ -12,8 +12,8 @@ from typing import Dict, Iterable, NamedTuple, Sequence
 from matplotlib.figure import Figure
 
 from aploss_mx.atomic import replacing, write_csv
-from aploss_mx.metrics_log import read_metrics
-from aploss_mx.report.trials import FIGURE_5B, RATE
+from aploss_mx.report.plan import FIGURE_5B, RATE
+from aploss_mx.training.metrics_log import read_metrics
 
 END = 5  # points that the end of a curve is judged by
 MANY_POINTS = 30  # of a noisy curve; each shown is the mean of those of its seed since the one before

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, Mapping, Sequence
 
 from aploss_mx.atomic import write_csv
-from aploss_mx.report.published import AP_FIGURES, COCO_FIGURES
-from aploss_mx.report.trials import SCALES, rows_of
+from aploss_mx.report.paper import AP_FIGURES, COCO_FIGURES
+from aploss_mx.report.plan import SCALES, rows_of
 
 COLUMNS = ("row", "seed", *COCO_FIGURES, "epoch", "commit")
 KEY = ("row", "seed")

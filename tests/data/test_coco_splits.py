@@ -19,7 +19,7 @@ from coco_files import (
 
 from aploss_mx.data.check import check_images
 from aploss_mx.data.coco import COCODetection
-from aploss_mx.data.open import is_coco, open_dataset
+from aploss_mx.data.dataset import is_coco, open_dataset
 from aploss_mx.data.voc import VOCDetection
 
 

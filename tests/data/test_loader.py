@@ -13,12 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from aploss_mx.anchors import make_anchors
 from aploss_mx.data.loader import Draw, EpochSampler, EvaluationSet, TrainingSet, evaluation_loader, training_loader
 from aploss_mx.data.pixels import normalize, read_image
 from aploss_mx.data.sample import Sample
 from aploss_mx.data.transforms import EvalTransform, TrainTransform, View
-from aploss_mx.targets import assign_targets
+from aploss_mx.geometry.anchors import make_anchors
+from aploss_mx.geometry.targets import assign_targets
 
 SSD = TrainTransform((64, 96), "ssd")
 PLAIN = TrainTransform((64, 96), "none")

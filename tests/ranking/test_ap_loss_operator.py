@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from mxnet import autograd
 
-import aploss_mx.ranking.ap_loss  # noqa: F401  (registers the operator)
+import aploss_mx.losses.ap_loss  # noqa: F401  (registers the operator)
 from aploss_mx.ranking import reference
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -370,7 +370,7 @@ def test_attributes_that_cannot_be_used_raise():
     program = """
 import aploss_mx
 import mxnet as mx
-import aploss_mx.ranking.ap_loss
+import aploss_mx.losses.ap_loss
 
 nd = [mx.nd.zeros((1, 2, 3)), mx.nd.zeros((1, 2))]
 sym = [mx.sym.var("logits"), mx.sym.var("class_targets")]

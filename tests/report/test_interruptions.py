@@ -20,7 +20,7 @@ CLOCK = ("seconds", "images_per_second")
 PROGRAM = """
 import sys
 from dataclasses import replace
-from aploss_mx.report.trials import SCALES
+from aploss_mx.report.plan import SCALES
 from scripts import reproduce
 reproduce.SMOKE_IMAGES = (64, 4)
 flags = ("--epochs", "4", "--log-interval", "1", "--num-workers", "0")

@@ -1,0 +1,1 @@
+"""A trained detector at work: forward pass, decoding, NMS, export."""

@@ -1,0 +1,130 @@
+"""A trained network with all it takes to use it: classes, preprocessing, decoding and NMS."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Callable, Sequence
+
+import mxnet as mx
+import numpy as np
+from mxnet.gluon.data import DataLoader
+from tqdm import tqdm
+
+from aploss_mx.checkpoint import Checkpoint
+from aploss_mx.config import Recipe
+from aploss_mx.data.loader import EvaluationSet, evaluation_loader
+from aploss_mx.data.sample import Sample
+from aploss_mx.data.transforms import EvalTransform, View
+from aploss_mx.detection.postprocess import PostProcessing, drop_background, merge, to_image
+from aploss_mx.evaluation.detections import Detections
+from symbols.retinanet import RetinaNet
+
+
+class Detector:
+    """Finds objects in images.
+
+    Parameters
+    ----------
+    network : RetinaNet
+        With its parameters on `device`.
+    classes : sequence of str
+        Names of the network's classes.
+    recipe : Recipe
+        Its test settings say how images are resized and which boxes are kept.
+    device : Context
+    shown_score : float or None
+        Score from which on detections are worth showing; by default the lowest that the recipe keeps.
+    """
+
+    def __init__(
+        self,
+        network: RetinaNet,
+        classes: Sequence[str],
+        recipe: Recipe,
+        device: mx.Context,
+        shown_score: float | None = None,
+    ):
+        self.network = network
+        self.classes = tuple(classes)
+        self.recipe = recipe
+        self.shown_score = recipe.score_threshold if shown_score is None else shown_score
+        self.device = device
+        self.views = views_of(recipe)
+        self.postprocess = PostProcessing(
+            recipe.topk, recipe.score_threshold, recipe.nms_threshold, recipe.max_detections
+        )
+
+    @classmethod
+    def load(cls, path: str | Path, device: mx.Context | None = None, **settings: Any) -> Detector:
+        """Load a checkpoint; `settings` override its recipe's, such as ``test_short=600``.
+
+        Raises
+        ------
+        CheckpointError
+            As `Checkpoint.load`.
+        ConfigError
+            If a setting cannot be used.
+        """
+        device = device or mx.cpu()
+        checkpoint = Checkpoint.load(path)
+        network = checkpoint.network(device)
+        network.hybridize(static_alloc=True)
+        recipe = checkpoint.recipe.override(**settings)
+        return cls(network, checkpoint.classes, recipe, device, checkpoint.best_f1_score)
+
+    def predict(self, image: np.ndarray) -> Detections:
+        """Return the detections in one image, uint8 RGB of shape (H, W, 3), highest score first, in its pixels."""
+        inputs = [array[None] for view in self.views for array in view(image)]
+        return self.detect_inputs(inputs, [image.shape[:2]])[0]
+
+    def loader(self, samples: Sequence[Sample], num_workers: int) -> DataLoader:
+        """Return the loader that `detect` takes."""
+        return evaluation_loader(EvaluationSet(samples, self.views), num_workers)
+
+    def detect(
+        self, samples: Sequence[Sample], loader: DataLoader, after_batch: Callable[[], None] = lambda: None
+    ) -> dict[str, Detections]:
+        """Return the detections in all samples by image id, with a progress bar; calls `after_batch` now and then."""
+        detections = {}
+        with tqdm(total=len(samples), desc="detecting", unit="img", leave=False, disable=None) as bar:
+            for indices, *inputs in loader:
+                batch = [samples[index] for index in indices.asnumpy()]
+                found = self.detect_inputs(inputs, [(sample.height, sample.width) for sample in batch])
+                detections.update(zip((sample.image_id for sample in batch), found))
+                bar.update(len(batch))
+                after_batch()
+        return detections
+
+    def detect_inputs(
+        self, inputs: Sequence[np.ndarray | mx.nd.NDArray], shapes: Sequence[tuple[int, int]]
+    ) -> list[Detections]:
+        """Detect in images of these shapes (H, W), given as images (B, 3, H', W') and scales (B, 2) of each view."""
+        candidates: list[list[Detections]] = [[] for _ in shapes]
+        for view, images, scales in zip(self.views, inputs[::2], inputs[1::2]):
+            pixels = mx.nd.array(images, self.device) if isinstance(images, np.ndarray) else images
+            logits, deltas = (output.asnumpy() for output in self.network(pixels.as_in_context(self.device)))
+            if logits.shape[-1] > len(self.classes):
+                logits = drop_background(logits)
+            scales = scales if isinstance(scales, np.ndarray) else scales.asnumpy()
+            for row, (height, width) in enumerate(shapes):
+                found = self.postprocess.candidates(logits[row], deltas[row], *images.shape[2:])
+                candidates[row].append(to_image(found, scales[row], width, height, view.mirrored))
+        return [self.postprocess.suppress(merge(views)) for views in candidates]
+
+
+def views_of(recipe: Recipe) -> list[View]:
+    """Return the views of an image that a recipe tests with: each scale, and each mirrored where it says so.
+
+    The limit of the longer side grows and shrinks with the scale.
+    """
+    sides = recipe.test_scales or (recipe.test_short,)
+    transforms = [
+        EvalTransform(
+            side,
+            max(side, round(side * recipe.test_long / recipe.test_short)),
+            pixels=recipe.pixels,
+            warp=recipe.test_warp,
+        )
+        for side in sides
+    ]
+    return [View(transform, mirrored) for transform in transforms for mirrored in (False, True)[: 1 + recipe.test_flip]]

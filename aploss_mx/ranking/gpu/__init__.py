@@ -1,0 +1,1 @@
+"""AP-loss and AUC-loss on a GPU."""

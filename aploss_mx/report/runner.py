@@ -1,0 +1,146 @@
+"""Trials carried out: trained and tested by the scripts, as many at a time as there are devices for them."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from itertools import cycle, islice
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Sequence
+
+from tqdm import tqdm
+
+from aploss_mx.config import RANKING_LOSSES, load_recipe
+from aploss_mx.report.plan import Trial
+from aploss_mx.report.runs import LOG, RunError, Runner, about, is_done
+from aploss_mx.report.tables import measured_row
+
+TEST = "test"  # folder within a run's, of a test that is not the training's
+
+
+@dataclass(frozen=True)
+class Execution:
+    """Where and how trials are carried out.
+
+    Attributes
+    ----------
+    runner : Runner
+    scripts : Path
+        Folder of the training scripts.
+    runs : Path
+        Folder of the runs.
+    voc_root, coco_root : str
+        Folders of the data.
+    pretrained : str
+        Weights to start from; '' for the recipe's.
+    gpus : sequence of str
+        GPUs of a run, for each that may be at work at a time; '' for the CPU.
+    jobs : int
+        Runs at a time.
+    """
+
+    runner: Runner
+    scripts: Path
+    runs: Path
+    voc_root: str
+    coco_root: str
+    pretrained: str
+    gpus: Sequence[str]
+    jobs: int
+
+    def root_of(self, trial: Trial) -> str:
+        """Return the folder of a trial's data."""
+        return self.coco_root if trial.coco else self.voc_root
+
+    def folder_of(self, trial: Trial) -> Path:
+        """Return the folder of a trial's run."""
+        return self.runs / trial.run
+
+    def train(self, trials: Sequence[Trial]) -> list[Trial]:
+        """Finish the runs of trials; returns those whose runs are finished, having said of the others why not."""
+        free: SimpleQueue[str] = SimpleQueue()
+        for gpus in islice(cycle(self.gpus), self.jobs):
+            free.put(gpus)
+        runs = {trial.run: trial for trial in trials}
+        failed = set()
+        with ThreadPoolExecutor(self.jobs) as pool, tqdm(total=len(runs), unit="run", disable=None) as bar:
+            outcomes: dict[Future, str] = {pool.submit(self._train, trial, free): run for run, trial in runs.items()}
+            try:
+                for outcome in as_completed(outcomes):
+                    try:
+                        outcome.result()
+                    except (RunError, OSError, ValueError) as error:
+                        failed.add(outcomes[outcome])
+                        tqdm.write(f"{outcomes[outcome]}: {error}", file=sys.stderr)
+                    bar.update()
+            except BaseException:
+                self.runner.stop()  # or leaving the pool would wait for all runs
+                raise
+        return [trial for trial in trials if trial.run not in failed]
+
+    def _train(self, trial: Trial, free: SimpleQueue[str]) -> None:
+        self.runner.check()
+        folder = self.folder_of(trial)
+        more = ["--pretrained", self.pretrained] if self.pretrained else []
+        command = trial.train_command(sys.executable, self.scripts, self.root_of(trial), folder, more)
+        gpus = free.get()
+        where = _on(gpus)
+        try:
+            if not is_done(folder):
+                tqdm.write(f"{shlex.join([*command, *where])}  # log: {folder / LOG}")
+            self.runner.finish(command, folder, where)
+        finally:
+            free.put(gpus)
+
+    def measure(self, trial: Trial) -> dict[str, str]:
+        """Return the CSV row of a finished run, tested anew where the row's test is not the training's.
+
+        Raises
+        ------
+        RunError
+            If the test fails, or the folder holds another one.
+        OSError, ValueError
+            If what a run left cannot be read.
+        """
+        folder = self.folder_of(trial)
+        metrics = _read_json(folder / "metrics.json")
+        if trial.test:
+            output, split = folder / TEST / "metrics.json", load_recipe(str(folder / "recipe.yaml")).val_split
+            command = [
+                sys.executable, str(self.scripts / "evaluate.py"), "--params", str(folder / "last.npz"), *trial.test,
+                "--dataset-root", self.root_of(trial), "--split", split, "--output", str(output),
+            ]  # fmt: skip
+            self.runner.finish(command, folder / TEST, _on(self.gpus[0].split(",")[0]))
+            metrics = {**_read_json(output), "epoch": metrics["epoch"]}
+        return measured_row(trial.row, trial.seed, metrics, about(folder)["commit"])
+
+
+def _on(gpus: str) -> list[str]:
+    return ["--gpus", gpus] if gpus else []
+
+
+def check_gpus(trials: Sequence[Trial], gpus: Sequence[str]) -> None:
+    """Check that each run means the same on its GPUs as on one, before any starts.
+
+    Raises
+    ------
+    ValueError
+        If its images cannot be shared out, or a ranking would be of fewer of them.
+    """
+    for devices in (len(one.split(",")) for one in gpus):
+        for trial in trials:
+            recipe = trial.recipe()
+            group = recipe.ranking_batch or (recipe.batch_size if recipe.loss in RANKING_LOSSES else 1)
+            if recipe.batch_size % devices or (recipe.batch_size // devices) % group:
+                raise ValueError(
+                    f"{trial.row}: {recipe.batch_size} images a step, in groups of {group}, cannot be shared out to "
+                    f"{devices} GPUs: give fewer to a run, such as --gpus 0 1, with which two runs have one each"
+                )
+
+
+def _read_json(path: Path) -> dict:
+    return json.loads(path.read_text(encoding="utf-8"))

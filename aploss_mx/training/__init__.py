@@ -1,0 +1,1 @@
+"""Train a detector: the loop, what it starts from, and what keeps it going."""

@@ -1,0 +1,192 @@
+"""Pretrained weights for the backbones: GluonCV's own, a ``.params`` file, or a state dict in torchvision's naming.
+
+``python -m aploss_mx.training.pretrained convert state.safetensors weights.params --network resnet50_v1b`` writes
+a state dict (``.npz`` or ``.safetensors``) as GluonCV parameters, and lists what it lacks and what it has too much.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import mxnet as mx
+import numpy as np
+from gluoncv.model_zoo import get_model
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+
+from aploss_mx.archive import ArchiveError, read_npz
+from aploss_mx.atomic import replacing
+from symbols.resnet import BACKBONES, ResNetFeatures
+
+BATCH_NORM_EPS = 1e-5
+CLASSIFIERS = ("fc.", "output.")
+
+
+class WeightsError(ValueError):
+    """A file of weights that cannot be used; the message says why."""
+
+
+class Pretrained(NamedTuple):
+    """What weights and a backbone do not have in common.
+
+    Attributes
+    ----------
+    at_random : list of str
+        The backbone's parameters that the weights lack.
+    left_over : list of str
+        What the weights hold besides, but for a classifier.
+    """
+
+    at_random: list[str]
+    left_over: list[str]
+
+
+def load_pretrained(backbone: ResNetFeatures, name: str, source: str) -> Pretrained:
+    """Fill a backbone with pretrained weights and freeze what they cover; returns what they do not cover.
+
+    Parameters
+    ----------
+    backbone : ResNetFeatures
+        Initialised.
+    name : str
+        Its name, as in `symbols.resnet.BACKBONES`.
+    source : str
+        'none', 'gluoncv' (downloaded and checked by GluonCV), or the path of a ``.params``, ``.npz`` or
+        ``.safetensors`` file.
+
+    Raises
+    ------
+    WeightsError
+        If the file is missing, unreadable, of other shapes, or has nothing in common with the backbone.
+    """
+    params = backbone._collect_params_with_prefix()
+    if source == "none":
+        return Pretrained(sorted(params), [])
+    arrays = _from_gluoncv(name) if source == "gluoncv" else _from_file(Path(source))
+    found = {}
+    for key, array in arrays.items():
+        if key in params:
+            if params[key].shape != array.shape:
+                raise WeightsError(f"{source}: {key} has shape {array.shape}, {name} wants {params[key].shape}")
+            found[key] = array
+    if not found:
+        raise WeightsError(f"{source} holds no parameter of {name}; it holds {', '.join(sorted(arrays)[:5])} …")
+    for key, array in found.items():
+        params[key].set_data(mx.nd.array(array))
+    backbone.freeze(set(found))
+    left_over = sorted(key for key in set(arrays) - set(found) if not key.startswith(CLASSIFIERS))
+    return Pretrained(sorted(set(params) - set(found)), left_over)
+
+
+def _from_gluoncv(name: str) -> dict[str, np.ndarray]:
+    try:
+        classifier = get_model(name, pretrained=True)
+    except Exception as error:
+        raise WeightsError(
+            f"GluonCV could not download {name} ({error}); give a file with --pretrained, or start with 'none'"
+        ) from error
+    return {key: param.data().asnumpy() for key, param in classifier._collect_params_with_prefix().items()}
+
+
+def _from_file(path: Path) -> dict[str, np.ndarray]:
+    if not path.is_file():
+        raise WeightsError(
+            f"no file {path}; --pretrained takes 'gluoncv', 'none', a .params, .npz or .safetensors file"
+        )
+    try:
+        if path.suffix == ".npz":
+            return from_torchvision(read_npz(path))
+        if path.suffix == ".safetensors":
+            return from_torchvision(load_file(path))
+        return {key.split(":")[-1]: array.asnumpy() for key, array in mx.nd.load(str(path)).items()}
+    except AttributeError:
+        raise WeightsError(f"{path} is no readable weights file: its arrays have no names") from None
+    except TypeError as error:
+        raise WeightsError(f"{path} holds a type of number that NumPy lacks ({error}); save it as float32") from error
+    except (OSError, ArchiveError, SafetensorError) as error:
+        raise WeightsError(f"{path} is no readable weights file: {error}") from error
+    except mx.MXNetError as error:
+        reason = str(error).strip().splitlines()[-1]  # MXNet puts its own stack above
+        raise WeightsError(f"{path} is no readable weights file: {reason}") from error
+
+
+def from_torchvision(state: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Rename a torchvision ResNet state dict to GluonCV's parameters.
+
+    Convolutions with a bias have their BatchNorm folded in: the bias becomes the beta of the BatchNorm behind, whose
+    gamma is 1 and whose statistics change nothing. Where such a convolution's weight is missing, its BatchNorm is
+    left out too.
+
+    Parameters
+    ----------
+    state : dict of str to ndarray
+        Names as in torchvision: ``layer1.0.conv1.weight``, ``layer1.0.bn1.running_mean`` …
+
+    Returns
+    -------
+    dict of str to ndarray
+        Names as in GluonCV's ResNet v1b, which has torchvision's layer names; what has no place there keeps its own.
+    """
+    roles = {"weight": "gamma", "bias": "beta", "running_mean": "running_mean", "running_var": "running_var"}
+    arrays = {}
+    for key, array in state.items():
+        layer, _, role = key.rpartition(".")
+        module = layer.rpartition(".")[2]
+        if module.startswith("bn") or layer.endswith("downsample.1"):
+            if role in roles:
+                arrays[f"{layer}.{roles[role]}"] = array
+        elif role == "weight" or module == "fc":
+            arrays[key] = array
+        elif role == "bias" and f"{layer}.weight" in state:
+            norm = f"{layer[:-1]}1" if module == "0" else layer.replace("conv", "bn")
+            arrays[f"{norm}.gamma"] = np.ones_like(array)
+            arrays[f"{norm}.beta"] = array
+            arrays[f"{norm}.running_mean"] = np.zeros_like(array)
+            arrays[f"{norm}.running_var"] = np.full_like(array, 1 - BATCH_NORM_EPS)
+        elif role != "num_batches_tracked":
+            arrays[key] = array
+    return arrays
+
+
+def convert(source: str, target: str, name: str) -> Pretrained:
+    """Write the weights of `source` that backbone `name` has, as a ``.params`` file with GluonCV's names.
+
+    Raises
+    ------
+    WeightsError
+        As `load_pretrained`.
+    """
+    backbone = ResNetFeatures(name)
+    backbone.initialize_random(mx.cpu())
+    result = load_pretrained(backbone, name, source)
+    params = backbone._collect_params_with_prefix()
+    arrays = {key: param.data() for key, param in params.items() if key not in result.at_random}
+    with replacing(target) as temporary:
+        mx.nd.save(str(temporary), arrays)
+    return result
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Convert from the command line."""
+    parser = argparse.ArgumentParser(
+        "python -m aploss_mx.training.pretrained", description="Weights for the backbones."
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    converting = commands.add_parser("convert", help="write a torchvision state dict as GluonCV parameters")
+    converting.add_argument("source", help=".npz or .safetensors file in torchvision's naming")
+    converting.add_argument("target", help=".params file to write")
+    converting.add_argument("--network", required=True, choices=BACKBONES, metavar="NAME", help=", ".join(BACKBONES))
+    arguments = parser.parse_args(argv)
+    try:
+        result = convert(arguments.source, arguments.target, arguments.network)
+    except (WeightsError, OSError) as error:
+        sys.exit(f"error: {error}")
+    print(f"wrote {arguments.target}; lacking: {', '.join(result.at_random) or 'nothing'}")
+    print(f"left over: {', '.join(result.left_over) or 'nothing'}")
+
+
+if __name__ == "__main__":
+    main()

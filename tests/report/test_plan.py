@@ -1,0 +1,129 @@
+"""What is trained for each row: the recipes, the learning rates, and that equal trainings are shared."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from aploss_mx.command import training_parser
+from aploss_mx.config import RANKING_LOSSES, recipe_from_flags
+from aploss_mx.report.plan import GRID, LOSSES, SCALES, TABLES, trials_of
+from aploss_mx.report.runner import check_gpus
+from aploss_mx.report.tables import read_rows
+from aploss_mx.theory.optimisers import CONTENDERS
+from scripts import reproduce
+
+RESULTS = Path(reproduce.__file__).parents[1] / "results"
+
+
+def recipe_of(trial):
+    return recipe_from_flags(training_parser("", "voc07_resnet50", "").parse_args(list(trial.train[1:])))
+
+
+@pytest.mark.parametrize("scale", SCALES.values(), ids=SCALES)
+@pytest.mark.parametrize("table", TABLES)
+def test_every_row_has_its_recipe(table, scale):
+    trials = trials_of(table, scale, [0, 3])
+    assert {trial.seed for trial in trials} == {0, 3}
+    by_run = {}
+    for trial in trials:
+        recipe = recipe_of(trial)
+        assert recipe == trial.recipe()
+        assert recipe.seed == trial.seed
+        by_run.setdefault(trial.run, set()).add(recipe)
+        assert (recipe.batch_size % (recipe.ranking_batch or 1)) == 0
+    assert all(len(recipes) == 1 for recipes in by_run.values())
+    assert len({recipe for recipes in by_run.values() for recipe in recipes}) == len(by_run)
+
+
+def test_what_the_rows_vary():
+    small = SCALES["small"]
+    assert [recipe_of(trial).ranking_batch for trial in trials_of("table1a", small, [0])] == [1, 2, 4, 0]
+    assert [recipe_of(trial).delta for trial in trials_of("table1b", small, [0])] == [0.25, 0.5, 1, 2]
+    assert [recipe_of(trial).interpolated for trial in trials_of("table1c", small, [0])] == [False, True]
+    assert [recipe_of(trial).loss for trial in trials_of("table2", small, [0])] == ["ohem", "focal", "auc", "ap"]
+    single, multi = trials_of("table3", small, [0])
+    assert single.run == multi.run
+    assert single.test == () and "--test-flip" in multi.test
+    assert len(trials_of("table2", SCALES["paper"], [0])) == 8
+    assert [trial.scored_here for trial in trials_of("table3", SCALES["paper"], [0])].count(False) == 5
+
+
+def test_each_loss_has_the_same_learning_rates_to_choose_from():
+    for scale in (SCALES["small"], SCALES["smoke"]):
+        recipes = [recipe_of(trial) for trial in trials_of("learning_rates", scale, [0])]
+        choices = {loss: [recipe.lr for recipe in recipes if recipe.loss == loss] for loss in LOSSES}
+        assert len(recipes) == len(LOSSES) * len(GRID)
+        assert all(rates == [0.00003, 0.0001, 0.0003, 0.001] for rates in choices.values())
+        assert len({replace(recipe, loss="ap", lr=1) for recipe in recipes}) == 1
+        epochs = [recipe_of(trials_of(name, scale, [0])[0]).epochs for name in (*scale.tuning, "table2")]
+        assert epochs == sorted(set(epochs))
+    with pytest.raises(ValueError, match="scale paper has no learning_rates: there are none"):
+        trials_of("learning_rates", SCALES["paper"], [0])
+
+
+def test_each_loss_has_the_same_optimisers_and_rates_of_the_backbone_to_choose_from():
+    recipes = [recipe_of(trial) for trial in trials_of("learning_rates", SCALES["whole"], [0])]
+    choices = [
+        {(one.optimizer, one.lr, one.backbone_lr_mult) for one in recipes if one.loss == loss} for loss in LOSSES
+    ]
+    assert len(choices[0]) == 8 and choices == 4 * [choices[0]]
+    assert {one.wd for one in recipes if one.optimizer == "sgd"} == {0.0001}
+    assert len({replace(one, loss="ap", optimizer="sgd", lr=1, backbone_lr_mult=1, wd=0) for one in recipes}) == 1
+
+
+@pytest.mark.parametrize("scale", SCALES.values(), ids=SCALES)
+def test_the_optimisers_train_the_classes_alone_from_the_same_start(scale):
+    trials = trials_of("figure5b", scale, [0])
+    recipes = [recipe_of(trial) for trial in trials]
+    assert {recipe.loss for recipe in recipes} == {"ap", "hinge-ap", "smooth-ap"}
+    assert {recipe.box_loss_weight for recipe in recipes} == {0}
+    assert len({replace(recipe, loss="ap", lr=1) for recipe in recipes}) == 1
+    by_loss = [{recipe.lr for recipe in recipes if recipe.loss == loss} for loss in CONTENDERS.values()]
+    assert by_loss == 3 * [by_loss[0]]
+    assert len({trial.run for trial in trials}) == len(trials)
+
+
+def test_the_chosen_learning_rate_is_used_by_all_rows_of_its_loss():
+    scale = replace(SCALES["small"], chosen={"ap": ("--lr", "0.0007"), "focal": ("--lr", "0.0002")})
+    assert [recipe_of(trial).lr for trial in trials_of("table2", scale, [0])] == [0.0003, 0.0002, 0.0003, 0.0007]
+    assert {recipe_of(trial).lr for trial in trials_of("table1a", scale, [0])} == {0.0007}
+    rates = [recipe_of(trial).lr for trial in trials_of("learning_rates", scale, [0])]
+    assert rates == 4 * [0.00003, 0.0001, 0.0003, 0.001]
+
+
+@pytest.mark.parametrize("scale", [scale for scale in SCALES.values() if scale.chosen], ids=lambda scale: scale.name)
+def test_the_chosen_learning_rate_is_the_best_of_the_longest_trainings_measured(scale):
+    tables = [RESULTS / scale.name / f"{name}.csv" for name in scale.tuning]
+    measured = [read_rows(path) for path in tables if path.exists()]
+    for loss in LOSSES:
+        by_ap = [sorted(rows_of(loss, rows), key=lambda row: -float(row["AP"])) for rows in measured]
+        choices = [tuning.choices for tuning in scale.tuning.values()]
+        assert [len(rows) for rows in by_ap] == [len(names) for names in choices][: len(measured)]
+        best = [[row["row"].split(", ", 1)[1] for row in rows] for rows in by_ap]
+        assert choices[-1][best[-1][0]] == scale.chosen[loss]
+        if len(choices) > 1:
+            assert set(best[0][: len(choices[1])]) == set(choices[1])
+
+
+def rows_of(loss, rows):
+    return [row for row in rows if row["row"].startswith(f"{loss},")]
+
+
+def test_the_paper_ranks_eight_images_on_one_device_or_two():
+    for table in (*TABLES, "figure5b"):
+        trials = trials_of(table, SCALES["paper"], [0])
+        check_gpus(trials, ["", "0", "0,1"])
+        for trial in trials:
+            recipe = trial.recipe()
+            assert (recipe.ranking_batch in (1, 2, 4, 8)) == (recipe.loss in RANKING_LOSSES)
+
+
+def test_only_some_rows():
+    trials = trials_of("table2", SCALES["small"], [0, 1], ["ap", "focal"])
+    named = [(trial.row.split(",")[0], trial.seed) for trial in trials]
+    assert named == [("focal", 0), ("ap", 0), ("focal", 1), ("ap", 1)]
+    with pytest.raises(ValueError, match="named svm; there are: ohem, VOC07; focal"):
+        trials_of("table2", SCALES["small"], [0], ["ap", "svm"])

@@ -1,0 +1,41 @@
+"""The benchmark of growth: its slopes are those of known curves, and picture and table come out."""
+
+from __future__ import annotations
+
+import csv
+
+import pytest
+from PIL import Image
+
+from scripts.benchmarks import growth as benchmark_growth
+
+
+@pytest.mark.parametrize("power", [0, 0.5, 1, 2])
+def test_slope_of_a_known_power(power):
+    sizes = [10, 100, 1000, 5000]
+    assert benchmark_growth.slope(sizes, [3e-3 * size**power for size in sizes]) == pytest.approx(power, abs=1e-12)
+
+
+def test_picture_and_table(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(benchmark_growth, "FIXED_SCORES", 3000)
+    monkeypatch.setattr(benchmark_growth, "FIXED_POSITIVES", 20)
+    output = tmp_path / "new" / "growth.png"
+    flags = ["--scores", "2000", "1000", "--positives", "10", "40", "--repeats", "1", "--output", str(output)]
+    benchmark_growth.main(flags)
+    printed = capsys.readouterr().out.splitlines()
+    assert len(printed) == 6
+    assert all("slope" in line for line in printed)
+    assert Image.open(output).size == (1080, 432)
+    with output.with_suffix(".csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["panel"] for row in rows] == 3 * ["scores", "scores", "positives", "positives"]
+    assert [(row["scores"], row["positives"]) for row in rows[:4]] == [
+        ("1000", "20"), ("2000", "20"), ("3000", "10"), ("3000", "40"),
+    ]  # fmt: skip
+    assert all(float(row["seconds"]) > 0 for row in rows)
+
+
+def test_more_positives_than_scores_are_told(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        benchmark_growth.main(["--scores", "500", "--output", str(tmp_path / "growth.png")])
+    assert "more scores than positives" in capsys.readouterr().err

@@ -1,0 +1,127 @@
+"""The check of the GPU kernels, with CuPy played by NumPy and the GPU by the CPU: it passes, and it can fail."""
+
+from __future__ import annotations
+
+import csv
+import sys
+import time
+from types import SimpleNamespace
+
+import mxnet as mx
+import numpy as np
+import pytest
+from emulated_gpu import EmulatedGPU
+
+from aploss_mx.ranking.gpu.launches import COMPILER_OPTIONS, THREADS, read_source
+from scripts import check_gpu
+
+
+@pytest.fixture
+def emulated(kernels, monkeypatch) -> EmulatedGPU:
+    """The device behind a module `cupy` that takes what CuPy takes."""
+    device = EmulatedGPU(kernels)
+
+    class RawModule:
+        def __init__(self, code, options):
+            assert (code, options) == (read_source(), COMPILER_OPTIONS)
+
+        def get_function(self, name):
+            def launch(grid, block, args):
+                assert block == (THREADS,)
+                # CuPy passes a Python float as a double and an int as 64 bits: numbers must say what they are.
+                assert all(isinstance(arg, (np.ndarray, np.int32, np.float64)) for arg in args)
+                device.launch(name, *grid, *args)
+
+            return launch
+
+    class Event:
+        def record(self):
+            self.time = time.perf_counter()
+
+        def synchronize(self):
+            pass
+
+    cuda = SimpleNamespace(
+        Event=Event,
+        get_elapsed_time=lambda start, end: 1000 * (end.time - start.time),
+        Device=lambda: SimpleNamespace(id=0),
+        runtime=SimpleNamespace(getDeviceProperties=lambda _: {"name": b"a CPU"}),
+    )
+    cupy = SimpleNamespace(
+        __version__="0", RawModule=RawModule, cuda=cuda, zeros=np.zeros, empty=device.empty,
+        empty_like=np.empty_like, asarray=np.array, asnumpy=np.array, copyto=np.copyto,
+    )  # fmt: skip
+    monkeypatch.setitem(sys.modules, "cupy", cupy)
+    monkeypatch.setitem(check_gpu.BATCHES, "small", ((2, 500, 4), 30))
+    return device
+
+
+def test_report_and_table(emulated, tmp_path, capsys):
+    output = tmp_path / "new" / "gpu.csv"
+    check_gpu.main(["--sizes", "small", "--repeats", "2", "--output", str(output)])
+    printed = capsys.readouterr().out
+    assert printed.startswith("a CPU, CuPy 0\n")
+    assert printed.endswith("all is well\n")
+    assert printed.count("gradients: ") == len(check_gpu.METHODS) * 3
+    with output.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["regime"] for row in rows] == ["early", "mid", "late"]
+    assert all(f"| {float(row['microseconds']):.0f} |" in printed for row in rows)
+    for row in rows:
+        moved = 3 * 4 * int(row["scores"])
+        assert float(row["bandwidth"]) == pytest.approx(moved / float(row["microseconds"]) / 1000)
+        assert float(row["of a copy"]) > 0
+
+
+def test_wrong_numbers_are_told(emulated, monkeypatch):
+    launch = emulated.launch
+    monkeypatch.setattr(emulated, "launch", lambda name, *args: name == "write_positives" or launch(name, *args))
+    with pytest.raises(SystemExit, match=r"error: small, early, .*gradients differ by"):
+        check_gpu.main(["--sizes", "small"])
+
+
+def test_other_bits_in_the_second_run_are_told(emulated, monkeypatch):
+    launch, calls = emulated.launch, []
+
+    def drift(name, blocks, *args):
+        launch(name, blocks, *args)
+        if name == "write_positives":
+            calls.append(name)
+            args[-1].reshape(-1)[:] *= np.float32(1 + len(calls) * 2e-7)
+
+    monkeypatch.setattr(emulated, "launch", drift)
+    with pytest.raises(SystemExit, match="two runs give different bits"):
+        check_gpu.main(["--sizes", "small"])
+
+
+def test_without_cupy_or_gpu(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    with pytest.raises(SystemExit, match="pip install cupy-cuda12x"):
+        check_gpu.main([])
+    with pytest.raises(SystemExit, match="MXNet sees no GPU"):
+        check_gpu.main(["--mxnet"])
+
+
+def test_a_fallback_to_the_host_is_no_success(monkeypatch):
+    """This build of MXNet has no compiler of kernels: comparing the host with itself would prove nothing."""
+    monkeypatch.setattr(mx.context, "num_gpus", lambda: 1)
+    with pytest.warns(UserWarning, match="run on the host"), pytest.raises(SystemExit, match=r"do not run on gpu\(0\)"):
+        check_gpu.main(["--mxnet"])
+
+
+def test_mxnets_devices(capsys):
+    check_gpu.check_with_mxnet([mx.cpu(0), mx.cpu(1)])
+    assert capsys.readouterr().out.count("limit") == 10
+
+
+def test_a_step_that_differs_is_told(monkeypatch):
+    step = check_gpu.training_step
+    monkeypatch.setattr(
+        check_gpu,
+        "training_step",
+        lambda contexts, *batch: {
+            name: grad * (1 + 1e-4 * (len(contexts) - 1)) for name, grad in step(contexts, *batch).items()
+        },
+    )
+    with pytest.raises(check_gpu.CheckError, match="a step over two devices differ"):
+        check_gpu.check_with_mxnet([mx.cpu(0), mx.cpu(1)])

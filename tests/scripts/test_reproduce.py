@@ -1,0 +1,165 @@
+"""The program that reproduces tables and figures, at the smoke scale, and what is committed of its results."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from aploss_mx.report.plan import REPORTED, SCALES
+from aploss_mx.report.runs import RunError, Runner
+from aploss_mx.theory.optimisers import CONTENDERS
+from scripts import reproduce
+
+RESULTS = Path(reproduce.__file__).parents[1] / "results"
+
+
+def test_committed_markdown_is_made_of_committed_csv(tmp_path):
+    """Pictures are compared by eye: their bytes depend on the version of matplotlib."""
+    copied = [path for scale in SCALES for path in sorted((RESULTS / scale).glob("*.csv"))]
+    for path in copied:
+        (tmp_path / path.parent.name).mkdir(exist_ok=True)
+        shutil.copy(path, tmp_path / path.parent.name)
+    reproduce.main(["report", "--results", str(tmp_path)])
+    tables = [path.relative_to(RESULTS) for path in copied if path.stem in REPORTED]
+    texts = [table.with_name(table.stem + end) for table in tables for end in (".md", "_summary.csv")]
+    assert texts
+    for text in texts:
+        assert (tmp_path / text).read_bytes() == (RESULTS / text).read_bytes()
+
+
+@pytest.mark.parametrize("scale, gpus", [("paper", "0,1,2,3"), ("paper", "0,1,2"), ("small", "0,1")])
+def test_gpus_that_would_change_what_is_ranked_are_refused_before_a_run(scale, gpus, tmp_path):
+    flags = ["table2", "--scale", scale, "--dataset-root", "x", "--gpus", gpus, "--runs", str(tmp_path / "runs")]
+    with pytest.raises(SystemExit, match="images a step, in groups of .*, cannot be shared out"):
+        reproduce.main(flags)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_figures_of_voc_have_no_rows_of_coco(tmp_path):
+    with pytest.raises(SystemExit, match="figure5a is of VOC: none of its rows is named COCO"):
+        reproduce.main(["figure5a", "--scale", "paper", "--only", "COCO", "--runs", str(tmp_path)])
+
+
+def test_no_results_are_told(tmp_path):
+    with pytest.raises(SystemExit, match="holds no tables"):
+        reproduce.main(["report", "--results", str(tmp_path)])
+
+
+@pytest.fixture
+def tiny(monkeypatch) -> None:
+    """A smoke scale for tests: a few pictures, one epoch."""
+    monkeypatch.setattr(reproduce, "SMOKE_IMAGES", (8, 4))
+    smoke = SCALES["smoke"]
+    flags = (*smoke.flags, "--epochs", "1", "--lr-decay-epoch", "", "--num-workers", "0", "--log-interval", "1")
+    monkeypatch.setitem(SCALES, "smoke", replace(smoke, flags=flags, optimisers=()))
+
+
+def run(tmp_path: Path, *flags: str) -> None:
+    folders = ["--runs", str(tmp_path / "runs"), "--results", str(tmp_path / "results")]
+    reproduce.main([*flags, "--scale", "smoke", *folders])
+
+
+def test_table_and_figure_of_the_same_runs(tmp_path, tiny, capsys):
+    run(tmp_path, "table2", "--only", "ap", "focal")
+    printed = capsys.readouterr().out
+    assert "# Table 2, scale `smoke`" in printed
+    results, done = tmp_path / "results" / "smoke", tmp_path / "runs" / "smoke"
+    assert printed.endswith((results / "table2.md").read_text(encoding="utf-8") + "\n")
+    folders = sorted(path.name for path in done.iterdir())
+    assert folders == ["quickstart_ap_seed0", "quickstart_loss_focal_seed0"]
+    with (tmp_path / "results" / "smoke" / "table2.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 2
+    for row, folder in zip(rows, folders):
+        metrics = json.loads((tmp_path / "runs" / "smoke" / folder / "metrics.json").read_text(encoding="utf-8"))
+        assert float(row["AP50"]) == pytest.approx(100 * metrics["AP50"], abs=0.005)
+        assert row["epoch"] == "1"
+
+    notes = [(done / folder / "done.json").stat().st_mtime_ns for folder in folders]
+    run(tmp_path, "figure5a", "--only", "ap", "focal")
+    assert notes == [(done / folder / "done.json").stat().st_mtime_ns for folder in folders]
+    assert (tmp_path / "results" / "smoke" / "figure5a.png").exists()
+
+    run(tmp_path, "figure6")
+    assert notes == [(done / folder / "done.json").stat().st_mtime_ns for folder in folders]
+    sheet = Image.open(tmp_path / "results" / "smoke" / "figure6.jpg")
+    assert sheet.width > sheet.height > 640  # two rows of three pictures
+    assert "focal, VOC07; ap, VOC07 one under another" in capsys.readouterr().out
+
+
+def test_three_optimisers(tmp_path, tiny):
+    run(tmp_path, "figure5b")
+    with (tmp_path / "results" / "smoke" / "figure5b.csv").open(newline="") as file:
+        points = list(csv.DictReader(file))
+    assert {point["row"] for point in points} == set(CONTENDERS)
+    assert all(0 < float(point["value"]) <= 1 for point in points)
+    assert len({point["value"] for point in points if point["step"] == "1"}) == 1  # the same start
+    assert (tmp_path / "results" / "smoke" / "figure5b.png").exists()
+
+
+def test_multi_scale_tests_the_same_run_again(tmp_path, tiny):
+    run(tmp_path, "table3")
+    assert [path.name for path in (tmp_path / "runs" / "smoke").iterdir()] == ["quickstart_ap_seed0"]
+    with (tmp_path / "results" / "smoke" / "table3.csv").open(newline="") as file:
+        rows = {row["row"].split(", ")[-1]: row for row in csv.DictReader(file)}
+    assert set(rows) == {"single scale", "multi-scale"}
+    folder = tmp_path / "runs" / "smoke" / "quickstart_ap_seed0"
+    files = (folder / name for name in ("metrics.json", "test/metrics.json"))
+    trained, tested = (json.loads(file.read_text(encoding="utf-8")) for file in files)
+    assert tested["AR100"] != trained["AR100"]
+    assert float(rows["single scale"]["AP50"]) == pytest.approx(100 * trained["AP50"], abs=0.005)
+    assert float(rows["multi-scale"]["AP50"]) == pytest.approx(100 * tested["AP50"], abs=0.005)
+
+
+def test_learning_rates_are_compared_without_the_test_images(tmp_path, tiny, capsys):
+    run(tmp_path, "learning_rates", "--only", "ohem, lr 0.001")
+    text = (tmp_path / "results" / "smoke" / "learning_rates.md").read_text(encoding="utf-8")
+    assert text.startswith("# Learning rates, scale `smoke`")
+    assert "| row | seeds | AP | AP50 | AP75 |" in text
+    sets = tmp_path / "runs" / "smoke" / "held_out" / "ImageSets" / "Main"
+    assert (sets / "2007_train.txt").read_text().split() == [f"train_{index:06d}" for index in (1, 2, 3, 4, 6, 7)]
+    assert (sets / "2007_val.txt").read_text().split() == ["train_000000", "train_000005"]
+
+
+def test_a_failed_run_does_not_stop_the_others(tmp_path, tiny, capsys, monkeypatch):
+    real = Runner.finish
+
+    def fail_focal(self, command, folder, where):
+        if "focal" in folder.name:
+            raise RunError("it broke")
+        real(self, command, folder, where)
+
+    monkeypatch.setattr(Runner, "finish", fail_focal)
+    with pytest.raises(SystemExit, match=r"1 run\(s\) failed: quickstart_loss_focal_seed0"):
+        run(tmp_path, "table2", "--only", "ap", "focal")
+    text = (tmp_path / "results" / "smoke" / "table2.md").read_text(encoding="utf-8")
+    assert "| ap, VOC07 | 1 |" in text and "| focal, VOC07 | 0 |" in text
+
+
+def test_each_job_has_its_gpus(tmp_path, tiny, monkeypatch):
+    at_work, seen = [], []
+
+    def pretend(self, command, folder, where):
+        at_work.append(where[1])
+        assert len(set(at_work)) == len(at_work) <= 2
+        time.sleep(0.05)
+        at_work.remove(where[1])
+        seen.append(where)
+
+    monkeypatch.setattr(Runner, "finish", pretend)
+    with pytest.raises(SystemExit, match=r"4 run\(s\) failed"):  # for they left nothing to measure
+        run(tmp_path, "table2", "--gpus", "0", "1")
+    assert len(seen) == 4
+    assert {tuple(where) for where in seen} == {("--gpus", "0"), ("--gpus", "1")}
+
+
+def test_data_are_wanted_beyond_smoke(tmp_path):
+    with pytest.raises(SystemExit, match="scale small wants --dataset-root"):
+        reproduce.main(["table2", "--scale", "small", "--runs", str(tmp_path)])

@@ -1,0 +1,174 @@
+"""Several workers: each has its part of a batch, together they make the steps of one, and none outlives another."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny_training import run_script, tiny_flags, wait_until
+
+from aploss_mx.checkpoint import Checkpoint
+from aploss_mx.data.loader import EpochSampler
+from aploss_mx.training.distributed import ENVIRONMENT, Workers, WorkersError, count_workers
+from aploss_mx.training.metrics_log import read_metrics
+from scripts import launch_local, train_voc
+
+WHOLE = dict(zip(ENVIRONMENT, ("worker", "127.0.0.1", "9000", "1", "3")))
+TRAIN = str(launch_local.REPOSITORY / "scripts" / "train_voc.py")
+EPOCHS = 10  # of two steps
+
+
+def flags_of(shapes: Path, folder: Path, **settings) -> list[str]:
+    return tiny_flags(shapes, folder, **{"epochs": EPOCHS, **settings})
+
+
+def launch(*flags: str) -> list[str]:
+    return ["--workers", "2", TRAIN, "--kv-store", "dist_sync", *flags]
+
+
+def test_without_servers_there_is_one_worker():
+    for kv_store in ("device", "local"):
+        workers = Workers(kv_store)
+        assert (workers.count, workers.rank, workers.leads, workers.kv_store) == (1, 0, True, kv_store)
+        np.testing.assert_array_equal(workers.mean(np.array([0.1, 7])), [0.1, 7])
+
+
+def test_the_environment_says_how_many():
+    assert count_workers("dist_sync", WHOLE) == 3
+    assert count_workers("device", {}) == 1
+
+
+@pytest.mark.parametrize("name", ENVIRONMENT)
+def test_what_the_environment_lacks_is_told(name):
+    with pytest.raises(WorkersError, match=rf"wants {name} in the environment; .*launch_local.py"):
+        count_workers("dist_sync", {**WHOLE, name: ""})
+
+
+@pytest.mark.parametrize("number", ["0", "two", "-1"])
+def test_no_number_of_workers_is_told(number):
+    with pytest.raises(WorkersError, match="DMLC_NUM_WORKER must be"):
+        count_workers("dist_sync", {**WHOLE, "DMLC_NUM_WORKER": number})
+
+
+@pytest.mark.parametrize("parts", [1, 2, 4])
+def test_parts_of_batches_make_the_batches(parts):
+    whole, split = EpochSampler(10, 4, seed=1), [EpochSampler(10, 4, seed=1) for _ in range(parts)]
+    for part, sampler in enumerate(split):
+        sampler.part, sampler.parts, sampler.epoch = part, parts, 3
+    whole.epoch = 3
+    joined = [list(chain(*shares)) for shares in zip(*split)]
+    assert joined == list(whole)
+    assert len(joined) == len(whole) == len(split[0]) == 3
+
+
+def test_two_workers_make_the_steps_of_two_devices(shapes, tmp_path, capsys):
+    run_script("train_voc.py", [*flags_of(shapes, tmp_path / "devices"), "--cpus", "2"])
+    run_script("launch_local.py", launch(*flags_of(shapes, tmp_path / "workers")))
+    devices, workers = (Checkpoint.load(tmp_path / name / "last.npz") for name in ("devices", "workers"))
+    assert devices.step == workers.step == 2 * EPOCHS
+    differences = {
+        name: np.abs(workers.parameters[name] - array).max() / np.abs(array).max()
+        for name, array in devices.parameters.items()
+        if array.any()
+    }
+    worst = max(differences, key=differences.get)
+    with capsys.disabled():
+        print(f"\nlargest difference of a weight after 20 steps, relative to its scale: {differences[worst]:.1e}")
+    assert differences[worst] <= 1e-6
+    rows = [len(read_metrics(tmp_path / name / "metrics.csv")) for name in ("devices", "workers")]
+    assert rows[0] == rows[1] > 0
+
+
+def test_no_worker_outlives_another_and_the_run_goes_on(shapes, tmp_path, capfd):
+    flags = flags_of(shapes, tmp_path / "run", epochs=1000)
+    members = launch_local.start(launch(*flags)[2:], 2, 1)
+    try:
+        last = tmp_path / "run" / "last.npz"
+        wait_until(last.exists, members[-2].process)
+        members[-1].process.kill()
+        start = time.monotonic()
+        status = launch_local.watch(members, 2)
+    finally:
+        launch_local.stop(members)
+    assert time.monotonic() - start < 30
+    assert status == 128 + 9
+    assert "worker 1 ended with signal SIGKILL; stopping the others" in capfd.readouterr().err
+    assert all(member.process.poll() is not None for member in members)
+
+    epochs = Checkpoint.load(last).epoch
+    printed = run_script(
+        "launch_local.py", launch(*flags_of(shapes, tmp_path / "run", epochs=epochs + 1), "--resume", "auto")
+    )
+    assert f"epoch {epochs}" in printed
+    assert Checkpoint.load(last).epoch == epochs + 1
+
+
+RAISING = """
+import numpy as np
+from aploss_mx.command import readable_errors
+from aploss_mx.training.distributed import Workers
+with readable_errors():
+    workers = Workers("dist_sync")
+    if workers.leads:
+        raise {error}("the leader cannot go on")
+    workers.mean(np.zeros(2))
+"""
+
+
+@pytest.mark.parametrize("error", ["ValueError", "KeyError", "KeyboardInterrupt"])
+def test_a_worker_that_fails_alone_does_not_wait_for_the_others(tmp_path, capfd, error):
+    script = tmp_path / "raise.py"
+    script.write_text(RAISING.format(error=error))
+    start = time.monotonic()
+    with pytest.raises(SystemExit) as end:
+        launch_local.main(["--workers", "2", str(script), "dist_sync"])
+    assert time.monotonic() - start < 60
+    assert end.value.code == (130 if error == "KeyboardInterrupt" else 1)
+    told = capfd.readouterr().err
+    assert "the leader cannot go on" in told or "interrupted" in told
+    assert "stopping the others" in told
+
+
+def test_evaluation_is_the_work_of_one(shapes, tmp_path):
+    with pytest.raises(SystemExit, match="leave out --kv-store dist_sync"):
+        train_voc.main([*flags_of(shapes, tmp_path / "run"), "--kv-store", "dist_sync", "--eval-only"])
+
+
+def test_the_launcher_ends_with_the_scripts_error(shapes, tmp_path):
+    """All workers refuse a batch that three devices cannot share."""
+    handlers = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)]
+    with pytest.raises(SystemExit) as end:
+        launch_local.main(["--workers", "3", *launch(*flags_of(shapes, tmp_path / "run"))[2:]])
+    assert end.value.code == 1
+    # A loader's workers, forked later from the same process, would inherit them and might not end.
+    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)] == handlers
+    assert not (tmp_path / "run" / "last.npz").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ([], "give the script to run"),
+        ([TRAIN], "give it --kv-store dist_sync"),
+        (["nowhere.py", "--kv-store=dist_sync"], "there is no script nowhere.py"),
+        (["--workers", "0", TRAIN], "must be at least 1"),
+    ],
+)
+def test_misuse_of_the_launcher_is_told(arguments, told, capsys):
+    with pytest.raises(SystemExit) as end:
+        launch_local.main(arguments)
+    assert end.value.code == 2
+    assert told in capsys.readouterr().err
+
+
+def test_a_script_alone_wants_the_environment(shapes, tmp_path, capsys, monkeypatch):
+    for name in ENVIRONMENT:
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(SystemExit, match="scripts/launch_local.py sets them"):
+        train_voc.main([*flags_of(shapes, tmp_path / "run"), "--kv-store", "dist_sync"])
+    assert not os.path.exists(tmp_path / "run")

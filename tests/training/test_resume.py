@@ -1,0 +1,150 @@
+"""A run that was stopped and goes on ends exactly like one that was not."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+
+import numpy as np
+import pytest
+from tiny_training import assert_same_arrays, paint_shapes, run_script, running_script, tiny_flags, tiny_run, wait_until
+
+from aploss_mx.checkpoint import Checkpoint
+from aploss_mx.training.loop import TrainingRun
+from aploss_mx.training.metrics_log import read_metrics
+
+# Epochs have two steps: the warm-up spans the stop after the first, and a decay follows.
+SCHEDULE = {"epochs": 3, "warmup_steps": 4, "warmup_factor": 0.5, "lr_decay_epoch": "2", "lr": 0.008}
+RATES = [0.004, 0.005, 0.006, 0.007, 0.0008, 0.0008]
+
+
+@pytest.fixture
+def workplace(tmp_path):
+    """A folder for runs that is removed afterwards: pytest keeps the others for days."""
+    yield tmp_path
+    shutil.rmtree(tmp_path)
+
+
+def assert_same_end(folder, other) -> None:
+    one, two = Checkpoint.load(folder / "last.npz"), Checkpoint.load(other / "last.npz")
+    assert (one.epoch, one.step, one.recipe, one.best) == (two.epoch, two.step, two.recipe, two.best)
+    assert_same_arrays(one.parameters, two.parameters)
+    assert_same_arrays(one.optimizer, two.optimizer)
+    timed = {"seconds", "images_per_second"}
+    rows, other_rows = (
+        [{name: text for name, text in row.items() if name not in timed} for row in read_metrics(path / "metrics.csv")]
+        for path in (folder, other)
+    )
+    assert rows == other_rows
+    for name in ("metrics.json", "detections.json"):
+        assert json.loads((folder / name).read_text()) == json.loads((other / name).read_text())
+
+
+@pytest.mark.parametrize("settings", [{}, {"optimizer": "adam", "lr": 0.002}], ids=["sgd", "adam"])
+def test_a_run_that_breaks_off_amid_an_epoch_ends_alike(shapes, workplace, monkeypatch, settings):
+    settings = {**SCHEDULE, "epochs": 2, **settings}
+    whole, broken = workplace / "whole", workplace / "broken"
+    tiny_run(shapes, whole, **settings).run()
+
+    update = TrainingRun.update
+
+    def fail_at_the_fourth(run, batch, rate):
+        if run.step == 3:
+            raise ConnectionError("the power failed")
+        return update(run, batch, rate)
+
+    monkeypatch.setattr(TrainingRun, "update", fail_at_the_fourth)
+    with pytest.raises(ConnectionError):
+        tiny_run(shapes, broken, **settings).run()
+    monkeypatch.undo()
+    assert [int(row["step"]) for row in read_metrics(broken / "metrics.csv")] == [1, 2, 3]
+    run = tiny_run(shapes, broken, resume="auto", **settings)
+    assert (run.epoch, run.step) == (1, 2)
+    run.run()
+    assert_same_end(broken, whole)
+
+
+def test_rates_and_steps_after_a_stop(shapes, workplace):
+    first, second = workplace / "first", workplace / "second"
+    tiny_run(shapes, first, **{**SCHEDULE, "epochs": 1}).run()
+    tiny_run(shapes, second, resume=str(first / "last.npz"), **SCHEDULE).run()
+    rows = [[row for row in read_metrics(folder / "metrics.csv") if row["lr"]] for folder in (first, second)]
+    assert [[int(row["step"]) for row in part] for part in rows] == [[1, 2], [3, 4, 5, 6]]
+    assert [float(row["lr"]) for part in rows for row in part] == pytest.approx(RATES)
+
+
+def test_a_killed_process_goes_on_as_if_nothing_had_happened(workplace):
+    shapes = paint_shapes(workplace / "shapes", num_train=24)  # 6 steps an epoch
+    whole, killed = workplace / "whole", workplace / "killed"
+    settings = {"epochs": 2, "augmentation": "ssd", "warmup_steps": 10, "lr_decay_epoch": "1"}
+
+    def flags(folder):
+        return [*tiny_flags(shapes, folder, **settings), "--num-workers", "1", "--resume", "auto"]
+
+    run_script("train_voc.py", flags(whole))
+    with running_script("train_voc.py", flags(killed)) as process:
+        wait_until(lambda: (killed / "last.npz").exists() and len(read_metrics(killed / "metrics.csv")) >= 8, process)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    checkpoint = Checkpoint.load(killed / "last.npz")
+    steps = [int(row["step"]) for row in read_metrics(killed / "metrics.csv")]
+    assert (checkpoint.epoch, checkpoint.step) == (1, 6)
+    assert 6 < steps[-1] < 12  # amid the second epoch
+
+    run_script("train_voc.py", flags(killed))
+    assert_same_end(killed, whole)
+    steps = [int(row["step"]) for row in read_metrics(killed / "metrics.csv") if row["loss"]]
+    assert steps == list(range(1, 13))
+    assert not list(killed.glob(".*"))
+
+
+@pytest.mark.parametrize("settings", [{}, {"optimizer": "adam", "lr": 0.002}], ids=["sgd", "adam"])
+def test_two_devices_go_on_alike(shapes, workplace, settings):
+    whole, broken = workplace / "whole", workplace / "broken"
+    tiny_run(shapes, whole, cpus=2, epochs=2, **settings).run()
+    tiny_run(shapes, broken, cpus=2, epochs=1, **settings).run()
+    run = tiny_run(shapes, broken, cpus=2, epochs=2, resume="auto", **settings)
+    run.run()
+    assert_same_arrays(Checkpoint.load(whole / "last.npz").optimizer, Checkpoint.load(broken / "last.npz").optimizer)
+    for name, param in run.network._collect_params_with_prefix().items():
+        one, two = (array.asnumpy() for array in param.list_data())
+        if not name.endswith(("running_mean", "running_var")):  # each device has statistics of its own
+            np.testing.assert_array_equal(one, two, err_msg=name)
+
+
+def test_a_step_without_any_loss_counts_for_the_schedule_but_not_for_adam(shapes, workplace, monkeypatch):
+    whole, broken = workplace / "whole", workplace / "broken"
+    update = TrainingRun.update
+
+    def find_no_object_in_the_first_step(run, batch, rate):
+        images, class_targets, box_targets = batch
+        return update(run, (images, class_targets * (run.step > 0), box_targets), rate)
+
+    monkeypatch.setattr(TrainingRun, "update", find_no_object_in_the_first_step)
+    settings = {"optimizer": "adam", "lr": 0.002}
+    tiny_run(shapes, whole, epochs=2, **settings).run()
+    tiny_run(shapes, broken, epochs=1, **settings).run()
+    tiny_run(shapes, broken, epochs=2, resume="auto", **settings).run()
+    one, two = Checkpoint.load(whole / "last.npz"), Checkpoint.load(broken / "last.npz")
+    assert (one.step, one.updates) == (two.step, two.updates) == (4, 3)
+    assert_same_arrays(one.parameters, two.parameters)
+    assert_same_arrays(one.optimizer, two.optimizer)
+
+
+def test_an_evaluation_that_breaks_off_is_made_up_for(shapes, workplace, monkeypatch):
+    whole, broken = workplace / "whole", workplace / "broken"
+    tiny_run(shapes, whole, epochs=2, val_interval=1).run()
+    evaluate = TrainingRun.evaluate
+
+    def fail(*_):
+        raise ConnectionError("the power failed")
+
+    monkeypatch.setattr(TrainingRun, "evaluate", fail)
+    with pytest.raises(ConnectionError):
+        tiny_run(shapes, broken, epochs=2, val_interval=1).run()
+    assert Checkpoint.load(broken / "last.npz").epoch == 1
+    monkeypatch.setattr(TrainingRun, "evaluate", evaluate)
+    tiny_run(shapes, broken, epochs=2, val_interval=1, resume="auto").run()
+    assert_same_end(whole, broken)

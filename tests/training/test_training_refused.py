@@ -1,0 +1,181 @@
+"""What a training refuses before it starts, and what it may go on with."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Iterator
+
+import pytest
+from tiny_training import assert_same_arrays, paint_shapes, tiny_recipe, tiny_run
+
+from aploss_mx.checkpoint import Checkpoint, CheckpointError
+from aploss_mx.config import ConfigError, load_recipe
+from aploss_mx.data.shapes import SHAPES_CLASSES
+from aploss_mx.training.loop import TrainingRun
+from aploss_mx.training.metrics_log import read_metrics
+from aploss_mx.training.resume import CHANGEABLE
+
+OTHER = {
+    "network": "resnet34_v1b",
+    "channels": "24",
+    "new_conv_std": "0.01",
+    "pretrained": "gluoncv",
+    "pixels": "caffe",
+    "train_split": "2007_val",
+    "val_split": "2007_train",
+    "classes": "circle,square",
+    "augmentation": "none",
+    "data_shape": "96",
+    "loss": "focal",
+    "delta": "0.5",
+    "interpolated": "false",
+    "sync_ranking": "true",
+    "temperature": "1",
+    "ranking_batch": "2",
+    "ranking_scope": "class",
+    "box_loss_weight": "0.5",
+    "batch_size": "2",
+    "epochs": "3",
+    "optimizer": "adam",
+    "lr": "0.02",
+    "backbone_lr_mult": "0.1",
+    "lr_decay": "0.5",
+    "lr_decay_epoch": "1",
+    "warmup_steps": "5",
+    "warmup_factor": "0.5",
+    "momentum": "0.8",
+    "wd": "0.001",
+    "seed": "1",
+    "val_interval": "1",
+    "test_short": "32",
+    "test_long": "96",
+    "test_scales": "32,64",
+    "test_warp": "true",
+    "test_flip": "true",
+    "topk": "10",
+    "score_threshold": "0.5",
+    "nms_threshold": "0.3",
+    "max_detections": "5",
+}
+"""Another value for each setting of the tiny recipe."""
+
+
+@contextmanager
+def as_somebody() -> Iterator[None]:
+    """Root may write anywhere: be somebody else in the block."""
+    is_root = os.geteuid() == 0
+    if is_root:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if is_root:
+            os.seteuid(0)
+
+
+def content_of(folder) -> dict[str, tuple[int, int]]:
+    """Size and time of all files: enough to see that none was touched."""
+    return {str(path): (path.stat().st_size, path.stat().st_mtime_ns) for path in folder.rglob("*")}
+
+
+def test_a_folder_that_holds_a_run_is_left_alone(shapes, trained):
+    before = content_of(trained)
+    with pytest.raises(ConfigError, match="run holds a run already: .*--resume auto, or .*--save-prefix"):
+        tiny_run(shapes, trained)
+    assert content_of(trained) == before
+
+
+# The temperature is of no use to the AP-loss, nor to this test.
+@pytest.mark.parametrize("name", sorted(OTHER.keys() - CHANGEABLE - {"temperature"}))
+def test_a_run_does_not_go_on_with_another_setting(shapes, trained, name):
+    before = content_of(trained)
+    with pytest.raises(CheckpointError, match=rf"cannot go on with other settings \({name}: .* → "):
+        tiny_run(shapes, trained, resume="auto", **{name: OTHER[name]})
+    assert content_of(trained) == before
+
+
+def test_all_changed_settings_are_named(shapes, trained):
+    with pytest.raises(CheckpointError, match=r"\(batch_size: 4 → 2; seed: 0 → 7\)"):
+        tiny_run(shapes, trained, resume="auto", batch_size=2, seed=7, epochs=9)
+
+
+def test_a_run_does_not_go_on_with_other_classes(shapes, trained):
+    run = tiny_run(shapes, trained, resume="auto")
+    with pytest.raises(CheckpointError, match="classes are circle, square"):
+        TrainingRun(run.recipe, SHAPES_CLASSES[::-1], [], [], run.options)
+
+
+def test_every_setting_is_changed_in_these_tests():
+    recipe = tiny_recipe()
+    assert OTHER.keys() == recipe.to_dict().keys()
+    for name, text in OTHER.items():
+        base = recipe.override(loss="smooth-ap") if name == "temperature" else recipe
+        assert getattr(base.override(**{name: text}), name) != getattr(base, name)
+
+
+@pytest.mark.parametrize("name", sorted(CHANGEABLE))
+def test_these_settings_may_change(shapes, trained, folder, name):
+    run = tiny_run(shapes, folder, resume=str(trained / "last.npz"), **{name: OTHER[name]})
+    assert (run.epoch, run.step) == (1, 2)
+    assert load_recipe(str(folder / "recipe.yaml")) == tiny_recipe(**{name: OTHER[name]})
+
+
+def test_a_finished_run_that_goes_on_writes_no_row_twice(shapes, folder):
+    tiny_run(shapes, folder).run()
+    once = read_metrics(folder / "metrics.csv")
+    before = Checkpoint.load(folder / "last.npz")
+    metrics = tiny_run(shapes, folder, resume="auto").run()
+    assert metrics["AP"] == float(once[-1]["AP"])
+    assert_same_arrays(Checkpoint.load(folder / "last.npz").parameters, before.parameters)
+    assert read_metrics(folder / "metrics.csv") == once
+
+
+def test_resume_auto_starts_anew_where_there_is_nothing(shapes, folder):
+    run = tiny_run(shapes, folder, resume="auto")
+    assert (run.epoch, run.step) == (0, 0)
+
+
+def test_a_missing_checkpoint_is_named_and_no_folder_made(shapes, folder):
+    with pytest.raises(CheckpointError, match=r"no checkpoint .*nowhere\.npz"):
+        tiny_run(shapes, folder, resume=str(folder / "nowhere.npz"))
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("cpus", [3, 8])
+def test_a_batch_must_divide_evenly_over_the_devices(shapes, folder, cpus):
+    with pytest.raises(ConfigError, match=f"batch_size 4 cannot be split evenly over {cpus} devices"):
+        tiny_run(shapes, folder, cpus=cpus)
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("below", ["", "run", "a/b/run"])
+def test_a_folder_that_cannot_be_made_is_refused_before_training(shapes, tmp_path, below, monkeypatch):
+    monkeypatch.setattr(TrainingRun, "update", lambda *_: pytest.fail("it trains"))
+    (tmp_path / "notes.txt").write_text("a regular file")
+    with pytest.raises(OSError, match=r"notes\.txt"):
+        tiny_run(shapes, tmp_path / "notes.txt" / below).run()
+    assert (tmp_path / "notes.txt").read_text() == "a regular file"
+
+
+def test_a_read_only_folder_is_refused_before_training(monkeypatch):
+    monkeypatch.setattr(TrainingRun, "update", lambda *_: pytest.fail("it trains"))
+    with tempfile.TemporaryDirectory() as root:  # pytest's own folders are closed to others
+        os.chmod(root, 0o755)
+        shapes, folder = paint_shapes(Path(root) / "shapes"), Path(root) / "run"
+        folder.mkdir(mode=0o555)
+        with as_somebody(), pytest.raises(OSError, match="cannot write to --save-prefix .*run: Permission denied"):
+            tiny_run(shapes, folder).run()
+        assert not list(folder.iterdir())
+
+
+def test_a_full_disk_is_noticed_before_training(shapes, folder, monkeypatch):
+    def refuse(path, *_, **__):
+        raise OSError(30, "Read-only file system", str(path))
+
+    monkeypatch.setattr(TrainingRun, "update", lambda *_: pytest.fail("it trains"))
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(OSError, match="run.*Read-only file system"):
+        tiny_run(shapes, folder)
