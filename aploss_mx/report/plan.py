@@ -130,8 +130,8 @@ SCALES = {
         ),
         Scale(
             "whole",
-            "whole ImageNet ResNet-18 at 160 px, trained on VOC's split 2007_train and tested on 2007_val: not comparable "
-            "with the published figures",
+            "whole ImageNet ResNet-18 at 160 px, trained on VOC's split 2007_train and tested on 2007_val: not "
+            "comparable with the published figures",
             {"learning_rates": "whole ImageNet ResNet-18 at 160 px, trained for 3 epochs on four fifths of VOC's split "
              "2007_train and tested on the rest, to choose optimiser and learning rates for each loss"},
             "small_voc",
