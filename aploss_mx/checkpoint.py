@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Sequence
 
@@ -18,6 +18,7 @@ from aploss_mx.config import ConfigError, Recipe
 from symbols.retinanet import RetinaNet
 
 FORMAT = 1
+FLOAT16_MAX = np.finfo(np.float16).max
 
 
 class CheckpointError(ValueError):
@@ -134,6 +135,24 @@ class Checkpoint:
         if damaged:
             raise CheckpointError(f"{path}: {damaged[0]} holds numbers that are not finite; use an older checkpoint")
         return checkpoint
+
+    def compact(self) -> Checkpoint:
+        """Return the detector alone, at half the size: convolutions in float16, and no optimizer to train on with.
+
+        All else stays float32: a pretrained BatchNorm's running variance may be beyond float16. Of the pretrained
+        weights' path, the file's name is left.
+        """
+        parameters = {
+            name: array.astype(np.float16) if array.ndim == 4 and np.abs(array).max() <= FLOAT16_MAX else array
+            for name, array in self.parameters.items()
+        }
+        recipe = self.recipe.override(pretrained=Path(self.recipe.pretrained).name)
+        return replace(self, recipe=recipe, parameters=parameters, optimizer={})
+
+    @property
+    def is_compact(self) -> bool:
+        """Whether `compact` made it."""
+        return any(array.dtype == np.float16 for array in self.parameters.values())
 
     def not_finite(self) -> list[str]:
         """Return the names of the parameters that, or whose optimizer state, hold numbers that are not finite."""

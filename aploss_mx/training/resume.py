@@ -62,6 +62,8 @@ def load_checkpoint(path: Path, recipe: Recipe, classes: Sequence[str]) -> Check
         If it cannot be read, or is of other classes or settings.
     """
     checkpoint = Checkpoint.load(path)
+    if checkpoint.is_compact:
+        raise CheckpointError(f"{path} was exported for use, without its optimizer: fine-tune it with --pretrained")
     other = differences(checkpoint.recipe, recipe, set(recipe.to_dict()) - CHANGEABLE)
     if other:
         raise CheckpointError(f"a run cannot go on with other settings ({other})")
