@@ -33,9 +33,13 @@ def main(argv: list[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     if not arguments.output and (arguments.onnx or not arguments.compact):
         parser.error("give a folder with --output, or a file with --compact")
+    if arguments.compact and arguments.compact.suffix != ".npz":
+        parser.error(f"--compact {arguments.compact}: a checkpoint's name ends in .npz")
     with readable_errors():
         written = []
         if arguments.compact:
+            if arguments.compact.resolve() == Path(arguments.params).resolve():
+                raise ValueError(f"{arguments.compact} would be overwritten: choose another --compact")
             Checkpoint.load(arguments.params).compact().save(arguments.compact)
             written.append(arguments.compact)
         if arguments.output:

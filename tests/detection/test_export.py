@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 
 import mxnet as mx
 import numpy as np
 import pytest
 from tiny_training import tiny_recipe
 
-from aploss_mx.checkpoint import Checkpoint, parameters_of
+from aploss_mx.checkpoint import Checkpoint, CheckpointError, parameters_of
 from aploss_mx.data.pixels import read_image
 from aploss_mx.detection.detector import Detector
+from aploss_mx.training.resume import load_checkpoint, new_network
 from scripts import export
 from symbols.retinanet import get_network
 
@@ -83,3 +85,80 @@ def test_no_checkpoint_no_export(tmp_path):
     with pytest.raises(SystemExit, match="error: no checkpoint"):
         export.main(["--params", str(tmp_path / "none.npz"), "--output", str(tmp_path / "out")])
     assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, whole_resnet18) -> Path:
+    """A checkpoint with a whole ImageNet backbone, as wide as fits, and an optimizer's state."""
+    recipe = tiny_recipe(network="resnet18_v1b", channels=96, pretrained=str(whole_resnet18), classes=",".join(CLASSES))
+    network, pretrained = new_network(recipe, CLASSES, [mx.cpu()])
+    parameters = parameters_of(network)
+    optimizer = {name: [np.ones_like(array)] for name, array in parameters.items() if name.startswith("fpn.")}
+    path = tmp_path_factory.mktemp("whole") / "last.npz"
+    Checkpoint(recipe, CLASSES, 1, 1, 1, 0.0, {}, pretrained, parameters, optimizer, 0.25).save(path)
+    yield path
+    path.unlink()
+
+
+def test_a_compact_checkpoint_detects_alike_at_half_the_size(whole, tmp_path, shared_data, capsys):
+    """The real BatchNorm has variances beyond float16, which would become infinite."""
+    path = tmp_path / "detector.npz"
+    export.main(["--params", str(whole), "--compact", str(path)])
+    assert capsys.readouterr().out.endswith(f"wrote {path}\n")
+    before, after = Checkpoint.load(whole), Checkpoint.load(path)
+    assert path.stat().st_size <= 26e6
+    assert max(array.max() for array in before.parameters.values()) > np.finfo(np.float16).max
+    for name, array in before.parameters.items():
+        assert after.parameters[name].dtype == (np.float16 if array.ndim == 4 else np.float32), name
+        np.testing.assert_allclose(after.parameters[name], array, rtol=2**-11, atol=2**-25, err_msg=name)
+    assert not after.optimizer
+    assert after.recipe == before.recipe.override(pretrained="resnet18_imagenet_whole.npz")
+    assert (after.classes, after.pretrained, after.best_f1_score) == (CLASSES, before.pretrained, 0.25)
+    detectors = [Detector.load(file) for file in (whole, path)]
+    image, _ = detectors[0].views[0](read_image(shared_data / "demo" / "dog.jpg"))
+    for ours, theirs in zip(*(outputs_of(detector, image[None]) for detector in detectors)):
+        assert ours.dtype == theirs.dtype == np.float32
+        assert np.abs(theirs - ours).max() <= 5e-3 * np.abs(ours).max()
+    path.unlink()
+
+
+def test_weights_beyond_float16_stay_as_they_are(checkpoint):
+    whole = Checkpoint.load(checkpoint)
+    whole.parameters["fpn.down6.weight"][0, 0, 0, 0] = 1e5
+    compact = whole.compact()
+    assert compact.parameters["fpn.down6.weight"].dtype == np.float32
+    assert not compact.not_finite()
+
+
+def test_nothing_goes_on_from_a_compact_checkpoint_but_fine_tuning_does(checkpoint, tmp_path):
+    path = tmp_path / "detector.npz"
+    export.main(["--params", str(checkpoint), "--compact", str(path)])
+    with pytest.raises(CheckpointError, match="detector.npz was exported for use, .* with --pretrained"):
+        load_checkpoint(path, tiny_recipe(), CLASSES)
+    network, _ = new_network(tiny_recipe(pretrained=str(path)), CLASSES, [mx.cpu()])
+    compact = Checkpoint.load(path)
+    for name, array in parameters_of(network).items():
+        assert array.dtype == np.float32
+        np.testing.assert_array_equal(array, compact.parameters[name], err_msg=name)
+    path.unlink()
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ([], "give a folder with --output, or a file with --compact"),
+        (["--compact", "a.npz", "--onnx"], "give a folder with --output"),
+        (["--compact", "detector.params"], "detector.params: a checkpoint's name ends in .npz"),
+    ],
+)
+def test_flags_that_do_not_say_where(checkpoint, flags, message, capsys):
+    with pytest.raises(SystemExit):
+        export.main(["--params", str(checkpoint), *flags])
+    assert message in capsys.readouterr().err
+
+
+def test_a_checkpoint_is_not_replaced_by_its_compact_form(checkpoint):
+    before = checkpoint.read_bytes()
+    with pytest.raises(SystemExit, match="last.npz would be overwritten"):
+        export.main(["--params", str(checkpoint), "--compact", str(checkpoint)])
+    assert checkpoint.read_bytes() == before
