@@ -1,32 +1,20 @@
-"""Batches of images and targets, made in worker processes; what an epoch holds depends on the seed alone."""
+"""Batches of images and targets, made in processes; what an epoch holds depends on the seed alone."""
 
 from __future__ import annotations
 
-from typing import Iterator, NamedTuple, Sequence
+from functools import partial
+from typing import Iterator, Sequence
 
-import cv2
+import mxnet as mx
 import numpy as np
-from mxnet.gluon.data import DataLoader
 
-from aploss_mx.data.pixels import read_image
+from aploss_mx.data.examples import Draw, evaluation_example, training_example
+from aploss_mx.data.processes import LoaderProcesses
 from aploss_mx.data.sample import Sample
 from aploss_mx.data.transforms import TrainTransform, View
-from aploss_mx.geometry.anchors import make_anchors
-from aploss_mx.geometry.targets import assign_targets
+from aploss_mx.data.worker import Item
 
-# Apart, so that no two uses of one seed share a stream.
-ORDER, AUGMENTATION = 1, 2
-
-# Workers are parallel already, and OpenCV's threads do not survive a fork.
-cv2.setNumThreads(0)
-
-
-class Draw(NamedTuple):
-    """One image of one epoch: enough to seed its augmentation wherever it is made."""
-
-    epoch: int
-    position: int
-    index: int
+ORDER = 1  # `examples.AUGMENTATION` is another: no two uses of one seed share a stream
 
 
 class TrainingSet:
@@ -50,15 +38,13 @@ class TrainingSet:
     def __len__(self) -> int:
         return len(self.samples)
 
+    def item(self, draw: Draw) -> Item:
+        """Return what makes the example of a draw, in whichever process."""
+        return partial(training_example, self.samples[draw.index], self.transform, self.seed, draw)
+
     def __getitem__(self, draw: Draw) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return image (3, H, W), class targets (N,) and box targets (N, 4), all float32."""
-        sample = self.samples[draw.index]
-        keep = ~sample.difficult
-        rng = np.random.default_rng((AUGMENTATION, self.seed, draw.epoch, draw.position))
-        image, boxes, labels = self.transform(
-            read_image(sample.image_path), sample.boxes[keep], sample.labels[keep], rng
-        )
-        return (image, *assign_targets(make_anchors(*image.shape[1:]), boxes, labels))
+        return self.item(draw)()
 
 
 class EpochSampler:
@@ -101,25 +87,51 @@ class EvaluationSet:
     def __len__(self) -> int:
         return len(self.samples)
 
+    def item(self, index: int) -> Item:
+        """Return what makes an image's example, in whichever process."""
+        return partial(evaluation_example, self.samples[index], self.views, index)
+
     def __getitem__(self, index: int) -> tuple:
         """Return the index, and image (3, H, W) and scale (2,), float32, of the first view, the second …"""
-        image = read_image(self.samples[index].image_path)
-        return (index, *(array for view in self.views for array in view(image)))
+        return self.item(index)()
 
     def input_shapes(self, sample: Sample) -> tuple[tuple[int, int], ...]:
         """Return height and width of the network's input in each view."""
         return tuple(view.transform.input_shape(sample.height, sample.width) for view in self.views)
 
 
-def training_loader(dataset: TrainingSet, sampler: EpochSampler, workers: int) -> DataLoader:
+class Loader:
+    """Batches of a data set's items, each a list of NDArrays, made ahead in processes.
+
+    Loaders may share processes; of those that do, one is iterated over at a time.
+    """
+
+    def __init__(
+        self,
+        dataset: TrainingSet | EvaluationSet,
+        batches: EpochSampler | Sequence[Sequence[int]],
+        processes: LoaderProcesses,
+    ):
+        self.dataset = dataset
+        self.batches = batches
+        self.processes = processes
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[list[mx.nd.NDArray]]:
+        return self.processes.batches([self.dataset.item(key) for key in keys] for keys in self.batches)
+
+
+def training_loader(dataset: TrainingSet, sampler: EpochSampler, processes: LoaderProcesses) -> Loader:
     """Return a loader of (images, class targets, box targets); set `sampler.epoch` before each iteration."""
-    return DataLoader(dataset, batch_sampler=sampler, num_workers=workers)
+    return Loader(dataset, sampler, processes)
 
 
-def evaluation_loader(dataset: EvaluationSet, workers: int, images: int = 8) -> DataLoader:
+def evaluation_loader(dataset: EvaluationSet, processes: LoaderProcesses, images: int = 8) -> Loader:
     """Return a loader of (indices, images, scales, images, scales …), images of one size in each batch and view.
 
-    `images` bounds what a batch holds, counted in each view: batches wait in shared memory, which may be scarce.
+    `images` bounds what a batch holds, counted in each view: batches wait in memory.
     """
     batch_size = max(1, images // len(dataset.views))
     by_shape: dict[tuple[tuple[int, int], ...], list[int]] = {}
@@ -130,4 +142,4 @@ def evaluation_loader(dataset: EvaluationSet, workers: int, images: int = 8) -> 
         for _, indices in sorted(by_shape.items())
         for start in range(0, len(indices), batch_size)
     ]
-    return DataLoader(dataset, batch_sampler=batches, num_workers=workers)
+    return Loader(dataset, batches, processes)

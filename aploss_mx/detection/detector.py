@@ -7,12 +7,12 @@ from typing import Any, Callable, Sequence
 
 import mxnet as mx
 import numpy as np
-from mxnet.gluon.data import DataLoader
 from tqdm import tqdm
 
 from aploss_mx.checkpoint import Checkpoint
 from aploss_mx.config import Recipe
-from aploss_mx.data.loader import EvaluationSet, evaluation_loader
+from aploss_mx.data.loader import EvaluationSet, Loader, evaluation_loader
+from aploss_mx.data.processes import LoaderProcesses
 from aploss_mx.data.sample import Sample
 from aploss_mx.data.transforms import EvalTransform, View
 from aploss_mx.detection.postprocess import PostProcessing, drop_background, merge, to_image
@@ -77,12 +77,12 @@ class Detector:
         inputs = [array[None] for view in self.views for array in view(image)]
         return self.detect_inputs(inputs, [image.shape[:2]])[0]
 
-    def loader(self, samples: Sequence[Sample], num_workers: int) -> DataLoader:
+    def loader(self, samples: Sequence[Sample], num_workers: int) -> Loader:
         """Return the loader that `detect` takes."""
-        return evaluation_loader(EvaluationSet(samples, self.views), num_workers)
+        return evaluation_loader(EvaluationSet(samples, self.views), LoaderProcesses(num_workers))
 
     def detect(
-        self, samples: Sequence[Sample], loader: DataLoader, after_batch: Callable[[], None] = lambda: None
+        self, samples: Sequence[Sample], loader: Loader, after_batch: Callable[[], None] = lambda: None
     ) -> dict[str, Detections]:
         """Return the detections in all samples by image id, with a progress bar; calls `after_batch` now and then."""
         detections = {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import sys
 from typing import Any, Mapping
@@ -110,8 +109,6 @@ def leave_workers(status: int, message: str = "") -> None:
     if not Workers.joined:
         return
     print(message, file=sys.stderr)
-    for loader in multiprocessing.active_children():
-        loader.terminate()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)

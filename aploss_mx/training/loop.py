@@ -18,6 +18,7 @@ from aploss_mx.atomic import write_text
 from aploss_mx.checkpoint import Checkpoint, CheckpointError, parameters_of
 from aploss_mx.config import RANKING_LOSSES, ConfigError, Recipe
 from aploss_mx.data.loader import EpochSampler, EvaluationSet, TrainingSet, evaluation_loader, training_loader
+from aploss_mx.data.processes import LoaderProcesses
 from aploss_mx.data.sample import Sample
 from aploss_mx.data.transforms import TrainTransform
 from aploss_mx.detection.detector import Detector, views_of
@@ -89,13 +90,14 @@ class TrainingRun:
         checkpoint = load_checkpoint(path, recipe, classes) if path else None
         options.check_writable()
 
-        # Before the network: workers fork, and must not inherit memory of a GPU.
+        # Before the network, which takes time and memory.
+        processes = LoaderProcesses(options.num_workers)
         size = (recipe.data_shape, recipe.data_shape)
         dataset = TrainingSet(train_samples, TrainTransform(size, recipe.augmentation, recipe.pixels), recipe.seed)
         self.sampler = EpochSampler(len(dataset), recipe.batch_size, recipe.seed)
-        self.loader = training_loader(dataset, self.sampler, options.num_workers)
+        self.loader = training_loader(dataset, self.sampler, processes)
         val_set = EvaluationSet(val_samples, views_of(recipe))
-        self.val_loader = evaluation_loader(val_set, options.num_workers)
+        self.val_loader = evaluation_loader(val_set, processes)
         if checkpoint and checkpoint.step != checkpoint.epoch * len(self.sampler):
             raise CheckpointError(
                 f"the checkpoint made {checkpoint.step} steps in {checkpoint.epoch} epochs, but the data now make "

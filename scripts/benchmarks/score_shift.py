@@ -23,6 +23,7 @@ from aploss_mx.atomic import write_csv
 from aploss_mx.command import add_gpus_flag, add_workers_flag, one_device, positive_int, preflight, readable_errors
 from aploss_mx.data.dataset import open_dataset
 from aploss_mx.data.loader import EpochSampler, TrainingSet, training_loader
+from aploss_mx.data.processes import LoaderProcesses
 from aploss_mx.data.sample import Sample
 from aploss_mx.data.transforms import TrainTransform
 from aploss_mx.detection.detector import Detector
@@ -63,7 +64,8 @@ def ap_losses(
         raise ValueError(f"{len(dataset)} image(s) have an object that counts: too few to rank {max(groups)} together")
     losses = []
     for images, class_targets, _ in tqdm(
-        training_loader(dataset, EpochSampler(len(dataset), max(groups), seed), num_workers), unit="batch"
+        training_loader(dataset, EpochSampler(len(dataset), max(groups), seed), LoaderProcesses(num_workers)),
+        unit="batch",
     ):
         logits = detector.network(images.as_in_context(detector.device))[0].asnumpy()
         if recipe.background:

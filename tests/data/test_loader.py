@@ -13,8 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from aploss_mx.data.loader import Draw, EpochSampler, EvaluationSet, TrainingSet, evaluation_loader, training_loader
+from aploss_mx.data.examples import Draw
+from aploss_mx.data.loader import EpochSampler, EvaluationSet, TrainingSet, evaluation_loader, training_loader
 from aploss_mx.data.pixels import normalize, read_image
+from aploss_mx.data.processes import LoaderProcesses
 from aploss_mx.data.sample import Sample
 from aploss_mx.data.transforms import EvalTransform, TrainTransform, View
 from aploss_mx.geometry.anchors import make_anchors
@@ -172,7 +174,7 @@ def test_batches_do_not_depend_on_the_number_of_workers(samples):
     epochs = {}
     for workers in (0, 1, 2):
         sampler = EpochSampler(len(samples), batch_size=3, seed=4)
-        loader = training_loader(TrainingSet(samples, SSD, seed=4), sampler, workers)
+        loader = training_loader(TrainingSet(samples, SSD, seed=4), sampler, LoaderProcesses(workers))
         assert len(loader) == 3
         epochs[workers] = []
         for epoch in (0, 1):
@@ -190,7 +192,7 @@ def test_batches_do_not_depend_on_the_number_of_workers(samples):
 
 def test_batch_is_made_of_its_draws(samples):
     dataset, sampler = TrainingSet(samples, SSD, seed=4), EpochSampler(len(samples), batch_size=3, seed=4)
-    batches = batches_of(training_loader(dataset, sampler, 0))
+    batches = batches_of(training_loader(dataset, sampler, LoaderProcesses(0)))
     for batch, draws in zip(batches, sampler):
         assert [array.shape for array in batch] == [(3, 3, 64, 96), (3, 774), (3, 774, 4)]
         for row, draw in enumerate(draws):
@@ -201,15 +203,15 @@ def test_batch_is_made_of_its_draws(samples):
 @settings(deadline=None, max_examples=20)
 def test_test_batches_hold_each_index_once_and_one_shape(shapes, batch_size):
     class NoImages(EvaluationSet):
-        def __getitem__(self, index: int):
-            sample = self.samples[index]
-            shapes = self.input_shapes(sample)
-            return (index, *(array for shape in shapes for array in (np.zeros((3, *shape), np.float32), np.ones(2))))
+        def item(self, index: int):
+            shapes = self.input_shapes(self.samples[index])
+            arrays = (array for shape in shapes for array in (np.zeros((3, *shape), np.float32), np.ones(2)))
+            return lambda: (index, *arrays)
 
     listed = [Sample(str(number), Path(), width, height) for number, (height, width) in enumerate(shapes)]
     dataset = NoImages(listed, [View(EvalTransform(32, 96)), View(EvalTransform(64, 80), mirrored=True)])
     indices = []
-    for rows, *inputs in evaluation_loader(dataset, workers=0, images=2 * batch_size):
+    for rows, *inputs in evaluation_loader(dataset, LoaderProcesses(0), images=2 * batch_size):
         assert 1 <= len(rows) <= batch_size
         assert [len(array) for array in inputs] == [len(rows)] * 4
         indices += rows.asnumpy().tolist()
@@ -218,7 +220,7 @@ def test_test_batches_hold_each_index_once_and_one_shape(shapes, batch_size):
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_test_batches_hold_the_transformed_images(samples, workers):
-    loader = evaluation_loader(EvaluationSet(samples, VIEWS), workers, images=4)
+    loader = evaluation_loader(EvaluationSet(samples, VIEWS), LoaderProcesses(workers), images=4)
     batches = batches_of(loader)
     assert sorted(len(batch[0]) for batch in batches) == [1, 2, 2, 2]
     for indices, *inputs in batches:
@@ -226,8 +228,7 @@ def test_test_batches_hold_the_transformed_images(samples, workers):
             image = read_image(samples[index].image_path)
             assert_same([array[row] for array in inputs], [*EVAL(image), *EvalTransform(64, 64)(image[:, ::-1])])
     assert sorted(index for batch in batches for index in batch[0]) == list(range(len(samples)))
-    if workers == 0:
-        assert len(batches_of(loader)) == len(batches), "a loader serves many evaluations"
+    assert len(batches_of(loader)) == len(batches), "a loader serves many evaluations"
 
 
 # Ctrl-C
@@ -242,10 +243,9 @@ def handler():
 
 
 def test_interrupt_stops_no_worker_and_still_reaches_this_process(samples, handler):
-    loader = evaluation_loader(EvaluationSet(samples, VIEWS), workers=2, images=4)
+    processes = LoaderProcesses(2)
+    loader = evaluation_loader(EvaluationSet(samples, VIEWS), processes, images=4)
     assert signal.getsignal(signal.SIGINT) is handler
-    workers = [process.pid for process in loader._worker_pool._pool]
-    for pid in workers:
+    for pid in processes.pids:
         os.kill(pid, signal.SIGINT)
     assert len(batches_of(loader)) == 4
-    assert [process.pid for process in loader._worker_pool._pool] == workers

@@ -12,6 +12,7 @@ import pytest
 from tiny_training import tiny_recipe
 
 from aploss_mx.data.loader import EpochSampler, TrainingSet, training_loader
+from aploss_mx.data.processes import LoaderProcesses
 from aploss_mx.data.shapes import SHAPES_CLASSES
 from aploss_mx.data.transforms import TrainTransform
 from aploss_mx.data.voc import VOCDetection
@@ -22,7 +23,7 @@ from scripts.benchmarks import score_shift
 def targets_of(samples: list, images: int, seed: int) -> Iterator[np.ndarray]:
     """Class targets of the batches in the order of `seed`, (images, N)."""
     dataset = TrainingSet(samples, TrainTransform((64, 64), "none"), seed)
-    loader = training_loader(dataset, EpochSampler(len(dataset), images, seed), 0)
+    loader = training_loader(dataset, EpochSampler(len(dataset), images, seed), LoaderProcesses(0))
     return (class_targets.asnumpy().astype(int) for _, class_targets, _ in loader)
 
 

@@ -1,0 +1,42 @@
+"""Make one image and its targets, or one image to test on, as the network takes it; without MXNet."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Sequence
+
+import cv2
+import numpy as np
+
+from aploss_mx.data.pixels import read_image
+from aploss_mx.data.sample import Sample
+from aploss_mx.data.transforms import TrainTransform, View
+from aploss_mx.geometry.anchors import make_anchors
+from aploss_mx.geometry.targets import assign_targets
+
+AUGMENTATION = 2
+
+cv2.setNumThreads(0)  # the processes that load images are parallel already
+
+
+class Draw(NamedTuple):
+    """One image of one epoch: enough to seed its augmentation wherever it is made."""
+
+    epoch: int
+    position: int
+    index: int
+
+
+def training_example(
+    sample: Sample, transform: TrainTransform, seed: int, draw: Draw
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return image (3, H, W), class targets (N,) and box targets (N, 4), all float32."""
+    keep = ~sample.difficult
+    rng = np.random.default_rng((AUGMENTATION, seed, draw.epoch, draw.position))
+    image, boxes, labels = transform(read_image(sample.image_path), sample.boxes[keep], sample.labels[keep], rng)
+    return (image, *assign_targets(make_anchors(*image.shape[1:]), boxes, labels))
+
+
+def evaluation_example(sample: Sample, views: Sequence[View], index: int) -> tuple:
+    """Return the index, and image (3, H, W) and scale (2,), float32, of the first view, the second …"""
+    image = read_image(sample.image_path)
+    return (index, *(array for view in views for array in view(image)))
