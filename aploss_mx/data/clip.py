@@ -3,10 +3,27 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Sequence
 
-from aploss_mx.data.problems import BOX_CLIPPED, BOX_LEFT_OUT, WARNING, Problem
+from aploss_mx.data.problems import BOX_BELOW_PIXEL, BOX_CLIPPED, BOX_LEFT_OUT, ERROR, WARNING, Problem
 
 Corners = tuple  # of float: x1, y1, x2, y2
+
+
+def check_scale(boxes: Sequence[Sequence[float]], file: str | Path, problems: list[Problem], where: str = "") -> None:
+    """Say in `problems` that an image's boxes, as written, seem to be in fractions of the image instead of pixels.
+
+    That is where at least half of them lie within one pixel, the first, and not all their numbers are whole.
+    """
+    small = [
+        box for box in boxes if min(box) >= 0 and max(box) <= 1 and not all(float(side).is_integer() for side in box)
+    ]
+    if small and 2 * len(small) >= len(boxes):
+        message = (
+            f"{where}{len(small)} of {len(boxes)} boxes, such as [{', '.join(f'{side:g}' for side in small[0])}], lie "
+            "within one pixel: they seem to be fractions of the image; multiply x by its width and y by its height"
+        )
+        problems.append(Problem(ERROR, BOX_BELOW_PIXEL, str(file), message))
 
 
 def fit_box(

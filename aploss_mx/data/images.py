@@ -9,6 +9,7 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 
 # Meant formats alone: Pillow would start Ghostscript for an EPS, whatever its suffix.
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF", "PPM", "JPEG2000")  # JPEG includes MPO
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".jp2")
 EXIF_ORIENTATION = 0x0112
 TIFF_WIDTH, TIFF_HEIGHT = 256, 257
 UPRIGHT = 1

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path, PureWindowsPath
 
 import numpy as np
 from tqdm import tqdm
 
-from aploss_mx.data.clip import Corners, fit_box
-from aploss_mx.data.images import open_image, reason_of, stored_size
-from aploss_mx.data.problems import ERROR, DataError, Problem, raise_if_errors, shortened
+from aploss_mx.data.clip import Corners, check_scale, fit_box
+from aploss_mx.data.file_index import FileIndex
+from aploss_mx.data.images import SUFFIXES, open_image, reason_of, stored_size
+from aploss_mx.data.problems import ERROR, WARNING, DataError, Problem, existing_folder, raise_if_errors, shortened
 from aploss_mx.data.sample import Sample
 from aploss_mx.data.voc_annotations import VOCAnnotation, VOCObject, parse_annotation
-from aploss_mx.data.voc_splits import list_annotations
+from aploss_mx.data.voc_splits import PICTURES, Listed, list_images
 
 VOC_CLASSES = (
     "aeroplane",
@@ -40,7 +41,6 @@ VOC_CLASSES = (
     "tvmonitor",
 )
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".JPG")
 PROGRESS_BAR_FROM = 2000  # files; fewer are read before a bar would be of use
 
 
@@ -69,16 +69,18 @@ class VOCDetection(Sequence):
     classes : tuple of str
     annotated : bool
     samples : list of Sample
-        In the order of the lists. A box without area, or outside its image, is left out; one that reaches over the
-        edge is clipped. Images without boxes stay in.
+        In the order of the lists; the ``image_id`` of a picture in a subfolder has the folder's name, too. A box
+        without area, or outside its image, is left out; one that reaches over the edge is clipped. Images without
+        boxes stay in.
     problems : list of Problem
         What was wrong in the annotations, among it each box left out or clipped.
 
     Raises
     ------
     DataError
-        A list is missing, ambiguous or empty. If `strict`, also: an annotation file is missing or broken, a class is
-        not among `classes`, two images share a name, or neither annotation nor image tells the size.
+        There is no such folder, or a list is missing, ambiguous or empty. If `strict`, also: an annotation file is
+        missing or broken, a class is not among `classes`, boxes seem to be in fractions of the image, two images share
+        a name, an image may be either of two files, or neither annotation nor image tells the size.
     """
 
     def __init__(
@@ -89,16 +91,24 @@ class VOCDetection(Sequence):
         strict: bool = True,
         annotated: bool = True,
     ):
-        root = Path(root).expanduser().absolute()
+        root = existing_folder(root)
         self.name = f"{root.name} {splits}"
         self.problems: list[Problem] = []
 
         self.annotated = annotated
-        paths = list_annotations(root, splits, self.problems)
-        annotations = _read_annotations(paths, self.problems) if annotated else list(map(_without_objects, paths))
-        self.classes = tuple(_names_in(annotations) if classes is None else classes)
-        self.problems += _unknown_classes(annotations, self.classes)
-        samples = [_to_sample(annotation, self.classes, self.problems) for annotation in annotations]
+        images = list_images(root, splits, self.problems, annotated)
+        if annotated:
+            annotations = _read_annotations(images, self.problems)
+        else:
+            annotations = {image: VOCAnnotation(image.annotation, "", 0, 0, ()) for image in images}
+        self.classes = tuple(_names_in(annotations.values()) if classes is None else classes)
+        self.problems += _unknown_classes(list(annotations.values()), self.classes)
+        self.problems += _fields_not_read(annotations.values())
+        pictures = {image.folder: FileIndex(image.folder / PICTURES, SUFFIXES) for image in images}
+        samples = [
+            _to_sample(image, annotation, pictures[image.folder], self.classes, self.problems)
+            for image, annotation in annotations.items()
+        ]
         self.samples = [sample for sample in samples if sample is not None]
         if strict:
             raise_if_errors(self.problems)
@@ -136,21 +146,17 @@ def parse_classes(text: str) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _read_annotations(paths: list[Path], problems: list[Problem]) -> list[VOCAnnotation]:
-    annotations = []
-    for path in tqdm(paths, "reading annotations", disable=None if len(paths) > PROGRESS_BAR_FROM else True):
+def _read_annotations(images: list[Listed], problems: list[Problem]) -> dict[Listed, VOCAnnotation]:
+    annotations = {}
+    for image in tqdm(images, "reading annotations", disable=None if len(images) > PROGRESS_BAR_FROM else True):
         try:
-            annotations.append(parse_annotation(path))
+            annotations[image] = parse_annotation(image.annotation)
         except DataError as error:
             problems += error.problems
     return annotations
 
 
-def _without_objects(path: Path) -> VOCAnnotation:
-    return VOCAnnotation(path, filename="", width=0, height=0, objects=())
-
-
-def _names_in(annotations: list[VOCAnnotation]) -> list[str]:
+def _names_in(annotations: Iterable[VOCAnnotation]) -> list[str]:
     return sorted({item.name for annotation in annotations for item in annotation.objects})
 
 
@@ -173,33 +179,45 @@ def _unknown_classes(annotations: list[VOCAnnotation], classes: tuple[str, ...])
     ]
 
 
-def _to_sample(annotation: VOCAnnotation, classes: tuple[str, ...], problems: list[Problem]) -> Sample | None:
+def _fields_not_read(annotations: Iterable[VOCAnnotation]) -> list[Problem]:
+    """A warning for each field that looks like one that is read, at the first file that has it."""
+    files: dict[str, list[Path]] = {}
+    for annotation in annotations:
+        for words in annotation.not_read:
+            files.setdefault(words, []).append(annotation.path)
+    return [
+        Problem(
+            WARNING, "field that is not read", str(paths[0]), f"{words}: rename it if it is meant ({len(paths)} files)"
+        )
+        for words, paths in files.items()
+    ]
+
+
+def _to_sample(
+    image: Listed, annotation: VOCAnnotation, pictures: FileIndex, classes: tuple[str, ...], problems: list[Problem]
+) -> Sample | None:
     """The annotation with labels for names and boxes inside the image; None where the image's size is unknown."""
-    image_path = _find_image(annotation)
+    image_path = _find_picture(image, annotation.filename, pictures, problems)
     width, height = annotation.width, annotation.height
     if width <= 0 or height <= 0:
         try:
-            with open_image(image_path) as image:
-                width, height = stored_size(image)
+            with open_image(image_path) as opened:
+                width, height = stored_size(opened)
         except Exception as error:  # Pillow raises almost anything on a broken file
-            problems.append(
-                Problem(
-                    ERROR,
-                    "unknown size",
-                    str(annotation.path if annotation.path.is_file() else image_path),
-                    f"no <size> is given, and the image cannot be read: {reason_of(error)}",
-                )
-            )
+            file = str(annotation.path if os.path.isfile(annotation.path) else image_path)
+            message = f"no <size> is given, and the image cannot be read: {reason_of(error)}"
+            problems.append(Problem(ERROR, "unknown size", file, message))
             return None
 
     known = [item for item in annotation.objects if item.name in classes]
+    check_scale([item.box for item in known], annotation.path, problems)
     boxes = [
         fit_box(_corners(item), width, height, f"{item.name} {_as_written(item)}", annotation.path, problems)
         for item in known
     ]
     kept = [index for index, box in enumerate(boxes) if box is not None]
     return Sample(
-        image_id=annotation.path.stem,
+        image_id=image.name,
         image_path=image_path,
         width=width,
         height=height,
@@ -209,12 +227,22 @@ def _to_sample(annotation: VOCAnnotation, classes: tuple[str, ...], problems: li
     )
 
 
-def _find_image(annotation: VOCAnnotation) -> Path:
-    folder = annotation.path.parents[1] / "JPEGImages"
-    stem = annotation.path.stem
+def _find_picture(image: Listed, filename: str, pictures: FileIndex, problems: list[Problem]) -> Path:
+    """The picture by the image's name, or else by ``<filename>``, which also decides between several."""
     # Only the last part of <filename>: annotation tools write whole paths of either system there.
-    names = [stem + suffix for suffix in IMAGE_SUFFIXES] + [PureWindowsPath(annotation.filename).name]
-    return next((folder / name for name in names if (folder / name).is_file()), folder / names[0])
+    filename = PureWindowsPath(filename).name
+    stem = image.name.rpartition("/")[2]
+    found = pictures.files.get(image.name) or pictures.files.get(stem, [])
+    if len(found) > 1:
+        found = [path for path in found if path.name == filename] or found
+    if len(found) > 1:
+        names = shortened([path.name for path in found], 5)
+        message = f"{names} are its picture by their names, and <filename> says none of them: give it, or remove some"
+        problems.append(Problem(ERROR, "several pictures", str(image.annotation), message))
+    if found:
+        return found[0]
+    places = [folder / name for folder in (pictures.folder / image.name).parents for name in (filename, stem) if name]
+    return next((path for path in places if os.path.isfile(path)), pictures.folder / f"{image.name}.jpg")
 
 
 def _corners(item: VOCObject) -> Corners:

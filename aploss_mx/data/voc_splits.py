@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import os
+import posixpath
 import re
 from pathlib import Path
+from typing import NamedTuple
 
-from aploss_mx.data.problems import ERROR, WARNING, DataError, Problem, shortened
+from aploss_mx.data.file_index import FileIndex
+from aploss_mx.data.images import SUFFIXES
+from aploss_mx.data.problems import ERROR, WARNING, DataError, Problem, shortened, shortened_text
 
 YEAR_FOLDERS = "VOC[0-9][0-9][0-9][0-9]"
 SPLIT_FOLDER = Path("ImageSets", "Main")
+ANNOTATIONS, PICTURES = "Annotations", "JPEGImages"
+DEVKIT = "VOCdevkit"
+LAYOUTS = (
+    f"Wanted are {ANNOTATIONS}/NAME.xml, {PICTURES}/NAME.jpg and {SPLIT_FOLDER}/SPLIT.txt with a NAME a line, or, in "
+    "COCO's layout, annotations/instances_SPLIT.json and a folder SPLIT of images"
+)
+LONGEST_NAME = 255  # bytes that a file system takes
 
 
 def find_split(root: Path, split: str) -> Path:
@@ -23,6 +35,8 @@ def find_split(root: Path, split: str) -> Path:
     DataError
         No such file, or more than one; the message lists the places and the splits that exist.
     """
+    if (root / DEVKIT).is_dir() and not _existing_splits(root):
+        root = root / DEVKIT  # the archives of PASCAL hold it
     year, name = re.fullmatch(r"(?:(\d{4})_)?(.*)", split, flags=re.DOTALL).groups()
     if year is None:
         places = [root, *sorted(root.glob(YEAR_FOLDERS))]
@@ -33,21 +47,37 @@ def find_split(root: Path, split: str) -> Path:
     tried = [place / SPLIT_FOLDER / f"{name}.txt" for place in places]
     if year is not None:
         tried.append(root / SPLIT_FOLDER / f"{split}.txt")
-    found = [path for path in tried if path.is_file()]
+    found = [path for path in tried if os.path.isfile(path)]
     if len(found) == 1:
         return found[0]
     if found:
         message = f"it may be any of {shortened([str(path) for path in found])}; name the year, or a deeper folder"
         raise DataError([Problem(ERROR, "ambiguous split", split, message)])
-    message = (
-        f"none of {shortened([str(path) for path in tried])} exists; "
-        f"splits there: {shortened(_existing_splits(root), 20) or 'none'}"
-    )
+    there = _existing_splits(root)
+    message = f"none of {shortened([str(path) for path in tried])} exists; "
+    message += f"splits there: {shortened(there, 20)}" if there else f"{root} has no lists of images. {LAYOUTS}"
     raise DataError([Problem(ERROR, "missing split", split, message)])
 
 
-def list_annotations(root: Path, splits: str, problems: list[Problem]) -> list[Path]:
-    """Paths of the annotation files that the splits list, each once; `problems` gets the images that are listed again.
+class Listed(NamedTuple):
+    """An image of a list: the folder that holds ``Annotations`` and its like, and the image's name in there.
+
+    The name has no suffix; it is a path with ``/`` where the image is in a subfolder.
+    """
+
+    folder: Path
+    name: str
+
+    @property
+    def annotation(self) -> Path:
+        """The annotation file."""
+        return self.folder / ANNOTATIONS / f"{self.name}.xml"
+
+
+def list_images(root: Path, splits: str, problems: list[Problem], annotated: bool = True) -> list[Listed]:
+    """Images that the splits list, each once; `problems` gets lines that name none, and images that are listed again.
+
+    `annotated` says whether the images have annotation files.
 
     Raises
     ------
@@ -55,33 +85,65 @@ def list_annotations(root: Path, splits: str, problems: list[Problem]) -> list[P
         A list is missing, named twice or unreadable.
     """
     lists: dict[Path, str] = {}
-    annotations: dict[str, Path] = {}
+    images: dict[str, Listed] = {}
     for split in splits.split("+"):
         path = find_split(root, split)
         if path in lists:
             message = f"both {lists[path]} and {split} lead to it; name it once"
             raise DataError([Problem(ERROR, "repeated split", str(path), message)])
         lists[path] = split
-        for stem in read_split(path):
-            annotation = path.parents[2] / "Annotations" / f"{stem}.xml"
-            if stem not in annotations:
-                annotations[stem] = annotation
-            elif annotations[stem] == annotation:
-                problems.append(Problem(WARNING, "repeated image", str(annotation), f"again in {path}; read once"))
+        folder = path.parents[2]
+        index = FileIndex(folder / ANNOTATIONS, {".xml"}) if annotated else FileIndex(folder / PICTURES, SUFFIXES)
+        for number, line in read_split(path):
+            try:
+                listed = Listed(folder, find_name(line, index))
+            except ValueError as error:
+                problems.append(Problem(ERROR, "line that names no image", str(path), f"line {number}: {error}"))
+                continue
+            first = images.setdefault(listed.name, listed)
+            if first is listed:
+                continue
+            if first.folder == folder:
+                message = f"again in line {number} of {path}; read once"
+                problems.append(Problem(WARNING, "repeated image", str(listed.annotation), message))
             else:
-                problems.append(
-                    Problem(
-                        ERROR,
-                        "repeated image name",
-                        str(annotation),
-                        f"{annotations[stem]} has the same name, and detections are told apart by it; rename one",
-                    )
-                )
-    return list(annotations.values())
+                message = f"{first.annotation} has the same name, and detections are told apart by it; rename one"
+                problems.append(Problem(ERROR, "repeated image name", str(listed.annotation), message))
+    return list(images.values())
 
 
-def read_split(path: Path) -> list[str]:
-    """Names of a list's images. Lists for one class hold a second column (1, 0 or -1), which does not matter here.
+def find_name(line: str, index: FileIndex) -> str:
+    """Return the name in `index` that a line of a list means.
+
+    A line is a name, blanks in it included, or a name and a number: lists for one class have such a column (1, 0 or
+    -1). The name may be in quotes or have a suffix, and the path to it may have folders too many, up to
+    ``Annotations`` or ``JPEGImages``, or too few. Of several readings the first that leads to a file counts.
+
+    Raises
+    ------
+    ValueError
+        If the line can be no name, or may be any of several files.
+    """
+    before, _, after = line.replace("\t", " ").rpartition(" ")
+    without_column = before.rstrip() if before and re.fullmatch(r"[-+]?\d+", after) else line
+    readings = [reading for text in (line, without_column) for reading in (_path_of(text), _without_suffix(text))]
+    for name in readings:
+        if name in index.files:
+            return name
+    for name in readings:
+        names = index.names_by_stem.get(name, [])
+        if len(names) > 1:
+            raise ValueError(f"it may be any of {shortened(names, 5)}: name the folder, too")
+        if names:
+            return names[0]
+    name = readings[-1]
+    if name.startswith(("/", "../")) or name in (".", "..") or len(os.fsencode(name)) > LONGEST_NAME:
+        raise ValueError(f"{shortened_text(line)!r} can be no name of a file in {index.folder.name}")
+    return name
+
+
+def read_split(path: Path) -> list[tuple[int, str]]:
+    """Number and text of each line of a list that is not blank, without blanks at its ends.
 
     Raises
     ------
@@ -89,13 +151,27 @@ def read_split(path: Path) -> list[str]:
         The file cannot be read, or lists no image.
     """
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError([Problem(ERROR, "unreadable split", str(path), str(error))]) from error
-    stems = [line.split()[0] for line in lines if line.strip()]
-    if not stems:
+        raise DataError([Problem(ERROR, "unreadable split", str(path), f"{error}; it must be UTF-8 text")]) from error
+    lines = [(number, line.strip()) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
+    if not lines:
         raise DataError([Problem(ERROR, "empty split", str(path), "it lists no image")])
-    return stems
+    return lines
+
+
+def _path_of(text: str) -> str:
+    """A spelled path in its only form: from the folder of annotations or pictures, with / between its parts."""
+    text = text[1:-1] if len(text) > 1 and text[0] == text[-1] == '"' else text
+    path = "/" + text.replace("\\", "/")
+    for folder in (ANNOTATIONS, PICTURES):
+        path = "/" + path.rpartition(f"/{folder}/")[2] if f"/{folder}/" in path else path
+    return posixpath.normpath(path[1:])
+
+
+def _without_suffix(text: str) -> str:
+    stem, suffix = posixpath.splitext(_path_of(text))
+    return stem if suffix.lower() in (".xml", *SUFFIXES) else stem + suffix
 
 
 def _existing_splits(root: Path) -> list[str]:

@@ -33,7 +33,7 @@ ENTITY_BOMB = (
         ),
         ("<html></html>", "<html> is not an <annotation>"),
         ("<annotation><object><bndbox/></object></annotation>", "no <name>"),
-        ("<annotation><object><name>cat</name></object></annotation>", "<bndbox/xmin> in <object> is ''"),
+        ("<annotation><object><name>cat</name></object></annotation>", "a 'cat' has no <bndbox>: give"),
         (f"<annotation>{object_xml('cat', (1, 1, 'nan', 5))}</annotation>", "<bndbox/xmax> in <object> is 'nan'"),
         (f"<annotation>{object_xml('cat', (1, 1, 5, '1e999'))}</annotation>", "<bndbox/ymax> in <object> is '1e999'"),
         ("<annotation><size><width>wide</width></size></annotation>", "<size/width> in <annotation> is 'wide'"),
