@@ -32,7 +32,7 @@ from aploss_mx.detection.detector import Detector
 from aploss_mx.evaluation.detections import load_detections, save_coco_results, save_detections, save_voc_results
 
 EPILOG = """\
-layout of --detections, and of what --save-detections writes: a list of
+layout of --detections: what --coco-results writes, or what --save-detections writes, a list of
   {"image_id": "000012", "category": "car", "bbox": [x, y, w, h], "score": 0.9}
 with the image file's stem as image_id (COCO: the id as text), and x = xmin - 1, y = ymin - 1, w = xmax - xmin + 1,
 h = ymax - ymin + 1 in VOC's 1-based inclusive pixels."""
@@ -105,21 +105,20 @@ def run(arguments: argparse.Namespace) -> None:
     )
     if not (dataset.annotated or arguments.detect_only):
         raise ValueError(f"{dataset.name} has no annotations to score against: give --detect-only")
-    if arguments.coco_results and not all(sample.image_id.isdigit() for sample in dataset.samples):
-        raise ValueError("--coco-results wants image ids that are numbers")
     if detector:
         (check_readable if arguments.detect_only else preflight)(dataset)
         detections = detect(detector, dataset, arguments.num_workers)
     else:
         image_ids = [sample.image_id for sample in dataset.samples]
-        detections = load_detections(arguments.detections, dataset.classes, image_ids)
+        category_ids = dataset.category_ids if coco else ()
+        detections = load_detections(arguments.detections, dataset.classes, image_ids, category_ids)
 
     if arguments.save_detections:
         save_detections(arguments.save_detections, detections, dataset.classes)
     if arguments.voc_results:
         save_voc_results(arguments.voc_results, detections, dataset.classes, *voc_split.groups())
     if arguments.coco_results:
-        save_coco_results(arguments.coco_results, detections, dataset.category_ids)
+        save_coco_results(arguments.coco_results, detections, dataset.samples, dataset.category_ids)
     if not arguments.detect_only:
         report_metrics(dataset, detections, arguments.output, arguments.min_area)
 

@@ -313,8 +313,9 @@ def _to_sample(
         image_path=file.image_path(image),
         width=image["width"],
         height=image["height"],
-        boxes=np.array([box for _, box in kept], np.float32).reshape(-1, 4),
+        boxes=np.array([box for _, box in kept], np.float64).reshape(-1, 4),
         labels=np.array([labels[entry["category_id"]] for entry, _ in kept], np.int64),
         difficult=np.array([entry.get("iscrowd", 0) for entry, _ in kept], bool),
         areas=np.array([_area(entry) for entry, _ in kept], np.float64),
+        coco_id=image["id"],
     )

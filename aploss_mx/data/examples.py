@@ -32,7 +32,8 @@ def training_example(
     """Return image (3, H, W), class targets (N,) and box targets (N, 4), all float32."""
     keep = ~sample.difficult
     rng = np.random.default_rng((AUGMENTATION, seed, draw.epoch, draw.position))
-    image, boxes, labels = transform(read_image(sample.image_path), sample.boxes[keep], sample.labels[keep], rng)
+    boxes = sample.boxes[keep].astype(np.float32)
+    image, boxes, labels = transform(read_image(sample.image_path), boxes, sample.labels[keep], rng)
     return (image, *assign_targets(make_anchors(*image.shape[1:]), boxes, labels))
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 
 def _no_boxes() -> np.ndarray:
-    return np.zeros((0, 4), np.float32)
+    return np.zeros((0, 4))
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Sample:
         The image file.
     width, height : int
         Size in pixels, as annotated.
-    boxes : ndarray of float32, shape (M, 4)
+    boxes : ndarray of float64, shape (M, 4)
         Corners [x1, y1, x2, y2] in continuous pixel coordinates: a box over the whole image is
         [0, 0, width, height]. A VOC box [xmin, ymin, xmax, ymax] enters as [xmin - 1, ymin - 1, xmax, ymax].
     labels : ndarray of int64, shape (M,)
@@ -33,6 +33,8 @@ class Sample:
         Objects that neither training nor the metrics count: VOC's ``difficult``, COCO's crowds.
     areas : ndarray of float64, shape (M,), or None
         Areas in pixels, by which COCO tells small from large: of the masks on COCO data; None for those of the boxes.
+    coco_id : int, str or None
+        The image's id as the JSON file has it, by which pycocotools sorts images; None on VOC data.
     """
 
     image_id: str
@@ -43,3 +45,4 @@ class Sample:
     labels: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     difficult: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
     areas: np.ndarray | None = None
+    coco_id: int | str | None = None

@@ -221,7 +221,7 @@ def _to_sample(
         image_path=image_path,
         width=width,
         height=height,
-        boxes=np.array([boxes[index] for index in kept], np.float32).reshape(-1, 4),
+        boxes=np.array([boxes[index] for index in kept], np.float64).reshape(-1, 4),
         labels=np.array([classes.index(known[index].name) for index in kept], np.int64),
         difficult=np.array([known[index].difficult for index in kept], bool),
     )

@@ -59,11 +59,11 @@ class PostProcessing:
 
         Of several views' candidates, the best `topk` a level in all are looked at: as many as one view may have.
         """
-        # Ranked by logit: sigmoid scores near 1 are equal in float32.
+        # Ranked by logit, and float64 scores: sigmoids near 1 are equal in float32.
         order = np.argsort(-candidates.scores, kind="stable")[: len(STRIDES) * self.topk]
         boxes, labels = candidates.boxes[order], candidates.labels[order]
         kept = non_maximum_suppression(boxes, labels, self.nms_threshold, self.max_detections)
-        return Detections(boxes[kept], expit(candidates.scores[order][kept]), labels[kept])
+        return Detections(boxes[kept], expit(candidates.scores[order][kept].astype(np.float64)), labels[kept])
 
     def _places(self, logits: np.ndarray, height: int, width: int) -> np.ndarray:
         """Return flat places in `logits`: the best of each level, above the threshold on all levels but the last."""

@@ -45,6 +45,9 @@ def coco_average_precision(
     the intersection over the area of the detection alone, and a crowd takes any number of detections. This forgives
     more than the rule of PASCAL VOC, which asks for an IoU: all small boxes inside a large difficult object go free.
 
+    Detections of equal score are taken as pycocotools takes them: images by their id in the COCO file, within an image
+    in the order of its detections. Images without such an id are taken in the order of `samples`.
+
     The area that sorts objects into small (up to 32²), medium (up to 96²) and large is the sample's: that of the mask
     on COCO data, and of the box where there is none.
 
@@ -71,6 +74,7 @@ def coco_average_precision(
         As in `check_detections`.
     """
     check_detections(samples, detections, classes)
+    samples = _by_id(samples)
     found = [detections.get(sample.image_id, Detections()) for sample in samples]
     truth = [
         {**entry, "iscrowd": int(difficult)}
@@ -102,6 +106,15 @@ def coco_average_precision(
 def _without_minus_one(values: np.ndarray) -> np.ndarray:
     """pycocotools gives -1, at all IoUs and recalls of a class alike, where it has no object."""
     return np.where(values == -1, np.nan, values)
+
+
+def _by_id(samples: Sequence[Sample]) -> Sequence[Sample]:
+    """Sort as pycocotools does, numbers as numbers and text as text."""
+    ids = [sample.coco_id for sample in samples]
+    if None in ids:
+        return samples
+    numbers = all(isinstance(image_id, int) for image_id in ids)
+    return sorted(samples, key=lambda sample: sample.coco_id if numbers else str(sample.coco_id))
 
 
 def _annotations(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import zipfile
 from collections import Counter
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ import numpy as np
 from aploss_mx.atomic import replacing, write_text
 from aploss_mx.data.sample import Sample
 
-# Half of what float32 holds, so that x + w fits as well.
+# Of coordinates: float64 holds their sums and products.
 _LARGEST = float(np.finfo(np.float32).max) / 2
 
 
@@ -25,9 +26,9 @@ class Detections:
 
     Attributes
     ----------
-    boxes : ndarray of float32, shape (D, 4)
+    boxes : ndarray of float32 or float64, shape (D, 4)
         Corners [x1, y1, x2, y2] in continuous pixel coordinates of the original image.
-    scores : ndarray of float32, shape (D,)
+    scores : ndarray of float32 or float64, shape (D,)
         Higher is surer; only their order counts.
     labels : ndarray of int64, shape (D,)
         Index of each detection's class, from 0.
@@ -121,7 +122,10 @@ def save_detections(path: str | os.PathLike, detections: Mapping[str, Detections
 
 
 def save_coco_results(
-    path: str | os.PathLike, detections: Mapping[str, Detections], category_ids: Sequence[int]
+    path: str | os.PathLike,
+    detections: Mapping[str, Detections],
+    samples: Sequence[Sample],
+    category_ids: Sequence[int],
 ) -> None:
     """Write detections as COCO's evaluation server takes them, atomically.
 
@@ -130,12 +134,15 @@ def save_coco_results(
     path : path-like
         The JSON file; missing folders are created.
     detections : mapping of str to Detections
-        By image id, a number as text.
+        By image id.
+    samples : sequence of Sample
+        Their images; the file gets each one's ``coco_id``.
     category_ids : sequence of int
         COCO's id of each class, in the order of the labels.
     """
+    coco_ids = {sample.image_id: sample.coco_id for sample in samples}
     entries = [
-        {"image_id": int(image_id), "category_id": category_ids[label], "bbox": bbox, "score": score}
+        {"image_id": coco_ids[image_id], "category_id": category_ids[label], "bbox": bbox, "score": score}
         for image_id, found in detections.items()
         for label, bbox, score in zip(found.labels, _xywh(found.boxes), found.scores.tolist())
     ]
@@ -164,10 +171,15 @@ def save_voc_results(
     lines: dict[int, list[str]] = {label: [] for label in range(len(classes))}
     for image_id, found in detections.items():
         for (x1, y1, x2, y2), score, label in zip(found.boxes.tolist(), found.scores.tolist(), found.labels.tolist()):
-            lines[label].append(f"{image_id} {score:.9f} {x1 + 1:.3f} {y1 + 1:.3f} {x2:.3f} {y2:.3f}\n")
+            lines[label].append(f"{image_id} {_decimal(score)} {x1 + 1:.3f} {y1 + 1:.3f} {x2:.3f} {y2:.3f}\n")
     with replacing(Path(path)) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
         for label, name in enumerate(classes):
             archive.writestr(f"results/VOC{year}/Main/comp4_det_{split}_{name}.txt", "".join(lines[label]))
+
+
+def _decimal(score: float) -> str:
+    """All digits of a score, without an exponent."""
+    return np.format_float_positional(score, unique=True, min_digits=1)
 
 
 def _xywh(boxes: np.ndarray) -> list[list[float]]:
@@ -176,8 +188,13 @@ def _xywh(boxes: np.ndarray) -> list[list[float]]:
     return np.hstack([corners[:, :2], corners[:, 2:] - corners[:, :2]]).tolist()
 
 
-def load_detections(path: str | os.PathLike, classes: Sequence[str], image_ids: Iterable[str]) -> dict[str, Detections]:
-    """Read what `save_detections` wrote, or another program in the same layout.
+def load_detections(
+    path: str | os.PathLike, classes: Sequence[str], image_ids: Iterable[str], category_ids: Sequence[int] = ()
+) -> dict[str, Detections]:
+    """Read what `save_detections` or `save_coco_results` wrote, or another program in these layouts.
+
+    An entry names its class by ``category`` or by COCO's ``category_id``. Its image id is text or a whole number, which
+    counts as its text.
 
     Parameters
     ----------
@@ -187,11 +204,14 @@ def load_detections(path: str | os.PathLike, classes: Sequence[str], image_ids: 
         Names of the classes, in the order of the labels.
     image_ids : iterable of str
         All images of the split.
+    category_ids : sequence of int
+        COCO's id of each class, where the data have ids.
 
     Returns
     -------
     dict of str to Detections
-        One item for each of `image_ids`, in their order; an image that the file does not name has no detections.
+        In float64. One item for each of `image_ids`, in their order; an image that the file does not name has no
+        detections.
 
     Raises
     ------
@@ -207,27 +227,30 @@ def load_detections(path: str | os.PathLike, classes: Sequence[str], image_ids: 
         if problem:
             raise ValueError(f"{path}: entry {index} (from 0) {problem}")
 
-    label_of = {name: label for label, name in enumerate(classes)}
-    unknown = {entry["category"] for entry in entries} - label_of.keys()
+    label_of = {key: label for keys in (classes, category_ids) for label, key in enumerate(keys)}
+    categories = [entry.get("category", entry.get("category_id")) for entry in entries]
+    unknown = set(categories) - label_of.keys()
     if unknown:
-        raise ValueError(f"{path}: unknown categories {_listed(unknown)}; the classes are {', '.join(classes)}")
+        known = ", ".join(classes) + (f" with the ids {', '.join(map(str, category_ids))}" if category_ids else "")
+        without_ids = "" if category_ids else ", which have no ids in this layout of the data"
+        raise ValueError(f"{path}: unknown categories {_listed(unknown)}; the classes are {known}{without_ids}")
     rows: dict[str, list[tuple[float, ...]]] = {image_id: [] for image_id in image_ids}
-    unknown = {entry["image_id"] for entry in entries} - rows.keys()
+    unknown = {str(entry["image_id"]) for entry in entries} - rows.keys()
     if unknown:
         raise ValueError(
             f"{path}: images that are not in the split: {_listed(unknown)}; evaluate on the split that was detected on"
         )
 
-    for entry in entries:
+    for entry, category in zip(entries, categories):
         x, y, w, h = entry["bbox"]
-        rows[entry["image_id"]].append((x, y, x + w, y + h, entry["score"], label_of[entry["category"]]))
+        rows[str(entry["image_id"])].append((x, y, x + w, y + h, entry["score"], label_of[category]))
     return {image_id: _from_rows(image_rows) for image_id, image_rows in rows.items()}
 
 
 def _from_rows(rows: list[tuple[float, ...]]) -> Detections:
     """Detections from rows x1, y1, x2, y2, score, label."""
     table = np.array(rows, np.float64).reshape(-1, 6)
-    return Detections(table[:, :4].astype(np.float32), table[:, 4].astype(np.float32), table[:, 5].astype(np.int64))
+    return Detections(table[:, :4], table[:, 4], table[:, 5].astype(np.int64))
 
 
 def _read_list(path: Path) -> list:
@@ -245,25 +268,28 @@ def _problem_of(entry: Any) -> str | None:
     """What is wrong with an entry of the file, by itself; None where nothing is."""
     if not isinstance(entry, dict):
         return f"must be an object, but is a {type(entry).__name__}"
-    missing = [key for key in ("image_id", "category", "bbox", "score") if key not in entry]
+    named = "category_id" if "category" not in entry and "category_id" in entry else "category"
+    missing = [key for key in ("image_id", named, "bbox", "score") if key not in entry]
     if missing:
         return f"lacks {', '.join(missing)}"
-    for key in ("image_id", "category"):
-        if not isinstance(entry[key], str):
-            return f"has the {key} {entry[key]!r}, which must be a string"
+    kinds = {"image_id": (str, int), "category": (str,), "category_id": (int,)}
+    for key in ("image_id", named):
+        if type(entry[key]) not in kinds[key]:
+            what = " or ".join({str: "a string", int: "a whole number"}[kind] for kind in kinds[key])
+            return f"has the {key} {entry[key]!r}, which must be {what}"
     bbox, score = entry["bbox"], entry["score"]
     if not isinstance(bbox, list) or len(bbox) != 4 or not all(map(_is_finite_number, bbox)):
         return f"has the bbox {bbox!r}, which must be four finite numbers [x, y, w, h]"
     if min(bbox[2:]) < 0:
         return f"has the bbox {bbox!r} of negative size; it must be [x, y, w, h]"
-    if not _is_finite_number(score):
+    if not _is_finite_number(score, sys.float_info.max):
         return f"has the score {score!r}, which must be a finite number"
     return None
 
 
-def _is_finite_number(value: Any) -> bool:
+def _is_finite_number(value: Any, largest: float = _LARGEST) -> bool:
     # Compared, not converted: float() fails on an integer of 400 digits, and bool is an int.
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= _LARGEST
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= largest
 
 
 def _check_labels(what: str, labels: np.ndarray, classes: Sequence[str]) -> None:
@@ -273,6 +299,6 @@ def _check_labels(what: str, labels: np.ndarray, classes: Sequence[str]) -> None
 
 
 def _listed(names: Iterable[Any], most: int = 5) -> str:
-    ordered = [str(name) for name in sorted(names)]
+    ordered = [str(name) for name in sorted(names, key=lambda name: (isinstance(name, str), name))]
     more = f", ... ({len(ordered)} in all)" if len(ordered) > most else ""
     return ", ".join(ordered[:most]) + more

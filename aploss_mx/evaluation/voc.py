@@ -23,7 +23,7 @@ class VOCMetric:
     objects : ndarray of int64, shape (C,)
         Objects that count: those not difficult.
     eleven_point : ndarray of float64, shape (C,)
-        VOC2007: mean of the best precision at a recall of at least 0, 0.1, ..., 1.
+        VOC2007: mean of the best precision at a recall of at least 0, 0.1, ..., 1; see `eleven_point_ap`.
     area : ndarray of float64, shape (C,)
         VOC2010 and later: area under the precision made monotone.
     best_f1_score : float
@@ -48,7 +48,7 @@ class VOCMetric:
 
     def _mean(self, average_precisions: np.ndarray) -> float:
         counted = self.objects > 0
-        return float(average_precisions[counted].mean()) if counted.any() else float("nan")
+        return float(np.nanmean(average_precisions)) if counted.any() else float("nan")
 
 
 def voc_average_precision(
@@ -113,8 +113,9 @@ def voc_average_precision(
 def eleven_point_ap(hits: np.ndarray, objects: int) -> float:
     """Average precision of VOC2007: mean over t = 0, 0.1, ..., 1 of the best precision at a recall >= t, 0 if none.
 
-    Recall and t are compared as the fractions they are. The kit's float for 0.3, and those of its Python ports for 0.3,
-    0.6 and 0.7, lie above a recall of just that: their result is a trifle lower where `objects` is a multiple of 10.
+    As in the kit's ports (py-faster-rcnn, GluonCV's VOC07MApMetric, detectron2), from which published figures come, the
+    points are ``np.arange(0, 1.1, 0.1)``, of which 0.3, 0.6 and 0.7 lie a bit above these fractions: 3 of 10 objects do
+    not reach the recall 0.3. A perfect ranking gives 1 + 2e-16, as with them.
 
     Parameters
     ----------
@@ -123,9 +124,9 @@ def eleven_point_ap(hits: np.ndarray, objects: int) -> float:
     objects : int
         Number of objects to find, at least 1.
     """
-    found = np.cumsum(hits)
-    precision = _precision(hits)
-    return float(np.mean([precision[10 * found >= tenths * objects].max(initial=0.0) for tenths in range(11)]))
+    recall, precision = np.cumsum(hits) / objects, _precision(hits)
+    best = [precision[recall >= point].max(initial=0.0) for point in np.arange(0, 1.1, 0.1)]
+    return float(np.cumsum(np.divide(best, 11))[-1])  # added one by one as the ports do, for the same last digit
 
 
 def area_ap(hits: np.ndarray, objects: int) -> float:

@@ -30,7 +30,7 @@ def test_sample_is_exact(tmp_path):
     # The mask's, and of the box where the file gives none.
     np.testing.assert_array_equal(sample.areas, [300.5, 7.75, 200])
     types = (sample.boxes.dtype, sample.labels.dtype, sample.difficult.dtype, sample.areas.dtype)
-    assert types == (np.float32, np.int64, bool, np.float64)
+    assert types == (np.float64, np.int64, bool, np.float64)
 
 
 def test_images_keep_the_files_order_and_those_without_boxes_stay(tmp_path):
@@ -38,7 +38,7 @@ def test_images_keep_the_files_order_and_those_without_boxes_stay(tmp_path):
     dataset = COCODetection(tmp_path, "train")
     assert [(sample.image_id, len(sample.boxes)) for sample in dataset] == [("9", 1), ("2", 1), ("5", 0)]
     empty = dataset[2]
-    assert empty.boxes.shape == (0, 4) and empty.boxes.dtype == np.float32
+    assert empty.boxes.shape == (0, 4) and empty.boxes.dtype == np.float64
     assert empty.labels.shape == empty.difficult.shape == empty.areas.shape == (0,)
     assert (empty.labels.dtype, empty.difficult.dtype, empty.areas.dtype) == (np.int64, bool, np.float64)
 

@@ -34,13 +34,13 @@ def test_sample_is_exact(tmp_path):
     np.testing.assert_array_equal(sample.boxes, [[0, 0, WIDTH, HEIGHT], [1.5, 2, 9, 8]])
     np.testing.assert_array_equal(sample.labels, [1, 0])
     np.testing.assert_array_equal(sample.difficult, [False, True])
-    assert (sample.boxes.dtype, sample.labels.dtype, sample.difficult.dtype) == (np.float32, np.int64, bool)
+    assert (sample.boxes.dtype, sample.labels.dtype, sample.difficult.dtype) == (np.float64, np.int64, bool)
 
 
 def test_image_without_objects_stays_with_empty_arrays(tmp_path):
     sample = read_one(tmp_path)[0]
     assert sample.boxes.shape == (0, 4) and sample.labels.shape == (0,) and sample.difficult.shape == (0,)
-    assert (sample.boxes.dtype, sample.labels.dtype, sample.difficult.dtype) == (np.float32, np.int64, bool)
+    assert (sample.boxes.dtype, sample.labels.dtype, sample.difficult.dtype) == (np.float64, np.int64, bool)
 
 
 @pytest.mark.parametrize("tag", ["", "<difficult/>"])

@@ -96,7 +96,7 @@ def test_coco(shared_data, tmp_path):
     for name in ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR100"):
         assert metrics[name] == pytest.approx(1, abs=1e-9), name
 
-    save_coco_results(tmp_path / "results.json", found, dataset.category_ids)
+    save_coco_results(tmp_path / "results.json", found, dataset.samples, dataset.category_ids)
     truth = COCO(str(root / "annotations" / "instances_train2017.json"))
     evaluation = COCOeval(truth, truth.loadRes(str(tmp_path / "results.json")), "bbox")
     evaluation.evaluate()

@@ -84,7 +84,7 @@ def test_equals_the_loops(rules, seed):
     assert found.labels.tolist() == list(labels)
     np.testing.assert_allclose(found.scores, scores, rtol=1e-5)
     np.testing.assert_allclose(found.boxes, boxes, rtol=1e-4, atol=1e-2)
-    assert (found.boxes.dtype, found.scores.dtype, found.labels.dtype) == (np.float32, np.float32, np.int64)
+    assert (found.boxes.dtype, found.scores.dtype, found.labels.dtype) == (np.float32, np.float64, np.int64)
 
 
 def test_each_rule_changes_the_random_outputs_detections():

@@ -97,7 +97,7 @@ def test_the_data_are_fit_for_training(dataset):
 
 def test_figures_are_pycocotools_own(root, dataset, tmp_path):
     found = detections_near(dataset, 0)
-    save_coco_results(tmp_path / "results.json", found, dataset.category_ids)
+    save_coco_results(tmp_path / "results.json", found, dataset.samples, dataset.category_ids)
     metric = coco_average_precision(dataset, found, dataset.classes)
     assert 0.2 < metric.figures["AP"] < 0.8  # a test of figures that are all 0 or 1 would show nothing
     assert_as_official(metric, official(root / "annotations" / "instances_train2017.json", tmp_path / "results.json"))
@@ -119,7 +119,7 @@ def test_figures_of_the_images_that_an_id_list_names(root, dataset, tmp_path):
     third = COCODetection(root, f"train2017:{tmp_path / 'ids.txt'}")
     assert [sample.image_id for sample in third] == image_ids
     found = {key: item for key, item in detections_near(dataset, 3).items() if key in image_ids}
-    save_coco_results(tmp_path / "results.json", found, third.category_ids)
+    save_coco_results(tmp_path / "results.json", found, third.samples, third.category_ids)
     assert_as_official(
         coco_average_precision(third, found, third.classes),
         official(
@@ -137,7 +137,7 @@ def test_perfect_detections_score_1(root, dataset, tmp_path):
         )
         for sample in dataset
     }
-    save_coco_results(tmp_path / "results.json", found, dataset.category_ids)
+    save_coco_results(tmp_path / "results.json", found, dataset.samples, dataset.category_ids)
     metric = coco_average_precision(dataset, found, dataset.classes)
     for name in ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR100"):
         assert metric.figures[name] == pytest.approx(1, abs=1e-9), name

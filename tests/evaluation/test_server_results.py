@@ -8,14 +8,16 @@ import json
 import os
 import re
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from detection_scenes import CLASSES, make_detections
+from detection_scenes import CLASSES, make_detections, make_sample
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools.coco import COCO
 
+from aploss_mx.data.sample import Sample
 from aploss_mx.evaluation.detections import Detections, save_coco_results, save_voc_results
 
 CATEGORY_IDS = (17, 18, 90)  # of CLASSES; not consecutive, as COCO's
@@ -27,6 +29,10 @@ FOUND = {
 
 
 # COCO --------------------------------------------------------------------------------------------
+
+
+def samples_of(image_ids) -> list[Sample]:
+    return [replace(make_sample(image_id), coco_id=int(image_id)) for image_id in image_ids]
 
 
 def load_results(path, image_ids) -> list[dict]:
@@ -44,7 +50,7 @@ def load_results(path, image_ids) -> list[dict]:
 
 def test_coco_results_are_what_pycocotools_loads(tmp_path):
     path = tmp_path / "new" / "results.json"
-    save_coco_results(path, FOUND, CATEGORY_IDS)
+    save_coco_results(path, FOUND, samples_of(FOUND), CATEGORY_IDS)
     rows = [(row["image_id"], row["category_id"], row["bbox"], row["score"]) for row in load_results(path, FOUND)]
     assert rows == [
         (7, 18, [10.5, 20, 30, 40.25], 0.75),
@@ -54,7 +60,7 @@ def test_coco_results_are_what_pycocotools_loads(tmp_path):
 
 
 def test_coco_results_hold_the_servers_keys_alone(tmp_path):
-    save_coco_results(tmp_path / "results.json", FOUND, list(CATEGORY_IDS))
+    save_coco_results(tmp_path / "results.json", FOUND, samples_of(FOUND), CATEGORY_IDS)
     entries = json.loads((tmp_path / "results.json").read_text())
     assert all(set(entry) == {"image_id", "category_id", "bbox", "score"} for entry in entries)
     assert all(type(entry[key]) is int for entry in entries for key in ("image_id", "category_id"))
@@ -68,7 +74,7 @@ def test_coco_results_keep_every_bit(tmp_path_factory, seed, count):
     boxes = np.hstack([corners.min(axis=1), corners.max(axis=1)])
     found = {"5": Detections(boxes, rng.random(count).astype(np.float32), rng.integers(0, 3, count))}
     path = tmp_path_factory.mktemp("results") / "results.json"
-    save_coco_results(path, found, CATEGORY_IDS)
+    save_coco_results(path, found, samples_of(found), CATEGORY_IDS)
     loaded = load_results(path, found)
     x, y, w, h = np.array([row["bbox"] for row in loaded]).T
     np.testing.assert_allclose(np.stack([x, y, x + w, y + h], axis=1), boxes, rtol=0, atol=1e-12)
@@ -77,21 +83,21 @@ def test_coco_results_keep_every_bit(tmp_path_factory, seed, count):
 
 
 def test_coco_results_of_nothing_are_an_empty_list(tmp_path):
-    save_coco_results(tmp_path / "results.json", {"1": Detections()}, CATEGORY_IDS)
+    save_coco_results(tmp_path / "results.json", {"1": Detections()}, samples_of("1"), CATEGORY_IDS)
     assert json.loads((tmp_path / "results.json").read_text()) == []
 
 
 @pytest.mark.parametrize(
     "found",
-    [{"000001.jpg": make_detections([(0, 0, 1, 1)], [1])}, {"1": make_detections([(0, 0, 1, 1)], [1], [3])}],
-    ids=["an id that is no number", "a label without category"],
+    [{"1": make_detections([(0, 0, 1, 1)], [1])}, {"7": make_detections([(0, 0, 1, 1)], [1], [3])}],
+    ids=["an image that is not there", "a label without category"],
 )
 def test_coco_results_that_cannot_be_written_leave_the_old_file(tmp_path, found):
     path = tmp_path / "results.json"
-    save_coco_results(path, FOUND, CATEGORY_IDS)
+    save_coco_results(path, FOUND, samples_of(FOUND), CATEGORY_IDS)
     before = path.read_bytes()
     with pytest.raises((ValueError, LookupError)):
-        save_coco_results(path, {**FOUND, **found}, CATEGORY_IDS)
+        save_coco_results(path, {**FOUND, **found}, samples_of(FOUND), CATEGORY_IDS)
     assert path.read_bytes() == before
     assert [file.name for file in tmp_path.iterdir()] == ["results.json"]
 
@@ -140,6 +146,15 @@ def test_voc_results_are_plain_numbers_in_lines_that_end(tmp_path):
     scores = [float(line.split()[1]) for line in text.splitlines()]
     assert 0 < scores[0] < scores[1] < 1
     assert float(text.split()[4]) == pytest.approx(123.4567, abs=1e-3)
+
+
+def test_voc_results_keep_scores_apart(tmp_path):
+    """As many digits as a score has, and no exponent: what is told apart here is told apart by the server."""
+    scores = np.array([1 - 1e-12, 1 - 2e-12, 1e-12, 2e-12, 1.0])
+    found = {"a": Detections(np.zeros((5, 4)), scores, np.zeros(5, np.int64))}
+    text = save_voc(tmp_path / "results.zip", found)["results/VOC2012/Main/comp4_det_test_cat.txt"]
+    assert [float(line.split()[1]) for line in text.splitlines()] == scores.tolist()
+    assert "e-" not in text
 
 
 def test_voc_results_of_nothing_have_a_file_for_every_class(tmp_path):

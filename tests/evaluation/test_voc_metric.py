@@ -40,8 +40,9 @@ def assert_same(metric, expected):
         ("TFT", 2, (6 * 1 + 5 * 2 / 3) / 11, 1 / 2 * 1 + 1 / 2 * 2 / 3),
         # The later 3/4 lifts the earlier 1/2 and 2/3.
         ("FTTT", 4, 8 / 11 * 3 / 4, 3 / 4 * 3 / 4),
-        # Recall 3/10 reaches the point 0.3, though the float 3 * 0.1 is above 3 / 10.
-        ("TTT", 10, 4 / 11, 3 / 10),
+        # 3/10 does not reach the third point, the float 3 * 0.1, which is a bit above it; 4/10 reaches the fourth.
+        ("TTT", 10, 3 / 11, 3 / 10),
+        ("TTTT", 10, 5 / 11, 4 / 10),
     ],
 )
 def test_closed_forms(ranking, objects, eleven_point, area):
@@ -90,7 +91,7 @@ def test_difficult_object_absorbs_all_its_detections():
     samples = [make_sample("a", [BOX, FAR], difficult=[True, False])]
     found = {"a": make_detections([BOX, BOX, FAR], [0.9, 0.8, 0.7])}
     metric = voc_average_precision(samples, found, CLASSES)
-    assert (metric.objects[0], metric.eleven_point[0], metric.area[0]) == (1, 1, 1)
+    assert (metric.objects[0], metric.eleven_point[0], metric.area[0]) == (1, pytest.approx(1), 1)
 
 
 def test_class_without_counted_objects_leaves_the_mean():
@@ -98,7 +99,7 @@ def test_class_without_counted_objects_leaves_the_mean():
     found = {"a": make_detections([BOX, FAR, FAR], [0.9, 0.8, 0.7], [0, 1, 2])}
     metric = voc_average_precision(samples, found, CLASSES)
     np.testing.assert_array_equal(metric.area, [1, math.nan, math.nan])
-    assert metric.mean_area == metric.mean_eleven_point == 1
+    assert (metric.mean_area, metric.mean_eleven_point) == (1, pytest.approx(1))
 
 
 def test_no_detections_score_zero():
@@ -127,7 +128,7 @@ def test_perfect_detections_score_one():
     metric = voc_average_precision(samples, perfect_detections(samples), CLASSES)
     np.testing.assert_array_equal(metric.objects, [1, 2, 1])
     np.testing.assert_array_equal(metric.area, 1)
-    np.testing.assert_array_equal(metric.eleven_point, 1)
+    np.testing.assert_allclose(metric.eleven_point, 1, rtol=1e-15)
 
 
 @pytest.mark.parametrize("threshold", [0, 1.5, math.nan])
@@ -187,7 +188,8 @@ def devkit_class(samples, detections, label, threshold):
             curve.append((Fraction(true, objects), Fraction(true, true + false)))
     if not objects:
         return 0, math.nan, math.nan
-    eleven = sum(max((p for r, p in curve if r >= Fraction(tenths, 10)), default=0) for tenths in range(11)) / 11
+    points = [Fraction(tenths * 0.1) for tenths in range(11)]
+    eleven = sum(max((p for r, p in curve if float(r) >= point), default=0) for point in points) / 11
     area = sum(
         (r - before) * max(p for _, p in curve[i:])
         for i, ((before, _), (r, _)) in enumerate(zip(curve, curve[1:]), start=1)
