@@ -1,4 +1,4 @@
-"""The AP-loss as a measure, by which detectors are compared whatever they minimise."""
+"""What is measured of a batch's ranking, whatever the loss: its AP-loss, and how far its positives' scores spread."""
 
 from __future__ import annotations
 
@@ -33,3 +33,14 @@ def measure_ap_loss(logits: np.ndarray, class_targets: np.ndarray, ranking_batch
         As `solve_anchors`.
     """
     return solve_anchors(ap_loss(HEAVISIDE, interpolated=False), logits, class_targets, ranking_batch)[0]
+
+
+def score_spread(logits: np.ndarray, class_targets: np.ndarray) -> float:
+    """Return the standard deviation of the positives' scores, in logits, to be held against the ramp's delta.
+
+    Arguments are as of `measure_ap_loss`; 0 without a positive.
+    """
+    positive = class_targets > 0
+    labels = class_targets[positive].astype(np.int64) - 1
+    scores = logits[positive][np.arange(len(labels)), labels]
+    return float(scores.std(dtype=np.float64)) if len(scores) else 0.0

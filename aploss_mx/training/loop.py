@@ -27,7 +27,7 @@ from aploss_mx.evaluation.detections import save_detections
 from aploss_mx.evaluation.evaluate import evaluate, format_summary
 from aploss_mx.losses import BoxLoss
 from aploss_mx.losses.from_recipe import make_class_loss, make_sync_method
-from aploss_mx.ranking.measure import measure_ap_loss
+from aploss_mx.ranking.measure import measure_ap_loss, score_spread
 from aploss_mx.training.distributed import Workers, count_workers
 from aploss_mx.training.interrupt import GracefulInterrupt
 from aploss_mx.training.metrics_log import MetricsLog, NoLog
@@ -246,7 +246,7 @@ class TrainingRun:
             if self.step % self.options.log_interval == 0:
                 figures = self._figures(losses[logged:], time.monotonic() - since)
                 if self.workers.leads:
-                    figures["ap_loss"] = self._ap_loss_of_step()
+                    figures.update(self._ranking_of_step())
                 bar.set_postfix_str(
                     "class {cls_loss:.3f} box {box_loss:.3f} {images_per_second:.1f} img/s".format(**figures)
                 )
@@ -275,12 +275,15 @@ class TrainingRun:
             "images_per_second": round(len(losses) * self.recipe.batch_size / seconds, 2),
         }
 
-    def _ap_loss_of_step(self) -> float:
-        """The same measure whatever the loss, of the last step's images on the first device."""
+    def _ranking_of_step(self) -> dict[str, float]:
+        """The same measures whatever the loss, of the last step's images on the first device."""
         logits, class_targets = (array.asnumpy() for array in self._ranked)
         if self.recipe.background:
             logits = drop_background(logits)
-        return round(measure_ap_loss(logits, class_targets, self.recipe.ranking_batch), 6)
+        return {
+            "ap_loss": round(measure_ap_loss(logits, class_targets, self.recipe.ranking_batch), 6),
+            "score_spread": round(score_spread(logits, class_targets), 4),
+        }
 
     def _evaluates_after(self, epoch: int) -> bool:
         if epoch == 0 or not self.workers.leads:

@@ -11,8 +11,8 @@ from tensorboardX import SummaryWriter
 from aploss_mx.atomic import replacing
 
 COLUMNS = (
-    "epoch", "step", "seconds", "lr", "loss", "cls_loss", "box_loss", "ap_loss", "images_per_second",
-    "AP", "AP50", "AP75", "VOC07_AP50",
+    "epoch", "step", "seconds", "lr", "loss", "cls_loss", "box_loss", "ap_loss", "score_spread",
+    "images_per_second", "AP", "AP50", "AP75", "VOC07_AP50",
 )  # fmt: skip
 
 

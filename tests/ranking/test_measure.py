@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aploss_mx.ranking.measure import measure_ap_loss
+from aploss_mx.ranking.measure import measure_ap_loss, score_spread
 
 
 def counted(logits: np.ndarray, class_targets: np.ndarray) -> float:
@@ -36,3 +36,12 @@ def test_unlike_the_loss_it_has_no_margin():
     assert measure_ap_loss(logits, np.array([[1, 0, 0]])) == 0
     assert measure_ap_loss(logits, np.array([[0, 1, 0]])) == pytest.approx(0.5)
     assert measure_ap_loss(logits, np.array([[0, 0, 0]])) == 0
+
+
+def test_the_spread_is_of_the_positives_scores_alone():
+    logits = np.array([[[1.0, 90.0], [-3.0, 50.0]], [[7.0, 2.0], [80.0, 60.0]]], np.float32)
+    class_targets = np.array([[1, -1], [2, 0]])
+    assert score_spread(logits, class_targets) == pytest.approx(0.5)  # of 1 and 2
+    assert score_spread(4 * logits - 100, class_targets) == pytest.approx(2)
+    assert score_spread(logits, np.array([[2, 0], [-1, 0]])) == 0
+    assert score_spread(logits, np.array([[0, 0], [-1, 0]])) == 0

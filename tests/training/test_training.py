@@ -49,6 +49,7 @@ def test_a_run_writes_all_it_promises(shapes, folder, capsys):
         assert float(row["loss"]) == pytest.approx(float(row["cls_loss"]) + float(row["box_loss"]), abs=2e-6)
         assert 0 <= float(row["cls_loss"]) <= 1
         assert 0 < float(row["ap_loss"]) <= 1
+        assert 0 < float(row["score_spread"])
     assert float(evaluations[-1]["AP"]) == metrics["AP"]
     assert "epoch 2: AP " in capsys.readouterr().out
 
