@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import mxnet as mx
 
 from aploss_mx.atomic import replacing, write_text
-from aploss_mx.config import TEST_SETTINGS
+from aploss_mx.detection.description import describe
 from aploss_mx.detection.detector import Detector
 from symbols.retinanet import RetinaNet
 
@@ -88,12 +87,28 @@ def _tidy(graph) -> None:
     graph.input.extend(images)
 
 
-def describe(detector: Detector) -> str:
-    """Return, as JSON, what a program needs besides the network: classes, background, pixels, test settings."""
-    recipe = detector.recipe.to_dict()
-    settings = {name: recipe[name] for name in ("pixels", *TEST_SETTINGS)}
-    about = {"classes": detector.classes, "background": detector.recipe.background, **settings}
-    return json.dumps(about, indent=1) + "\n"
+def export_onnx_boxes(detector: Detector, network: Path, path: Path) -> Path:
+    """Write an ONNX model that takes an image's pixels and gives boxes, around one of `export_onnx`.
+
+    See `onnx_boxes.add_boxes` for input and outputs.
+
+    Raises
+    ------
+    ExportError
+        If the detector looks at an image several times, which the model cannot.
+    """
+    import onnx
+
+    from aploss_mx.detection.onnx_boxes import add_boxes  # here, since onnx may be missing
+
+    recipe = detector.recipe
+    if recipe.test_scales or recipe.test_flip:
+        raise ExportError("an ONNX model with boxes looks once: leave out test_scales and test_flip")
+    model = add_boxes(onnx.load(network), recipe, detector.classes, describe(detector))
+    onnx.checker.check_model(model)
+    with replacing(path) as temporary:
+        onnx.save(model, temporary)
+    return path
 
 
 def _symbol(network: RetinaNet) -> mx.sym.Symbol:

@@ -1,0 +1,79 @@
+"""Describe a detector for programs in other languages: all that stands between an image and boxes but the weights."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from aploss_mx.config import TEST_SETTINGS
+from aploss_mx.data.pixels import PIXELS
+from aploss_mx.detection.detector import Detector
+from aploss_mx.geometry.anchors import RATIOS, SCALES, STRIDES, cell_anchors
+from aploss_mx.geometry.coder import MAX_LOG_SCALE, STDS
+
+FORMAT = 2
+MULTIPLE = 32
+
+
+def describe(detector: Detector) -> str:
+    """Return, as JSON, what a program needs besides the network; docs/deployment.md explains it.
+
+    Lengths are pixels; boxes are corners [x1, y1, x2, y2] in continuous coordinates, [0, 0, width, height] for a whole
+    image.
+    """
+    recipe = detector.recipe.to_dict()
+    wanted = PIXELS[detector.recipe.pixels]
+    levels = [
+        {"name": f"P{number}", "stride": stride, "anchors": cell_anchors(stride).tolist()}
+        for number, stride in enumerate(STRIDES, 3)
+    ]
+    about: dict[str, Any] = {
+        "format": FORMAT,
+        "classes": list(detector.classes),
+        "background": detector.recipe.background,
+        **{name: recipe[name] for name in ("pixels", *TEST_SETTINGS)},
+        "input": {
+            "resize": (
+                "both sides to test_short"
+                if detector.recipe.test_warp
+                else "by min(test_short / shorter side, test_long / longer side), rounded half to even, at least 1"
+            ),
+            "interpolation": "bilinear between pixel centres, without antialiasing, rounded to whole numbers",
+            "channels": [("red", "green", "blue")[channel] for channel in wanted.channels],
+            "mean": wanted.mean.tolist(),
+            "deviation": wanted.std.tolist(),
+            "normalisation": "(value of 0 to 255 - mean) / deviation",
+            "padding": "zeros on the right and at the bottom, after normalisation, to multiples of pad_to",
+            "pad_to": MULTIPLE,
+            "layout": "(B, 3, H, W), float32",
+        },
+        "levels": levels,
+        "anchors": {
+            "order": "level by level; in a level rows from the top, in a row cells from the left; in a cell as listed "
+            "under levels",
+            "cells": "the padded input's sides over the stride from P3 to P5; half of the level before, rounded up, on "
+            "P6 and P7",
+            "centre": "((column + 0.5) * stride, (row + 0.5) * stride), to which a level's anchors are added",
+            "scales": list(SCALES),
+            "ratios": list(RATIOS),
+        },
+        "outputs": {
+            "logits": "(B, N, classes), or (B, N, 1 + classes) with background, whose logits come first",
+            "deltas": "(B, N, 4): dx, dy, dw, dh of each anchor",
+            "score": "softmax over 1 + classes" if detector.recipe.background else "1 / (1 + exp(-logit))",
+            "delta_deviations": STDS.astype(float).round(6).tolist(),
+            "largest_log_scale": MAX_LOG_SCALE,
+            "centre": "anchor's centre + (dx, dy) * delta_deviations[:2] * anchor's size",
+            "size": "anchor's size * exp(min((dw, dh) * delta_deviations[2:], largest_log_scale))",
+        },
+        "selection": [
+            "on each level, the topk highest pairs of anchor and class whose score exceeds score_threshold, which does "
+            "not hold on the last level",
+            "boxes over the resized image's scale (resized side / side, by axis), cut off at the image; those without "
+            "area are dropped",
+            "within each class, from the highest score down, boxes whose IoU with one that was kept exceeds "
+            "nms_threshold are dropped",
+            "the max_detections highest scores of all classes",
+        ],
+    }
+    return json.dumps(about, indent=1) + "\n"

@@ -1,0 +1,102 @@
+"""A whole detector in one ONNX file: onnxruntime finds what `Detector.predict` finds."""
+
+from __future__ import annotations
+
+import json
+
+import cv2
+import mxnet as mx
+import numpy as np
+import pytest
+from tiny_training import tiny_recipe
+
+from aploss_mx.data.pixels import read_image
+from aploss_mx.detection.description import describe
+from aploss_mx.detection.detector import Detector
+from aploss_mx.detection.export import ExportError, export_onnx, export_onnx_boxes
+from aploss_mx.geometry.boxes import pairwise_iou
+from symbols.retinanet import get_network
+
+CLASSES = ("cat", "dog", "bird")
+onnxruntime = pytest.importorskip("onnxruntime", reason="of the extra dev")
+pytest.importorskip("onnx.mapping", reason="of the extra onnx")
+
+
+def make_detector(**settings) -> Detector:
+    """A detector of random weights that finds many boxes, of scores that differ."""
+    recipe = tiny_recipe(**{"test_short": 96, "test_long": 150, "topk": 50, **settings})
+    mx.random.seed(0)
+    network = get_network(recipe.network, len(CLASSES), 16, mx.cpu(), None, recipe.background)
+    for head in (network.class_head, network.box_head):
+        head[-1].weight.set_data(mx.nd.random.normal(0, 0.02, head[-1].weight.shape))
+    return Detector(network, CLASSES, recipe, mx.cpu())
+
+
+def open_session(detector: Detector, folder):
+    path = export_onnx_boxes(detector, export_onnx(detector.network, folder / "model.onnx"), folder / "detector.onnx")
+    return onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"loss": "ohem"},
+        {"test_warp": "true"},
+        {"score_threshold": 0.0, "nms_threshold": 0.3, "max_detections": 7},
+        {"score_threshold": 0.9999, "topk": 3},
+    ],
+    ids=str,
+)
+def test_the_boxes_are_those_of_predict(tmp_path, shared_data, settings):
+    detector = make_detector(**settings)
+    session = open_session(detector, tmp_path)
+    assert [value.name for value in session.get_inputs()] == ["image"]
+    assert [value.name for value in session.get_outputs()] == ["boxes", "scores", "labels"]
+    photograph = read_image(shared_data / "demo" / "dog.jpg")
+    # Of the size that the network sees, so that nothing is resized, and one that is padded.
+    for height, width in ((96, 96), (96, 130)):
+        image = cv2.resize(photograph, (96 if detector.recipe.test_warp else width, height))
+        boxes, scores, labels = session.run(None, {"image": image})
+        expected = detector.predict(image)
+        assert len(expected)
+        np.testing.assert_array_equal(labels, expected.labels)
+        np.testing.assert_allclose(boxes, expected.boxes, atol=0.01)
+        np.testing.assert_allclose(scores, expected.scores, atol=1e-5)
+
+
+def test_photographs_of_any_size_are_resized_inside(tmp_path, shared_data):
+    detector = make_detector(score_threshold=0.0)
+    session = open_session(detector, tmp_path)
+    for name in ("street.jpg", "eagle.jpg"):
+        image = read_image(shared_data / "demo" / name)
+        boxes, scores, labels = session.run(None, {"image": image})
+        expected = detector.predict(image)
+        # Random weights turn the last bit of a pixel into other boxes; most are the same ones.
+        same = (pairwise_iou(expected.boxes, boxes) > 0.9) & (expected.labels[:, None] == labels)
+        assert same.any(axis=1).mean() > 0.7
+        assert abs(scores[0] - expected.scores[0]) < 0.02
+        assert boxes.max() > 150  # in the photograph's pixels, not in those of the network
+
+
+def test_nothing_found_is_three_empty_outputs(tmp_path):
+    detector = make_detector()
+    detector.network.class_head[-1].bias.set_data(mx.nd.full((18,), -100))
+    session = open_session(detector, tmp_path)
+    boxes, scores, labels = session.run(None, {"image": np.zeros((40, 60, 3), np.uint8)})
+    found = len(detector.predict(np.zeros((40, 60, 3), np.uint8)))
+    assert (boxes.shape, scores.shape, labels.shape) == ((found, 4), (found,), (found,))
+    assert scores.max(initial=0) < 1e-6  # the last level has no threshold
+
+
+def test_the_model_says_what_it_is(tmp_path):
+    detector = make_detector()
+    about = open_session(detector, tmp_path).get_modelmeta().custom_metadata_map
+    assert json.loads(about["classes"]) == list(CLASSES)
+    assert json.loads(about["description"]) == json.loads(describe(detector))
+
+
+@pytest.mark.parametrize("settings", [{"test_scales": "64,96"}, {"test_flip": "true"}], ids=str)
+def test_several_views_are_refused(tmp_path, settings):
+    with pytest.raises(ExportError, match="test_scales.*test_flip"):
+        open_session(make_detector(**settings), tmp_path)
