@@ -97,8 +97,7 @@ def _seed(text: str) -> int:
 
 
 def _add_list_flags(parser: argparse.ArgumentParser) -> None:
-    tables = sorted({row.table for row in PUBLISHED})
-    parser.add_argument("--table", choices=tables, help="one table only (default: all)")
+    parser.add_argument("--table", choices=PUBLISHED, help="one table only (default: all)")
     parser.add_argument("--voc-root", default="datasets/VOCdevkit", help="folder of VOC (default: %(default)s)")
     parser.add_argument("--coco-root", default="datasets/coco", help="folder of COCO (default: %(default)s)")
     parser.add_argument("--gpus", default="0,1", help="GPUs to train on (default: %(default)s, as in the paper)")
@@ -107,10 +106,10 @@ def _add_list_flags(parser: argparse.ArgumentParser) -> None:
 def list_commands(arguments: argparse.Namespace) -> None:
     """Print each published row with its commands."""
     roots = {"voc": arguments.voc_root, "coco": arguments.coco_root}
-    for row in PUBLISHED:
-        if arguments.table in (None, row.table):
-            figures = "  ".join(f"{name} {value:.1f}" for name, value in row.figures.items())
-            print(f"Table {row.table}, {row.row}: paper {figures}")
+    for table in [arguments.table] if arguments.table else PUBLISHED:
+        for row in PUBLISHED[table]:
+            metrics = "  ".join(f"{name} {value:.1f}" for name, value in row.metrics.items())
+            print(f"Table {table}, {row.name}: paper {metrics}")
             print("  " + shlex.join(row.train_command(roots[row.dataset], arguments.gpus)))
             print("  " + shlex.join(row.test_command(roots[row.dataset], arguments.gpus.split(",")[0])))
 
@@ -147,24 +146,24 @@ def _reproduce(arguments: argparse.Namespace, runner: Runner) -> None:
                     rows.append(execution.measure(trial))
                 except (RunError, OSError, ValueError) as error:
                     failed.add(trial.run)
-                    print(f"{trial.row}: {error}", file=sys.stderr)
+                    print(f"{trial.name}: {error}", file=sys.stderr)
             else:
                 gpu, folder = arguments.gpus[0].split(",")[0], str(execution.folder_of(trial))
-                command = trial.published.test_command(execution.root_of(trial), gpu, folder)
-                print(f"{trial.row}: its server scores what this writes: {shlex.join(command)}")
+                command = trial.row.test_command(execution.root_of(trial), gpu, folder)
+                print(f"{trial.name}: its server scores what this writes: {shlex.join(command)}")
         with runner.locked(results):
             update_rows(results / f"{what}.csv", rows)
             print(write_report(results / f"{what}.csv", scale))
     elif what in DRAWINGS:
         folders = ((trial, execution.folder_of(trial)) for trial in finished)
-        curves = (curve_of(what, trial.row, trial.seed, folder, about(folder)["commit"]) for trial, folder in folders)
+        curves = (curve_of(what, trial.name, trial.seed, folder, about(folder)["commit"]) for trial, folder in folders)
         with runner.locked(results):
             write_curves(results / f"{what}.csv", chain(*curves))
             print(write_report(results / f"{what}.csv", scale))
     elif not failed:
         path = results / f"{what}.jpg"
         write_picture(path, draw_detectors(finished, execution))
-        print(f"{path} is drawn, with {'; '.join(trial.row for trial in finished)} one under another")
+        print(f"{path} is drawn, with {'; '.join(trial.name for trial in finished)} one under another")
     if failed:
         raise RunError(f"{len(failed)} run(s) failed: {', '.join(sorted(failed))}")
 
@@ -188,7 +187,7 @@ def draw_detectors(trials: Sequence[Trial], execution: Execution) -> np.ndarray:
         samples = open_dataset(execution.voc_root, detector.recipe.val_split, detector.classes).samples
         shown = [sample for sample in samples if not sample.difficult.all()][:PICTURES]
         images = [read_image(sample.image_path) for sample in shown]
-        captions.append(f"{trial.row}, seed {trial.seed}: scores from {detector.shown_score:.2f}")
+        captions.append(f"{trial.name}, seed {trial.seed}: scores from {detector.shown_score:.2f}")
         drawn.append([annotate(one, detector.predict(one), detector.classes, detector.shown_score) for one in images])
     columns = min(COLUMNS, len(drawn[0]))
     starts = range(0, len(drawn[0]) - columns + 1, columns)  # of whole rows

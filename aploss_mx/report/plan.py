@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Mapping, Sequence
+from typing import Any, Mapping, Sequence
 
 from aploss_mx.config import Recipe, load_recipe
-from aploss_mx.report.paper import PUBLISHED, Published, papers_ranking
+from aploss_mx.report.paper import PUBLISHED, Row, papers_ranking, to_flags, to_text, to_words
 from aploss_mx.theory.optimisers import CONTENDERS
 
 TABLES = ("table1a", "table1b", "table1c", "table2", "table3")
@@ -18,30 +17,37 @@ REPORTED = (*LEARNING_RATES, *TABLES)
 FIGURE_5B = "figure5b"
 RATE = ", lr "  # parts a row's name from its learning rate, where rows differ in that as well
 LOSSES = ("ap", "auc", "focal", "ohem")
-GRID = ("0.00003", "0.0001", "0.0003", "0.001")
+GRID = (0.00003, 0.0001, 0.0003, 0.001)
+Settings = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Tuning:
-    """The trainings that a setting is chosen by: flags of all, and by name the flags to choose from, for each loss."""
+    """The trainings that a setting is chosen by: settings of all, and by name those to choose from, for each loss."""
 
-    flags: tuple[str, ...]
-    choices: Mapping[str, tuple[str, ...]]
-
-
-def _rates(rates: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    return {f"lr {rate}": ("--lr", rate) for rate in rates}
+    settings: Settings
+    choices: Mapping[str, Settings]
 
 
-def _optimisers() -> dict[str, tuple[str, ...]]:
+def _rates(rates: Sequence[float]) -> dict[str, Settings]:
+    return {f"lr {to_text(rate)}": {"lr": rate} for rate in rates}
+
+
+def _optimisers() -> dict[str, Settings]:
     """Return two rates of Adam and of the paper's SGD, each with the same rate for the backbone and a tenth of it."""
     return {
-        f"{optimizer}, lr {lr}, backbone x {factor}": (
-            "--optimizer", optimizer, "--lr", lr, "--backbone-lr-mult", factor, "--wd", wd
-        )
-        for optimizer, wd, rates in (("adam", "0.00001", ("0.001", "0.0003")), ("sgd", "0.0001", ("0.01", "0.03")))
-        for factor in ("0.1", "1") for lr in rates
+        f"{optimizer}, lr {lr}, backbone x {factor}":
+            {"optimizer": optimizer, "lr": lr, "backbone_lr_mult": factor, "wd": wd}
+        for optimizer, wd, rates in (("adam", 0.00001, (0.001, 0.0003)), ("sgd", 0.0001, (0.01, 0.03)))
+        for factor in (0.1, 1) for lr in rates
     }  # fmt: skip
+
+
+AT_160_PIXELS = {
+    "data_shape": 160, "test_short": 160, "test_long": 267, "augmentation": "flip", "epochs": 16,
+    "lr_decay_epoch": (12, 15), "val_interval": 2,
+}  # fmt: skip
+SCALES_AROUND_160 = {"test_scales": (96, 128, 160, 192, 224), "test_flip": True}
 
 
 @dataclass(frozen=True)
@@ -57,19 +63,19 @@ class Scale:
         The same of learning rates and Figure 5b, which are of other trainings.
     recipe : str
         That all rows share; '' for each published row's own.
-    flags : tuple of str
+    settings : dict of str to value
         Changes to it.
     data : str
         The data set that rows may be of: 'voc', or 'voc coco'.
-    multi_scale : tuple of str
-        Flags of a multi-scale test.
+    multi_scale : dict of str to value
+        Settings of a multi-scale test.
     tuning : dict of str to Tuning
         By names of LEARNING_RATES.
-    chosen : dict of str to tuple of str
-        The flags chosen for each loss; the recipe's settings for one that is not here.
-    optimisers : tuple of str
-        Flags of the trainings of Figure 5b.
-    optimisers_lr : tuple of str
+    chosen : dict of str to dict
+        The settings chosen for each loss; the recipe's for one that is not here.
+    optimisers : dict of str to value
+        Settings of the trainings of Figure 5b.
+    optimisers_lr : tuple of float
         Learning rates that each of them is made with; () for the recipe's alone.
     """
 
@@ -77,13 +83,13 @@ class Scale:
     what: str
     what_else: Mapping[str, str] = field(default_factory=dict)
     recipe: str = ""
-    flags: tuple[str, ...] = ()
+    settings: Settings = field(default_factory=dict)
     data: str = "voc"
-    multi_scale: tuple[str, ...] = ()
+    multi_scale: Settings = field(default_factory=dict)
     tuning: Mapping[str, Tuning] = field(default_factory=dict)
-    chosen: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    optimisers: tuple[str, ...] = ()
-    optimisers_lr: tuple[str, ...] = ()
+    chosen: Mapping[str, Settings] = field(default_factory=dict)
+    optimisers: Settings = field(default_factory=dict)
+    optimisers_lr: tuple[float, ...] = ()
 
     def describe(self, name: str) -> str:
         """Return what the figures of a table or a figure are of."""
@@ -99,7 +105,7 @@ SCALES = {
             {FIGURE_5B: "the paper's recipe on VOC2007 trainval without box regression: 160 epochs, or 50,000 steps; "
              "the axis of the paper's figure ends at 120,000, and its schedule is not given"},
             data="voc coco",
-            optimisers=("--train-split", "2007_trainval", "--log-interval", "100"),
+            optimisers={"train_split": "2007_trainval", "log_interval": 100},
         ),
         Scale(
             "small",
@@ -112,20 +118,16 @@ SCALES = {
              FIGURE_5B: "ResNet-18 at 160 px without box regression, 3 epochs of VOC's split 2007_train, with three "
              "learning rates each: not comparable with the published figure"},
             "small_voc",
-            ("--data-shape", "160", "--test-short", "160", "--test-long", "267", "--augmentation", "flip",
-             "--epochs", "16", "--lr-decay-epoch", "12,15", "--val-interval", "2"),
-            multi_scale=("--test-scales", "96,128,160,192,224", "--test-flip", "true"),
+            AT_160_PIXELS,
+            multi_scale=SCALES_AROUND_160,
             tuning={
-                "learning_rates": Tuning(("--epochs", "3", "--lr-decay-epoch", "2"), _rates(GRID)),
+                "learning_rates": Tuning({"epochs": 3, "lr_decay_epoch": (2,)}, _rates(GRID)),
                 "learning_rates_longer": Tuning(
-                    ("--epochs", "8", "--lr-decay-epoch", "6", "--val-interval", "0"), _rates(GRID[1:3])
+                    {"epochs": 8, "lr_decay_epoch": (6,), "val_interval": 0}, _rates(GRID[1:3])
                 ),
             },
-            chosen={
-                "ap": ("--lr", "0.0003"), "auc": ("--lr", "0.0003"), "focal": ("--lr", "0.0003"),
-                "ohem": ("--lr", "0.0001"),
-            },
-            optimisers=("--epochs", "3", "--lr-decay-epoch", "", "--log-interval", "5"),
+            chosen={"ap": {"lr": 0.0003}, "auc": {"lr": 0.0003}, "focal": {"lr": 0.0003}, "ohem": {"lr": 0.0001}},
+            optimisers={"epochs": 3, "lr_decay_epoch": (), "log_interval": 5},
             optimisers_lr=GRID[1:],
         ),
         Scale(
@@ -135,15 +137,10 @@ SCALES = {
             {"learning_rates": "whole ImageNet ResNet-18 at 160 px, trained for 3 epochs on four fifths of VOC's split "
              "2007_train and tested on the rest, to choose optimiser and learning rates for each loss"},
             "small_voc",
-            ("--data-shape", "160", "--test-short", "160", "--test-long", "267", "--augmentation", "flip",
-             "--epochs", "16", "--lr-decay-epoch", "12,15", "--val-interval", "2"),
-            multi_scale=("--test-scales", "96,128,160,192,224", "--test-flip", "true"),
-            tuning={
-                "learning_rates": Tuning(
-                    ("--epochs", "3", "--lr-decay-epoch", "2", "--val-interval", "0"), _optimisers()
-                ),
-            },
-            optimisers=("--epochs", "3", "--lr-decay-epoch", "", "--log-interval", "5"),
+            AT_160_PIXELS,
+            multi_scale=SCALES_AROUND_160,
+            tuning={"learning_rates": Tuning({"epochs": 3, "lr_decay_epoch": (2,), "val_interval": 0}, _optimisers())},
+            optimisers={"epochs": 3, "lr_decay_epoch": (), "log_interval": 5},
             optimisers_lr=GRID[1:],
         ),
         Scale(
@@ -151,11 +148,11 @@ SCALES = {
             "a check of the machinery on generated shapes at 64 px, trained for three epochs: the figures mean nothing",
             {},
             "quickstart",
-            ("--data-shape", "64", "--test-short", "64", "--test-long", "64", "--channels", "32", "--epochs", "3",
-             "--lr-decay-epoch", "2", "--warmup-steps", "20", "--val-interval", "1"),
-            multi_scale=("--test-scales", "48,64,96", "--test-flip", "true"),
-            tuning={"learning_rates": Tuning(("--epochs", "1", "--lr-decay-epoch", ""), _rates(GRID))},
-            optimisers=("--log-interval", "2"),
+            {"data_shape": 64, "test_short": 64, "test_long": 64, "channels": 32, "epochs": 3, "lr_decay_epoch": (2,),
+             "warmup_steps": 20, "val_interval": 1},
+            multi_scale={"test_scales": (48, 64, 96), "test_flip": True},
+            tuning={"learning_rates": Tuning({"epochs": 1, "lr_decay_epoch": ()}, _rates(GRID))},
+            optimisers={"log_interval": 2},
         ),
     )
 }  # fmt: skip
@@ -167,73 +164,65 @@ class Trial:
 
     Attributes
     ----------
-    published : Published
-        The row.
+    row : Row
     seed : int
     run : str
         Name of the training's folder, which rows that differ in their test alone share.
-    train : tuple of str
-        The training script and its flags, but for folders, data and devices.
-    test : tuple of str
-        Flags of the test, () for that of the training.
+    train, test : dict of str to value
+        Settings of the training, its recipe's name and log_interval among them, and of a test that is not the
+        training's, or {}.
     """
 
-    published: Published
+    row: Row
     seed: int
     run: str
-    train: tuple[str, ...]
-    test: tuple[str, ...]
+    train: Settings
+    test: Settings
 
     @property
-    def row(self) -> str:
+    def name(self) -> str:
         """Name of the row."""
-        return self.published.row
+        return self.row.name
 
     @property
     def coco(self) -> bool:
         """Whether the data are COCO's."""
-        return self.published.dataset == "coco"
+        return self.row.dataset == "coco"
 
     @property
     def scored_here(self) -> bool:
         """False where the objects of the test are secret and its server scores."""
-        return self.published.split not in ("2012_test", "test-dev2017")
+        return self.row.split not in ("2012_test", "test-dev2017")
 
     def recipe(self) -> Recipe:
         """Return the recipe that it trains."""
-        given = {flag[2:].replace("-", "_"): value for flag, value in zip(self.train[1::2], self.train[2::2])}
-        recipe = load_recipe(given.pop("recipe"))
-        return recipe.override(**{name: value for name, value in given.items() if name in recipe.to_dict()})
+        recipe = load_recipe(self.train["recipe"])
+        return recipe.override(**{name: value for name, value in self.train.items() if name in recipe.to_dict()})
 
-    def train_command(
-        self, python: str, scripts: Path, dataset_root: str, folder: Path, more: Sequence[str]
-    ) -> list[str]:
-        """Return the command that trains it, or goes on."""
-        script, *flags = self.train
-        where = ["--dataset-root", dataset_root, "--save-prefix", str(folder), "--resume", "auto"]
-        return [python, str(scripts / script), *flags, *where, *more]
+    def train_command(self, python: str, scripts: Path, places: Settings) -> list[str]:
+        """Return the command that trains it, or resumes; `places` are the flags on data and weights and folder."""
+        script = scripts / f"train_{self.row.dataset}.py"
+        return [python, str(script), *to_flags({**self.train, **places, "resume": "auto"})]
 
 
-def rows_of(table: str, scale: Scale) -> list[Published]:
+def rows_of(table: str, scale: Scale) -> list[Row]:
     """Return the rows of a table that a scale has: published ones, or those of its learning rates or Figure 5b."""
     if table in LEARNING_RATES:
         if table not in scale.tuning:
             raise ValueError(f"scale {scale.name} has no {table}: there are {', '.join(scale.tuning) or 'none'}")
         tuning = scale.tuning[table]
-        grid = itertools.product(LOSSES, tuning.choices.items())
         return [
-            Published("", f"{loss}, {name}", scale.recipe, "held-out part of train", {},
-                      ("--loss", loss, *choice, *tuning.flags))
-            for loss, (name, choice) in grid
+            Row(f"{loss}, {name}", scale.recipe, train={"loss": loss, **choice, **tuning.settings})
+            for loss in LOSSES for name, choice in tuning.choices.items()
         ]  # fmt: skip
     if table == FIGURE_5B:
-        flags = ("--box-loss-weight", "0", "--val-interval", "0", *scale.optimisers)
+        alone = {"box_loss_weight": 0, "val_interval": 0}
+        rates = [(f"{RATE}{to_text(lr)}", {"lr": lr}) for lr in scale.optimisers_lr] or [("", {})]
         return [
-            Published("", f"{name}{RATE}{lr}" if lr else name, scale.recipe or "voc07_resnet50", "training images", {},
-                      ("--loss", loss, *(("--lr", lr) if lr else ()), *flags))
-            for name, loss in CONTENDERS.items() for lr in scale.optimisers_lr or ("",)
+            Row(name + at, scale.recipe or "voc07_resnet50", train={"loss": loss, **lr, **alone, **scale.optimisers})
+            for name, loss in CONTENDERS.items() for at, lr in rates
         ]  # fmt: skip
-    rows = [row for row in PUBLISHED if f"table{row.table}" == table and row.dataset in scale.data.split()]
+    rows = [row for row in PUBLISHED[table.replace("table", "")] if row.dataset in scale.data.split()]
     return rows if scale.name == "paper" else [row for row in rows if row.split == "2007_test"]
 
 
@@ -255,27 +244,24 @@ def trials_of(table: str, scale: Scale, seeds: Sequence[int], only: Sequence[str
         If a part is in no row's name.
     """
     rows = rows_of(table, scale)
-    strangers = [part for part in only if not any(part in row.row for row in rows)]
+    strangers = [part for part in only if not any(part in row.name for row in rows)]
     if strangers:
         raise ValueError(
             f"no row of {table} at scale {scale.name} is named {', '.join(strangers)}; "
-            f"there are: {'; '.join(row.row for row in rows)}"
+            f"there are: {'; '.join(row.name for row in rows)}"
         )
-    rows = [row for row in rows if not only or any(part in row.row for part in only)]
+    rows = [row for row in rows if not only or any(part in row.name for part in only)]
     return [_trial(row, scale, seed) for seed in dict.fromkeys(seeds) for row in rows]
 
 
-def _trial(row: Published, scale: Scale, seed: int) -> Trial:
-    settings = dict(zip(row.train_flags[::2], row.train_flags[1::2]))
-    chosen = scale.chosen.get(settings.get("--loss", "ap"), ())
-    flags = ("--recipe", scale.recipe or row.recipe, *scale.flags, *chosen, *row.train_flags, "--seed", str(seed))
-    if scale.name == "paper":
-        flags += papers_ranking(row.train_flags)
-    changed = "_".join(word.replace("--", "").replace(",", "-") for word in row.train_flags) or "ap"
+def _trial(row: Row, scale: Scale, seed: int) -> Trial:
+    recipe = scale.recipe or row.recipe
+    train = {"recipe": recipe, **scale.settings, **scale.chosen.get(row.train.get("loss", "ap"), {}), **row.train}
+    changed = "_".join(word for pair in to_words(row.train) for word in pair).replace(",", "-") or "ap"
     return Trial(
-        published=row,
+        row=row,
         seed=seed,
-        run=f"{scale.recipe or row.recipe}_{changed}_seed{seed}",
-        train=(f"train_{row.dataset}.py", *flags),
-        test=(scale.multi_scale or row.test_flags) if row.test_flags else (),
+        run=f"{recipe}_{changed}_seed{seed}",
+        train={**train, "seed": seed, **(papers_ranking(row.train) if scale.name == "paper" else {})},
+        test=row.test and (scale.multi_scale or row.test),
     )

@@ -15,6 +15,7 @@ from typing import Sequence
 from tqdm import tqdm
 
 from aploss_mx.config import RANKING_LOSSES, load_recipe
+from aploss_mx.report.paper import to_flags
 from aploss_mx.report.plan import Trial
 from aploss_mx.report.runs import LOG, RunError, Runner, about, is_done
 from aploss_mx.report.tables import measured_row
@@ -85,8 +86,10 @@ class Execution:
     def _train(self, trial: Trial, free: SimpleQueue[str]) -> None:
         self.runner.check()
         folder = self.folder_of(trial)
-        more = ["--pretrained", self.pretrained] if self.pretrained else []
-        command = trial.train_command(sys.executable, self.scripts, self.root_of(trial), folder, more)
+        places = {"dataset_root": self.root_of(trial), "save_prefix": folder}
+        if self.pretrained:
+            places["pretrained"] = self.pretrained
+        command = trial.train_command(sys.executable, self.scripts, places)
         gpus = free.get()
         where = _on(gpus)
         try:
@@ -110,13 +113,12 @@ class Execution:
         metrics = _read_json(folder / "metrics.json")
         if trial.test:
             output, split = folder / TEST / "metrics.json", load_recipe(str(folder / "recipe.yaml")).val_split
-            command = [
-                sys.executable, str(self.scripts / "evaluate.py"), "--params", str(folder / "last.npz"), *trial.test,
-                "--dataset-root", self.root_of(trial), "--split", split, "--output", str(output),
-            ]  # fmt: skip
+            places = {"dataset_root": self.root_of(trial), "split": split, "output": output}
+            flags = to_flags({"params": folder / "last.npz", **trial.test, **places})
+            command = [sys.executable, str(self.scripts / "evaluate.py"), *flags]
             self.runner.finish(command, folder / TEST, _on(self.gpus[0].split(",")[0]))
             metrics = {**_read_json(output), "epoch": metrics["epoch"]}
-        return measured_row(trial.row, trial.seed, metrics, about(folder)["commit"])
+        return measured_row(trial.name, trial.seed, metrics, about(folder)["commit"])
 
 
 def _on(gpus: str) -> list[str]:
@@ -137,7 +139,7 @@ def check_gpus(trials: Sequence[Trial], gpus: Sequence[str]) -> None:
             group = recipe.ranking_batch or (recipe.batch_size if recipe.loss in RANKING_LOSSES else 1)
             if recipe.batch_size % devices or (recipe.batch_size // devices) % group:
                 raise ValueError(
-                    f"{trial.row}: {recipe.batch_size} images a step, in groups of {group}, cannot be shared out to "
+                    f"{trial.name}: {recipe.batch_size} images a step, in groups of {group}, cannot be shared out to "
                     f"{devices} GPUs: give fewer to a run, such as --gpus 0 1, with which two runs have one each"
                 )
 

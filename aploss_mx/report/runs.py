@@ -139,25 +139,20 @@ def _end_with(parent: int) -> None:
 def _differences(old: Sequence[str], new: Sequence[str]) -> str:
     """Return how what two commands do differs, '' where it does not, wherever Python, scripts, data and run stand."""
     was, now = _what_it_does(old), _what_it_does(new)
-    if was == now:
-        return ""
     only = [" ".join(part for part in one if part not in other) for one, other in ((was, now), (now, was))]
-    return f"{only[0] or 'nothing'}, now {only[1] or 'nothing'}"
+    return f"{only[0] or 'nothing'}, now {only[1] or 'nothing'}" if any(only) else ""
 
 
 def _what_it_does(command: Sequence[str]) -> list[str]:
-    """Return the script's name and its flags, each with its value."""
-    parts = [Path(command[1]).name]
+    """Return the script's name and its flags, each with its value: of one that is given twice, the last."""
+    parts = {"": Path(command[1]).name}
     for before, word in zip(command[1:], command[2:]):
-        if before in PLACES:
-            continue
-        if before in PATHS and Path(word).exists():
-            word = str(Path(word).resolve())
         if before.startswith("--") and not word.startswith("--"):
-            parts[-1] += f" {word}"
+            path = before in PATHS and Path(word).exists()
+            parts[before] = f"{before} {Path(word).resolve() if path else word}"
         else:
-            parts.append(word)
-    return parts
+            parts[word] = word
+    return [part for name, part in parts.items() if name not in PLACES]
 
 
 def is_done(folder: Path) -> bool:

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, Mapping, Sequence
 
 from aploss_mx.atomic import write_csv
-from aploss_mx.report.paper import AP_FIGURES, COCO_FIGURES
+from aploss_mx.report.paper import AP_METRICS, COCO_METRICS
 from aploss_mx.report.plan import SCALES, rows_of
 
-COLUMNS = ("row", "seed", *COCO_FIGURES, "epoch", "commit")
+COLUMNS = ("row", "seed", *COCO_METRICS, "epoch", "commit")
 KEY = ("row", "seed")
 SUMMARY_COLUMNS = ("row", "figure", "paper", "seeds", "mean", "deviation", "difference")
 
@@ -27,7 +27,7 @@ def read_rows(path: Path) -> list[dict[str, str]]:
 
 def measured_row(row: str, seed: int, metrics: Mapping[str, Any], commit: str) -> dict[str, str]:
     """Return a CSV row of what `evaluation.evaluate` returned, in percent."""
-    figures = {name: "" if metrics[name] is None else f"{100 * metrics[name]:.2f}" for name in COCO_FIGURES}
+    figures = {name: "" if metrics[name] is None else f"{100 * metrics[name]:.2f}" for name in COCO_METRICS}
     return {"row": row, "seed": str(seed), **figures, "epoch": str(metrics.get("epoch", "")), "commit": commit}
 
 
@@ -40,15 +40,15 @@ def update_rows(path: Path, new: Sequence[Mapping[str, str]]) -> None:
 def summarise(table: str, scale_name: str, rows: Sequence[Mapping[str, str]]) -> list[dict[str, Any]]:
     """Return a row for each figure of a table, in the order of the paper: SUMMARY_COLUMNS, in percent."""
     published = rows_of(table, SCALES[scale_name])
-    named = [name for name in COCO_FIGURES if any(name in row.figures for row in published)]
+    named = [name for name in COCO_METRICS if any(name in row.metrics for row in published)]
     summary = []
     for row in published:
-        for name in named or AP_FIGURES:
-            values = [float(one[name]) for one in rows if one["row"] == row.row and one[name]]
-            paper = row.figures.get(name)
+        for name in named or AP_METRICS:
+            values = [float(one[name]) for one in rows if one["row"] == row.name and one[name]]
+            paper = row.metrics.get(name)
             mean = statistics.mean(values) if values else None
             summary.append({
-                "row": row.row,
+                "row": row.name,
                 "figure": name,
                 "paper": paper,
                 "seeds": len(values),

@@ -23,8 +23,8 @@ from dataclasses import replace
 from aploss_mx.report.plan import SCALES
 from scripts import reproduce
 reproduce.SMOKE_IMAGES = (64, 4)
-flags = ("--epochs", "4", "--log-interval", "1", "--num-workers", "0")
-SCALES["smoke"] = replace(SCALES["smoke"], flags=(*SCALES["smoke"].flags, *flags))
+settings = {**SCALES["smoke"].settings, "epochs": 4, "log_interval": 1, "num_workers": 0}
+SCALES["smoke"] = replace(SCALES["smoke"], settings=settings)
 reproduce.main(sys.argv[1:])
 """
 

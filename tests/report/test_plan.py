@@ -9,6 +9,7 @@ import pytest
 
 from aploss_mx.command import training_parser
 from aploss_mx.config import RANKING_LOSSES, recipe_from_flags
+from aploss_mx.report.paper import to_flags
 from aploss_mx.report.plan import GRID, LOSSES, SCALES, TABLES, trials_of
 from aploss_mx.report.runner import check_gpus
 from aploss_mx.report.tables import read_rows
@@ -19,7 +20,7 @@ RESULTS = Path(reproduce.__file__).parents[1] / "results"
 
 
 def recipe_of(trial):
-    return recipe_from_flags(training_parser("", "voc07_resnet50", "").parse_args(list(trial.train[1:])))
+    return recipe_from_flags(training_parser("", "voc07_resnet50", "").parse_args(to_flags(trial.train)))
 
 
 @pytest.mark.parametrize("scale", SCALES.values(), ids=SCALES)
@@ -46,7 +47,7 @@ def test_what_the_rows_vary():
     assert [recipe_of(trial).loss for trial in trials_of("table2", small, [0])] == ["ohem", "focal", "auc", "ap"]
     single, multi = trials_of("table3", small, [0])
     assert single.run == multi.run
-    assert single.test == () and "--test-flip" in multi.test
+    assert single.test == {} and multi.test["test_flip"]
     assert len(trials_of("table2", SCALES["paper"], [0])) == 8
     assert [trial.scored_here for trial in trials_of("table3", SCALES["paper"], [0])].count(False) == 5
 
@@ -87,7 +88,7 @@ def test_the_optimisers_train_the_classes_alone_from_the_same_start(scale):
 
 
 def test_the_chosen_learning_rate_is_used_by_all_rows_of_its_loss():
-    scale = replace(SCALES["small"], chosen={"ap": ("--lr", "0.0007"), "focal": ("--lr", "0.0002")})
+    scale = replace(SCALES["small"], chosen={"ap": {"lr": 0.0007}, "focal": {"lr": 0.0002}})
     assert [recipe_of(trial).lr for trial in trials_of("table2", scale, [0])] == [0.0003, 0.0002, 0.0003, 0.0007]
     assert {recipe_of(trial).lr for trial in trials_of("table1a", scale, [0])} == {0.0007}
     rates = [recipe_of(trial).lr for trial in trials_of("learning_rates", scale, [0])]
@@ -123,7 +124,7 @@ def test_the_paper_ranks_eight_images_on_one_device_or_two():
 
 def test_only_some_rows():
     trials = trials_of("table2", SCALES["small"], [0, 1], ["ap", "focal"])
-    named = [(trial.row.split(",")[0], trial.seed) for trial in trials]
+    named = [(trial.name.split(",")[0], trial.seed) for trial in trials]
     assert named == [("focal", 0), ("ap", 0), ("focal", 1), ("ap", 1)]
     with pytest.raises(ValueError, match="named svm; there are: ohem, VOC07; focal"):
         trials_of("table2", SCALES["small"], [0], ["ap", "svm"])

@@ -77,6 +77,7 @@ def test_a_run_is_the_same_wherever_scripts_data_and_folder_stand(tmp_path, monk
     finish(["python", "one/t.py", *flags], tmp_path / "run")
     moved = ["--save-prefix", "run", "--dataset-root", str(tmp_path / "data"), "--lr", "0.1", "--test-flip"]
     finish(["python3", "other/t.py", *moved], tmp_path / "run")
+    finish(["python3", "other/t.py", "--test-flip", "--lr", "9", *moved[:-1]], tmp_path / "run")  # the last --lr counts
     assert times(tmp_path) == 1
     moved[5] = "0.2"
     with pytest.raises(RunError, match=r"flags \(--lr 0.1, now --lr 0.2\)"):

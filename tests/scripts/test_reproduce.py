@@ -57,8 +57,8 @@ def tiny(monkeypatch) -> None:
     """A smoke scale for tests: a few pictures, one epoch."""
     monkeypatch.setattr(reproduce, "SMOKE_IMAGES", (8, 4))
     smoke = SCALES["smoke"]
-    flags = (*smoke.flags, "--epochs", "1", "--lr-decay-epoch", "", "--num-workers", "0", "--log-interval", "1")
-    monkeypatch.setitem(SCALES, "smoke", replace(smoke, flags=flags, optimisers=()))
+    settings = {**smoke.settings, "epochs": 1, "lr_decay_epoch": (), "num_workers": 0, "log_interval": 1}
+    monkeypatch.setitem(SCALES, "smoke", replace(smoke, settings=settings, optimisers={}))
 
 
 def run(tmp_path: Path, *flags: str) -> None:
