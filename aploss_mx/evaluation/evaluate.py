@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any, Mapping, Sequence
 
 from aploss_mx.data.sample import Sample
+from aploss_mx.evaluation.calibration import calibrate
 from aploss_mx.evaluation.coco import FIGURES, coco_average_precision
 from aploss_mx.evaluation.detections import Detections
 from aploss_mx.evaluation.voc import voc_average_precision
@@ -40,6 +41,7 @@ def evaluate(
         - ``AP AP50 AP75 APs APm APl AR1 AR10 AR100 ARs ARm ARl``, see `coco_average_precision`;
         - ``VOC07_AP50``, ``VOC10_AP50``: 11-point and area mean at IoU 0.5, see `voc_average_precision`;
         - ``best_F1_score``: score from which on detections at IoU 0.5 have the highest F1, see `VOCMetric`;
+        - ``calibration``: how scores become confidences, see `calibrate`;
         - ``per_class``: by class name a dict of ``AP``, ``AP50``, ``VOC07_AP50``, ``VOC10_AP50`` and ``objects``,
           the int number of objects that are not difficult.
 
@@ -49,13 +51,15 @@ def evaluate(
         As in `check_detections`.
     """
     coco = coco_average_precision(samples, detections, classes, min_area)
-    voc = voc_average_precision([_without_smaller(sample, min_area) for sample in samples], detections, classes)
+    counted = [_without_smaller(sample, min_area) for sample in samples]
+    voc = voc_average_precision(counted, detections, classes)
     by_class = zip(classes, coco.ap, coco.ap50, voc.eleven_point, voc.area, voc.objects)
     return {
         **{name: _number(value) for name, value in coco.figures.items()},
         "VOC07_AP50": _number(voc.mean_eleven_point),
         "VOC10_AP50": _number(voc.mean_area),
         "best_F1_score": _number(voc.best_f1_score),
+        "calibration": calibrate(counted, detections),
         "per_class": {
             name: {**dict(zip(_COLUMNS, map(_number, values))), "objects": int(objects)}
             for name, *values, objects in by_class

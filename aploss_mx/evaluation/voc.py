@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Mapping, Sequence
+from typing import Mapping, NamedTuple, Sequence
 
 import numpy as np
 
@@ -89,17 +89,7 @@ def voc_average_precision(
         raise ValueError(f"iou_threshold must be in (0, 1], got {iou_threshold}")
     check_detections(samples, detections, classes)
 
-    found = [detections.get(sample.image_id, Detections()) for sample in samples]
-    scores = np.concatenate([np.zeros(0), *(image.scores for image in found)])
-    labels = np.concatenate([np.zeros(0, np.int64), *(image.labels for image in found)])
-    outcomes = np.concatenate(
-        [np.zeros(0, np.int64), *(_outcomes(image, sample, iou_threshold) for image, sample in zip(found, samples))]
-    )
-    # The kit's precision would be 0/0 where only ignored detections lead; without them the curve is the same.
-    order = np.argsort(-scores, kind="stable")
-    order = order[outcomes[order] != _IGNORED]
-    scores, labels, hits = scores[order], labels[order], outcomes[order] == _HIT
-
+    scores, labels, hits = judge(samples, detections, iou_threshold)
     objects = np.bincount(
         np.concatenate([np.zeros(0, np.int64), *(s.labels[~s.difficult] for s in samples)]), minlength=len(classes)
     )
@@ -108,6 +98,39 @@ def voc_average_precision(
         eleven_point[label] = eleven_point_ap(hits[labels == label], objects[label])
         area[label] = area_ap(hits[labels == label], objects[label])
     return VOCMetric(objects, eleven_point, area, best_f1_score(scores, hits, objects.sum()))
+
+
+class Judged(NamedTuple):
+    """The detections of a data set that count, from the highest score down.
+
+    Attributes
+    ----------
+    scores : ndarray of float64, shape (D,)
+    labels : ndarray of int64, shape (D,)
+    hits : ndarray of bool, shape (D,)
+        Which are true positives; the others are false positives.
+    """
+
+    scores: np.ndarray
+    labels: np.ndarray
+    hits: np.ndarray
+
+
+def judge(samples: Sequence[Sample], detections: Mapping[str, Detections], iou_threshold: float = 0.5) -> Judged:
+    """Return which detections of the samples' images are right, by the rules of `voc_average_precision`.
+
+    Those of difficult objects are left out: the kit's precision would be 0/0 where only such lead, and without them
+    the curve is the same.
+    """
+    found = [detections.get(sample.image_id, Detections()) for sample in samples]
+    scores = np.concatenate([np.zeros(0), *(image.scores for image in found)])
+    labels = np.concatenate([np.zeros(0, np.int64), *(image.labels for image in found)])
+    outcomes = np.concatenate(
+        [np.zeros(0, np.int64), *(_outcomes(image, sample, iou_threshold) for image, sample in zip(found, samples))]
+    )
+    order = np.argsort(-scores, kind="stable")
+    order = order[outcomes[order] != _IGNORED]
+    return Judged(scores[order], labels[order], outcomes[order] == _HIT)
 
 
 def eleven_point_ap(hits: np.ndarray, objects: int) -> float:

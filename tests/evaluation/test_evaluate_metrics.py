@@ -25,7 +25,7 @@ def metrics():
 
 
 def test_values(metrics):
-    assert set(metrics) == {*FIGURES, "VOC07_AP50", "VOC10_AP50", "best_F1_score", "per_class"}
+    assert set(metrics) == {*FIGURES, "VOC07_AP50", "VOC10_AP50", "best_F1_score", "calibration", "per_class"}
     cat = {
         "AP": (51 + 50 * 2 / 3) / 101,
         "AP50": (51 + 50 * 2 / 3) / 101,
@@ -80,6 +80,7 @@ def test_table(metrics):
 def test_without_ground_truth():
     metrics = evaluate([], {}, ())
     assert metrics.pop("per_class") == {}
+    assert set(metrics.pop("calibration").values()) == {None}
     assert set(metrics.values()) == {None}
 
 
