@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from aploss_mx.data.coco import ANNOTATIONS, COCODetection
+from aploss_mx.data.coco import COCODetection
+from aploss_mx.data.coco_file import annotation_files
 from aploss_mx.data.voc import VOC_CLASSES, VOCDetection, parse_classes
 
 
 def open_dataset(
     root: str | Path, splits: str, classes: str | Sequence[str], strict: bool = True, annotated: bool = True
 ) -> VOCDetection | COCODetection:
-    """Open data in COCO layout where `root` has a folder ``annotations``, else in VOC layout.
+    """Open data in COCO layout where `root` has JSON files of annotations, else in VOC layout.
 
     Parameters
     ----------
@@ -38,8 +40,8 @@ def open_dataset(
 
 def is_coco(root: str | Path) -> bool:
     """Return whether a folder is laid out as COCO is; where names of folders have no case, VOC's must not count."""
-    folder = Path(root).expanduser() / ANNOTATIONS
-    return folder.is_dir() and any(folder.glob("*.json"))
+    folder = Path(root).expanduser()
+    return os.path.isdir(folder) and bool(annotation_files(folder))
 
 
 def classes_of(setting: str | Sequence[str]) -> tuple[str, ...] | None:

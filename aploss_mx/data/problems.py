@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Iterable, Sequence
+
+from aploss_mx.text import cut, visible
 
 ERROR = "error"
 WARNING = "warning"
@@ -16,6 +16,7 @@ BOX_CLIPPED = "box clipped"
 BOX_BELOW_PIXEL = "boxes below a pixel"
 
 SHOWN_PER_KIND = 10
+LONGEST_ENTRY = 4000  # characters; names from files may be of any length
 
 
 @dataclass(frozen=True)
@@ -64,19 +65,13 @@ def raise_if_errors(problems: Iterable[Problem]) -> None:
         raise DataError(errors)
 
 
-def existing_folder(root: str | Path) -> Path:
-    """Return the absolute path of a data set's folder; raise a `DataError` where there is none."""
-    folder = Path(root).expanduser().absolute()
-    if not os.path.isdir(folder):
-        raise DataError([Problem(ERROR, "no such folder", str(folder), "correct --dataset-root, or make it")])
-    return folder
-
-
 def format_problems(problems: Iterable[Problem]) -> list[str]:
     """Lines that show the problems by kind, each kind with its count and at most `SHOWN_PER_KIND` files."""
     kinds: dict[str, list[str]] = {}
     for problem in problems:
-        kinds.setdefault(problem.kind, []).append(f"    {problem.file}: {problem.message}")
+        kinds.setdefault(problem.kind, []).append(
+            "    " + cut(visible(f"{problem.file}: {problem.message}"), LONGEST_ENTRY)
+        )
     lines = []
     for kind, entries in kinds.items():
         lines.append(f"  {kind} ({len(entries)})")
@@ -90,8 +85,3 @@ def shortened(names: Sequence[str], limit: int = 100) -> str:
     """The names joined by commas, those past `limit` only counted."""
     more = f", ... and {len(names) - limit} more" if len(names) > limit else ""
     return ", ".join(names[:limit]) + more
-
-
-def shortened_text(text: str, limit: int = 100) -> str:
-    """The text, or its beginning and its length where it is long."""
-    return text if len(text) <= limit else f"{text[:limit]} … ({len(text)} characters)"

@@ -13,7 +13,8 @@ from tqdm import tqdm
 from aploss_mx.data.clip import Corners, check_scale, fit_box
 from aploss_mx.data.file_index import FileIndex
 from aploss_mx.data.images import SUFFIXES, open_image, reason_of, stored_size
-from aploss_mx.data.problems import ERROR, WARNING, DataError, Problem, existing_folder, raise_if_errors, shortened
+from aploss_mx.data.layouts import existing_folder
+from aploss_mx.data.problems import ERROR, WARNING, DataError, Problem, raise_if_errors, shortened
 from aploss_mx.data.sample import Sample
 from aploss_mx.data.voc_annotations import VOCAnnotation, VOCObject, parse_annotation
 from aploss_mx.data.voc_splits import PICTURES, Listed, list_images

@@ -11,7 +11,8 @@ from xml.etree.ElementTree import Element
 from defusedxml import DefusedXmlException, ElementTree
 
 from aploss_mx.data.look_alikes import hint, look_alike
-from aploss_mx.data.problems import ERROR, DataError, Problem, shortened_text
+from aploss_mx.data.problems import ERROR, DataError, Problem
+from aploss_mx.text import shown
 
 SIDES = ("xmin", "ymin", "xmax", "ymax")
 OUTLINES = ("polygon", "robndbox", "segmentation", "points")  # what other tools write in place of boxes
@@ -85,11 +86,11 @@ def _parse_object(element: Element) -> VOCObject:
         raise ValueError(f"an <object> has no <name>{hint(_fields(element), 'name')}")
     difficult = element.findtext("difficult", "").strip() or "0"
     if difficult not in ("0", "1"):
-        raise ValueError(f"<difficult> of a {name!r} is {shortened_text(difficult)!r}, not 0 or 1")
+        raise ValueError(f"<difficult> of a {shown(name)} is {shown(difficult)}, not 0 or 1")
     if element.find("bndbox") is None:
         outline = next((tag for tag in OUTLINES if element.find(tag) is not None), None)
         what = f"a <{outline}> but no <bndbox>" if outline else f"no <bndbox>{hint(_fields(element), 'bndbox')}"
-        raise ValueError(f"a {name!r} has {what}: give the box around it, <bndbox> with {_tags(SIDES)} in pixels")
+        raise ValueError(f"a {shown(name)} has {what}: give the box around it, <bndbox> with {_tags(SIDES)} in pixels")
     box = tuple(_number(element, f"bndbox/{side}") for side in SIDES)
     return VOCObject(name, box, difficult == "1")
 
@@ -108,7 +109,7 @@ def _number(element: Element, tag: str, default: str = "") -> float:
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise ValueError(f"<{tag}> in <{element.tag}> is {shortened_text(text)!r}, not a number")
+        raise ValueError(f"<{tag}> in <{element.tag}> is {shown(text)}, not a number")
     return value
 
 
@@ -120,7 +121,7 @@ def _not_read(root: Element) -> set[str]:
         for field in _fields(element):
             meant = field if field in _attributes(element) and field in optional else look_alike(field, optional)
             if meant and (field != meant or element.find(field) is None):
-                words.add(f"{field!r} in <{element.tag}> is not read, and looks like the tag <{meant}>")
+                words.add(f"{shown(field)} in <{element.tag}> is not read, and looks like the tag <{meant}>")
     return words
 
 

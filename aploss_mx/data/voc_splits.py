@@ -10,16 +10,14 @@ from typing import NamedTuple
 
 from aploss_mx.data.file_index import FileIndex
 from aploss_mx.data.images import SUFFIXES
-from aploss_mx.data.problems import ERROR, WARNING, DataError, Problem, shortened, shortened_text
+from aploss_mx.data.layouts import LAYOUTS
+from aploss_mx.data.problems import ERROR, WARNING, DataError, Problem, shortened
+from aploss_mx.text import shown
 
 YEAR_FOLDERS = "VOC[0-9][0-9][0-9][0-9]"
 SPLIT_FOLDER = Path("ImageSets", "Main")
 ANNOTATIONS, PICTURES = "Annotations", "JPEGImages"
 DEVKIT = "VOCdevkit"
-LAYOUTS = (
-    f"Wanted are {ANNOTATIONS}/NAME.xml, {PICTURES}/NAME.jpg and {SPLIT_FOLDER}/SPLIT.txt with a NAME a line, or, in "
-    "COCO's layout, annotations/instances_SPLIT.json and a folder SPLIT of images"
-)
 LONGEST_NAME = 255  # bytes that a file system takes
 
 
@@ -138,7 +136,7 @@ def find_name(line: str, index: FileIndex) -> str:
             return names[0]
     name = readings[-1]
     if name.startswith(("/", "../")) or name in (".", "..") or len(os.fsencode(name)) > LONGEST_NAME:
-        raise ValueError(f"{shortened_text(line)!r} can be no name of a file in {index.folder.name}")
+        raise ValueError(f"{shown(line)} can be no name of a file in {index.folder.name}")
     return name
 
 

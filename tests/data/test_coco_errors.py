@@ -89,7 +89,12 @@ def test_missing_file_lists_what_was_tried_and_what_is_there(tmp_path):
 @pytest.mark.parametrize("split", ["train", "other.json", "", "trainval35k", "../train"])
 def test_missing_root(tmp_path, split):
     message = error_of(tmp_path / "nowhere", split)
-    assert "missing split" in message and "files there: none" in message
+    assert "no such folder" in message and message.count(str(tmp_path / "nowhere")) == 1
+
+
+def test_a_folder_without_files_is_told_the_layout(tmp_path):
+    message = error_of(tmp_path, "train")
+    assert "missing split" in message and "files there: none. Wanted are Annotations/NAME.xml" in message
 
 
 def test_the_part_of_an_alias_that_is_missing_is_named(tmp_path):
@@ -136,8 +141,8 @@ def test_two_categories_of_one_id(tmp_path):
 
 @pytest.mark.parametrize(
     "categories",
-    [[{"id": CAT, "name": "cat"}], [{"id": CAT, "name": "dog"}, {"id": DOG, "name": "cat"}], []],
-    ids=["fewer", "swapped", "none"],
+    [[{"id": CAT, "name": "dog"}, {"id": DOG, "name": "cat"}], [{"id": CAT, "name": "cow"}]],
+    ids=["swapped", "another"],
 )
 def test_splits_with_different_categories(tmp_path, categories):
     write_split(tmp_path, "instances_train", [image_of(1)])
@@ -279,11 +284,19 @@ def test_unknown_classes_are_named_and_their_objects_left_out(tmp_path):
     assert sample.labels.tolist() == [0]
 
 
-def test_classes_that_the_data_lack_are_named(tmp_path):
+def test_classes_that_the_data_lack_are_an_error_where_others_are_there(tmp_path):
     read_objects(tmp_path, object_of(category_id=DOG))
-    classes = ("cow", "cat", "dog")
-    dataset = assert_only_error(tmp_path, "class that the data lack", "cow", "the data have cat, dog", classes=classes)
-    assert dataset[0].labels.tolist() == [2]
+    dataset = assert_only_error(
+        tmp_path, "class that the data lack", "cow", "the data have cat, dog", classes=("cow", "dog")
+    )
+    assert dataset[0].labels.tolist() == [1]
+
+
+@pytest.mark.parametrize("classes", [("cow", "cat", "dog"), ("dog", "cat", "cow")])
+def test_a_split_may_lack_classes_that_another_has(tmp_path, classes):
+    dataset = read_objects(tmp_path, object_of(category_id=DOG), classes=classes)
+    assert dataset[0].labels.tolist() == [classes.index("dog")]
+    assert [(problem.severity, problem.kind) for problem in dataset.problems] == [(WARNING, "class that the data lack")]
 
 
 def test_a_class_that_the_data_lack_takes_no_other_classs_objects(tmp_path):
