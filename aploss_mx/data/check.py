@@ -31,6 +31,7 @@ from aploss_mx.data.problems import (
 )
 from aploss_mx.data.sample import Sample
 from aploss_mx.data.voc import PROGRESS_BAR_FROM
+from aploss_mx.text import visible
 
 JPEG_END = b"\xff\xd9"
 
@@ -92,13 +93,13 @@ class Report:
 
     def __str__(self) -> str:
         lines = [
-            f"{self.name}: {self.images} images, {sum(self.objects.values())} objects "
+            f"{visible(self.name)}: {self.images} images, {sum(self.objects.values())} objects "
             f"and {sum(self.difficult.values())} difficult ones",
             f"  {self.images_without_objects} images without an object that counts (training leaves them out)",
             f"  {self.boxes_left_out} boxes left out, {self.boxes_clipped} clipped",
             f"  {'class':<24}{'objects':>10}{'difficult':>11}",
         ]
-        lines += [f"  {name:<24}{count:>10}{self.difficult[name]:>11}" for name, count in self.objects.items()]
+        lines += [f"  {visible(name):<24}{count:>10}{self.difficult[name]:>11}" for name, count in self.objects.items()]
         for heading, problems in (("errors", self.errors), ("warnings", self.warnings)):
             lines += [f"{heading} ({len(problems)})", *format_problems(problems)]
         return "\n".join(lines)
