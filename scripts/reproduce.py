@@ -34,7 +34,7 @@ from aploss_mx.report.draw import contact_sheet
 from aploss_mx.report.held_out import hold_out
 from aploss_mx.report.paper import PUBLISHED
 from aploss_mx.report.pictures import annotate, write_picture
-from aploss_mx.report.plan import FIGURE_5B, LEARNING_RATES, REPORTED, SCALES, TABLES, Scale, Trial, trials_of
+from aploss_mx.report.plan import FIGURE_5B, REPORTED, SCALES, TABLES, TUNINGS, Scale, Trial, trials_of
 from aploss_mx.report.runner import Execution, check_gpus
 from aploss_mx.report.runs import RunError, Runner, about
 from aploss_mx.report.tables import format_table, read_rows, summarise, update_rows, write_summary
@@ -50,8 +50,8 @@ def main(argv: list[str] | None = None) -> None:
     commands = parser.add_subparsers(dest="command", required=True, metavar="WHAT")
     for name in (*TABLES, *FIGURES):
         _add_run_flags(commands.add_parser(name, help=f"train, test and report {name}"))
-    help = "compare learning rates of each loss on a fifth of the training images, held out from the rest"
-    for name in LEARNING_RATES:
+    help = "compare settings of each loss on a fifth of the training images, held out from the rest"
+    for name in TUNINGS:
         _add_run_flags(commands.add_parser(name, help=help))
     report = commands.add_parser("report", help="make Markdown and pictures anew of the CSV files in --results")
     report.add_argument("--results", type=Path, default=Path("results"), help="folder (default: %(default)s)")
@@ -129,7 +129,7 @@ def _reproduce(arguments: argparse.Namespace, runner: Runner) -> None:
     trials = _trials(what, scale, arguments)
     check_gpus(trials, arguments.gpus)
     root = _dataset_root(arguments, runner)
-    if what in LEARNING_RATES:
+    if what in TUNINGS:
         root = _held_out(root, scale, arguments, runner)
     execution = Execution(
         runner, SCRIPTS, arguments.runs / scale.name, root, arguments.coco_root, arguments.pretrained or "",

@@ -96,17 +96,20 @@ def test_the_chosen_learning_rate_is_used_by_all_rows_of_its_loss():
 
 
 @pytest.mark.parametrize("scale", [scale for scale in SCALES.values() if scale.chosen], ids=lambda scale: scale.name)
-def test_the_chosen_learning_rate_is_the_best_of_the_longest_trainings_measured(scale):
-    tables = [RESULTS / scale.name / f"{name}.csv" for name in scale.tuning]
-    measured = [read_rows(path) for path in tables if path.exists()]
+def test_the_chosen_settings_are_the_best_measured_and_of_one_setting_in_the_longest_trainings(scale):
+    tables = {name: RESULTS / scale.name / f"{name}.csv" for name in scale.tuning}
+    measured = {name: read_rows(path) for name, path in tables.items() if path.exists()}
     for loss in LOSSES:
-        by_ap = [sorted(rows_of(loss, rows), key=lambda row: -float(row["AP"])) for rows in measured]
-        choices = [tuning.choices for tuning in scale.tuning.values()]
-        assert [len(rows) for rows in by_ap] == [len(names) for names in choices][: len(measured)]
-        best = [[row["row"].split(", ", 1)[1] for row in rows] for rows in by_ap]
-        assert choices[-1][best[-1][0]] == scale.chosen[loss]
-        if len(choices) > 1:
-            assert set(best[0][: len(choices[1])]) == set(choices[1])
+        expected = {}
+        for name, rows in measured.items():
+            choices = scale.tuning[name].choices
+            by_ap = sorted(rows_of(loss, rows), key=lambda row: -float(row["AP"]))
+            best = [row["row"].split(", ", 1)[1] for row in by_ap]
+            assert set(best) == set(choices)
+            if name == "learning_rates" and "learning_rates_longer" in scale.tuning:
+                assert set(best[:2]) == set(scale.tuning["learning_rates_longer"].choices)
+            expected.update(choices[best[0]])
+        assert scale.chosen[loss] == expected
 
 
 def rows_of(loss, rows):
