@@ -138,8 +138,8 @@ SCALES = {
              "2007_train and tested on the rest, to choose optimiser and learning rates for each loss",
              "augmentations": "whole ImageNet ResNet-18 at 160 px, trained for 8 epochs on four fifths of VOC's split "
              "2007_train with the chosen optimiser and rates and tested on the rest, to choose the augmentation",
-             FIGURE_5B: "whole ImageNet ResNet-18 at 160 px without box regression, 8 epochs of VOC's split 2007_train, "
-             "with four learning rates each: not comparable with the published figure"},
+             FIGURE_5B: "whole ImageNet ResNet-18 at 160 px without box regression, 8 epochs of VOC's split "
+             "2007_train, with four learning rates each: not comparable with the published figure"},
             "small_voc",
             AT_160_PIXELS,
             multi_scale=SCALES_AROUND_160,
