@@ -20,8 +20,8 @@ from aploss_mx.data.check import Dataset, check_dataset
 from aploss_mx.detection.detector import Detector
 from aploss_mx.detection.export import ExportError
 from aploss_mx.devices import parse_devices
-from aploss_mx.evaluation.detections import Detections
 from aploss_mx.evaluation.evaluate import evaluate, format_table
+from aploss_mx.geometry.detections import Detections
 from aploss_mx.report.figures import plot_training
 from aploss_mx.training.distributed import DISTRIBUTED, KV_STORES, leave_workers
 from aploss_mx.training.loop import TrainingError, TrainingRun

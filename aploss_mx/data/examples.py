@@ -38,6 +38,6 @@ def training_example(
 
 
 def evaluation_example(sample: Sample, views: Sequence[View], index: int) -> tuple:
-    """Return the index, and image (3, H, W) and scale (2,), float32, of the first view, the second …"""
+    """Return the index, and the image, float32 (3, H, W), of the first view, the second …"""
     image = read_image(sample.image_path)
-    return (index, *(array for view in views for array in view(image)))
+    return (index, *(view(image) for view in views))

@@ -78,7 +78,7 @@ class EpochSampler:
 
 
 class EvaluationSet:
-    """Images as the network takes them at test, with the scales that lead back to their own pixels."""
+    """Images as the network takes them at test."""
 
     def __init__(self, samples: Sequence[Sample], views: Sequence[View]):
         self.samples = samples
@@ -92,7 +92,7 @@ class EvaluationSet:
         return partial(evaluation_example, self.samples[index], self.views, index)
 
     def __getitem__(self, index: int) -> tuple:
-        """Return the index, and image (3, H, W) and scale (2,), float32, of the first view, the second …"""
+        """Return the index, and the image, float32 (3, H, W), of the first view, the second …"""
         return self.item(index)()
 
     def input_shapes(self, sample: Sample) -> tuple[tuple[int, int], ...]:
@@ -129,7 +129,7 @@ def training_loader(dataset: TrainingSet, sampler: EpochSampler, processes: Load
 
 
 def evaluation_loader(dataset: EvaluationSet, processes: LoaderProcesses, images: int = 8) -> Loader:
-    """Return a loader of (indices, images, scales, images, scales …), images of one size in each batch and view.
+    """Return a loader of (indices, images, images …), of one size in each batch and view.
 
     `images` bounds what a batch holds, counted in each view: batches wait in memory.
     """

@@ -107,25 +107,22 @@ class EvalTransform:
         if not 1 <= self.shorter <= self.longest or self.multiple < 1:
             raise ValueError(f"need 1 <= shorter <= longest and 1 <= multiple, got {self}")
 
-    def __call__(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the network's input and its scale.
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        """Return the network's input for an image of uint8, shape (H, W, 3).
 
-        Parameters
-        ----------
-        image : ndarray of uint8, shape (H, W, 3)
-
-        Returns
-        -------
-        tuple of ndarray
-            Input, float32 (3, H', W'), with 0, the mean colour, where it is padded; and the scale, float32 (2,):
-            resized width and height over the original ones. Corners x of a box in the image are x' / scale[0].
+        It is float32 (3, H', W'), with 0, the mean colour, where it is padded.
         """
         height, width = image.shape[:2]
         new_height, new_width = self._resized_shape(height, width)
         resized = cv2.resize(image, (new_width, new_height), interpolation=cv2.INTER_LINEAR)
         padded = np.zeros((3, *self.input_shape(height, width)), np.float32)
         padded[:, :new_height, :new_width] = normalize(resized, self.pixels)
-        return padded, np.array([new_width / width, new_height / height], np.float32)
+        return padded
+
+    def scale(self, height: int, width: int) -> np.ndarray:
+        """Return resized width and height over those of an image, float32 (2,): a corner's x in it is x' / scale[0]."""
+        new_height, new_width = self._resized_shape(height, width)
+        return np.array([new_width / width, new_height / height], np.float32)
 
     def input_shape(self, height: int, width: int) -> tuple[int, int]:
         """Return height and width of the network's input for an image of this height and width."""
@@ -145,8 +142,8 @@ class View(NamedTuple):
     transform: EvalTransform
     mirrored: bool = False
 
-    def __call__(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return input and scale as `EvalTransform` does."""
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        """Return the network's input as `EvalTransform` does."""
         return self.transform(image[:, ::-1] if self.mirrored else image)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Callable, Sequence
+from typing import Any, Callable, Iterable, Sequence, Union
 
 import mxnet as mx
 import numpy as np
@@ -16,8 +16,10 @@ from aploss_mx.data.processes import LoaderProcesses
 from aploss_mx.data.sample import Sample
 from aploss_mx.data.transforms import EvalTransform, View
 from aploss_mx.detection.postprocess import PostProcessing, drop_background, merge, to_image
-from aploss_mx.evaluation.detections import Detections
+from aploss_mx.geometry.detections import Detections
 from symbols.retinanet import RetinaNet
+
+Images = Union[np.ndarray, mx.nd.NDArray]
 
 
 class Detector:
@@ -74,8 +76,7 @@ class Detector:
 
     def predict(self, image: np.ndarray) -> Detections:
         """Return the detections in one image, uint8 RGB of shape (H, W, 3), highest score first, in its pixels."""
-        inputs = [array[None] for view in self.views for array in view(image)]
-        return self.detect_inputs(inputs, [image.shape[:2]])[0]
+        return self._detect([view(image)[None] for view in self.views], [image.shape[:2]])[0]
 
     def loader(self, samples: Sequence[Sample], num_workers: int) -> Loader:
         """Return the loader that `detect` takes."""
@@ -87,29 +88,49 @@ class Detector:
         """Return the detections in all samples by image id, with a progress bar; calls `after_batch` now and then."""
         detections = {}
         with tqdm(total=len(samples), desc="detecting", unit="img", leave=False, disable=None) as bar:
-            for indices, *inputs in loader:
+            for indices, *views in loader:
                 batch = [samples[index] for index in indices.asnumpy()]
-                found = self.detect_inputs(inputs, [(sample.height, sample.width) for sample in batch])
+                found = self._detect(views, [(sample.height, sample.width) for sample in batch])
                 detections.update(zip((sample.image_id for sample in batch), found))
                 bar.update(len(batch))
                 after_batch()
         return detections
 
-    def detect_inputs(
-        self, inputs: Sequence[np.ndarray | mx.nd.NDArray], shapes: Sequence[tuple[int, int]]
+    def _detect(self, views: Sequence[Images], shapes: Sequence[tuple[int, int]]) -> list[Detections]:
+        return self.decode(map(self.forward, views), shapes)
+
+    def forward(self, images: Images) -> tuple[np.ndarray, np.ndarray]:
+        """Return the network's logits and deltas, float32 (B, N, K) or (B, N, K + 1) and (B, N, 4), for its input.
+
+        Parameters
+        ----------
+        images : ndarray or NDArray of float32, shape (B, 3, H', W')
+        """
+        pixels = mx.nd.array(images, self.device) if isinstance(images, np.ndarray) else images
+        logits, deltas = self.network(pixels.as_in_context(self.device))
+        return logits.asnumpy(), deltas.asnumpy()
+
+    def decode(
+        self, outputs: Iterable[tuple[np.ndarray, np.ndarray]], shapes: Sequence[tuple[int, int]]
     ) -> list[Detections]:
-        """Detect in images of these shapes (H, W), given as images (B, 3, H', W') and scales (B, 2) of each view."""
+        """Return the detections in images of these shapes (H, W), each highest score first, in the image's pixels.
+
+        Parameters
+        ----------
+        outputs : iterable of (ndarray, ndarray)
+            What `forward` returns for each view.
+        shapes : sequence of (int, int)
+            Of the B images.
+        """
         candidates: list[list[Detections]] = [[] for _ in shapes]
-        for view, images, scales in zip(self.views, inputs[::2], inputs[1::2]):
-            pixels = mx.nd.array(images, self.device) if isinstance(images, np.ndarray) else images
-            logits, deltas = (output.asnumpy() for output in self.network(pixels.as_in_context(self.device)))
+        for view, (logits, deltas) in zip(self.views, outputs):
             if logits.shape[-1] > len(self.classes):
                 logits = drop_background(logits)
-            scales = scales if isinstance(scales, np.ndarray) else scales.asnumpy()
             for row, (height, width) in enumerate(shapes):
-                found = self.postprocess.candidates(logits[row], deltas[row], *images.shape[2:])
-                candidates[row].append(to_image(found, scales[row], width, height, view.mirrored))
-        return [self.postprocess.suppress(merge(views)) for views in candidates]
+                shown, scale = view.transform.input_shape(height, width), view.transform.scale(height, width)
+                found = self.postprocess.candidates(logits[row], deltas[row], *shown)
+                candidates[row].append(to_image(found, scale, width, height, view.mirrored))
+        return [self.postprocess.suppress(merge(of_image)) for of_image in candidates]
 
 
 def views_of(recipe: Recipe) -> list[View]:

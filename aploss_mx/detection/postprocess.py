@@ -8,10 +8,10 @@ from typing import Sequence
 import numpy as np
 from scipy.special import expit
 
-from aploss_mx.evaluation.detections import Detections
 from aploss_mx.geometry.anchors import ANCHORS_PER_CELL, STRIDES, level_shapes, make_anchors
 from aploss_mx.geometry.boxes import box_areas, clip_boxes, pairwise_iou
 from aploss_mx.geometry.coder import decode
+from aploss_mx.geometry.detections import Detections
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from aploss_mx.data.sample import Sample
-from aploss_mx.evaluation.detections import Detections, check_detections
+from aploss_mx.evaluation.detections import check_detections
+from aploss_mx.geometry.detections import Detections
 
 # In the order of COCOeval.stats.
 FIGURES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")

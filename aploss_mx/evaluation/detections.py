@@ -1,4 +1,4 @@
-"""Detections of a data set in memory and as a JSON file in the layout of COCO results."""
+"""Read, write and check the detections of a data set: JSON in the layout of COCO results, files for the servers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import os
 import sys
 import zipfile
 from collections import Counter
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Iterable, Mapping, Sequence
 
@@ -15,54 +14,10 @@ import numpy as np
 
 from aploss_mx.atomic import replacing, write_text
 from aploss_mx.data.sample import Sample
+from aploss_mx.geometry.detections import Detections
 
 # Of coordinates: float64 holds their sums and products.
 _LARGEST = float(np.finfo(np.float32).max) / 2
-
-
-@dataclass(frozen=True)
-class Detections:
-    """The detections of one image, in any order; ``Detections()`` holds none.
-
-    Attributes
-    ----------
-    boxes : ndarray of float32 or float64, shape (D, 4)
-        Corners [x1, y1, x2, y2] in continuous pixel coordinates of the original image.
-    scores : ndarray of float32 or float64, shape (D,)
-        Higher is surer; only their order counts.
-    labels : ndarray of int64, shape (D,)
-        Index of each detection's class, from 0.
-
-    Raises
-    ------
-    ValueError
-        If the shapes disagree, a label is negative or no integer, a number is not finite or a box has x2 < x1 or
-        y2 < y1.
-    """
-
-    boxes: np.ndarray = field(default_factory=lambda: np.zeros((0, 4), np.float32))
-    scores: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
-    labels: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
-
-    def __post_init__(self) -> None:
-        count = len(self.boxes)
-        if self.boxes.shape != (count, 4) or self.scores.shape != (count,) or self.labels.shape != (count,):
-            raise ValueError(
-                f"detections need boxes (D, 4), scores (D,) and labels (D,), got {self.boxes.shape}, "
-                f"{self.scores.shape} and {self.labels.shape}"
-            )
-        if not np.issubdtype(self.labels.dtype, np.integer) or (self.labels < 0).any():
-            raise ValueError(
-                f"detections need integer labels from 0, got {self.labels.dtype} labels "
-                f"{_listed(np.unique(self.labels))}"
-            )
-        if not (np.isfinite(self.boxes).all() and np.isfinite(self.scores).all()):
-            raise ValueError("detections hold a box or score that is not finite: has the network diverged?")
-        if (self.boxes[:, 2:] < self.boxes[:, :2]).any():
-            raise ValueError("detections hold a box with x2 < x1 or y2 < y1: boxes are corners [x1, y1, x2, y2]")
-
-    def __len__(self) -> int:
-        return len(self.boxes)
 
 
 def check_detections(samples: Sequence[Sample], detections: Mapping[str, Detections], classes: Sequence[str]) -> None:

@@ -9,9 +9,9 @@ from typing import Any, Mapping, Sequence
 from aploss_mx.data.sample import Sample
 from aploss_mx.evaluation.calibration import calibrate
 from aploss_mx.evaluation.coco import FIGURES, coco_average_precision
-from aploss_mx.evaluation.detections import Detections
 from aploss_mx.evaluation.voc import voc_average_precision
 from aploss_mx.geometry.boxes import box_areas
+from aploss_mx.geometry.detections import Detections
 
 _COLUMNS = ("AP", "AP50", "VOC07_AP50", "VOC10_AP50")
 

@@ -8,8 +8,9 @@ from typing import Mapping, NamedTuple, Sequence
 import numpy as np
 
 from aploss_mx.data.sample import Sample
-from aploss_mx.evaluation.detections import Detections, check_detections
+from aploss_mx.evaluation.detections import check_detections
 from aploss_mx.geometry.boxes import pairwise_iou
+from aploss_mx.geometry.detections import Detections
 
 _MISS, _HIT, _IGNORED = 0, 1, 2
 

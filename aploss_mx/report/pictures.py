@@ -8,7 +8,7 @@ from typing import Sequence
 import cv2
 import numpy as np
 
-from aploss_mx.evaluation.detections import Detections
+from aploss_mx.geometry.detections import Detections
 from aploss_mx.report.draw import draw_detections
 
 LEGIBLE = 320  # longer side in pixels below which pictures are enlarged for drawing

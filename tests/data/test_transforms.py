@@ -28,7 +28,7 @@ def test_caffes_pixels_are_blue_first_and_not_scaled():
     boxes, labels = np.zeros((0, 4), np.float32), np.zeros(0, np.int64)
     trained, _, _ = TrainTransform((3, 5), "none", "caffe")(image, boxes, labels, np.random.default_rng(0))
     np.testing.assert_array_equal(trained, tensor)
-    tested, _ = EvalTransform(3, 5, multiple=1, pixels="caffe")(image)
+    tested = EvalTransform(3, 5, multiple=1, pixels="caffe")(image)
     np.testing.assert_array_equal(tested, tensor)
 
 
@@ -151,7 +151,8 @@ def test_bad_settings_are_refused(size, augmentation, message):
 )
 def test_test_sizes(width, height, shorter, longest, resized, padded):
     image = np.full((height, width, 3), 255, np.uint8)
-    tensor, scale = EvalTransform(shorter, longest)(image)
+    transform = EvalTransform(shorter, longest)
+    tensor, scale = transform(image), transform.scale(height, width)
     assert tensor.shape == (3, padded[1], padded[0]) and tensor.dtype == np.float32
     assert scale.dtype == np.float32
     np.testing.assert_allclose(scale, [resized[0] / width, resized[1] / height], rtol=1e-6)
@@ -164,7 +165,8 @@ def test_test_sizes(width, height, shorter, longest, resized, padded):
 )
 @settings(max_examples=100, deadline=None)
 def test_test_inputs_respect_their_limits(width, height, shorter, extra, multiple):
-    tensor, scale = EvalTransform(shorter, shorter + extra, multiple)(np.zeros((height, width, 3), np.uint8))
+    transform = EvalTransform(shorter, shorter + extra, multiple)
+    tensor, scale = transform(np.zeros((height, width, 3), np.uint8)), transform.scale(height, width)
     assert tensor.shape[1] % multiple == 0 and tensor.shape[2] % multiple == 0
     sides = sorted(np.rint(scale * [width, height]).astype(int))
     assert sides[1] <= shorter + extra
@@ -174,7 +176,8 @@ def test_test_inputs_respect_their_limits(width, height, shorter, extra, multipl
 
 def test_warped_test_inputs_are_what_training_sees():
     image, boxes = image_of_box(300, 401, (50, 60, 250, 222))
-    tensor, scale = EvalTransform(224, 999, warp=True)(image)
+    transform = EvalTransform(224, 999, warp=True)
+    tensor, scale = transform(image), transform.scale(300, 401)
     expected, warped, _ = TrainTransform((224, 224), "none")(
         image, boxes, np.zeros(1, np.int64), np.random.default_rng(0)
     )
@@ -184,7 +187,8 @@ def test_warped_test_inputs_are_what_training_sees():
 
 def test_dividing_by_the_scale_returns_to_the_image():
     image, boxes = image_of_box(300, 401, (50, 60, 250, 222))
-    tensor, scale = EvalTransform(600, 1000)(image)
+    transform = EvalTransform(600, 1000)
+    tensor, scale = transform(image), transform.scale(300, 401)
     found = np.array(lit_box(denormalize(tensor)[:600, :802]))
     np.testing.assert_allclose(found / np.tile(scale, 2), boxes[0], atol=1)
 

@@ -15,8 +15,8 @@ from aploss_mx.config import ConfigError, Recipe
 from aploss_mx.data.sample import Sample
 from aploss_mx.detection.detector import Detector, views_of
 from aploss_mx.detection.postprocess import PostProcessing
-from aploss_mx.evaluation.detections import Detections
 from aploss_mx.geometry.anchors import make_anchors
+from aploss_mx.geometry.detections import Detections
 from symbols.retinanet import get_network
 
 CLASSES = ("cat", "dog", "bird")
@@ -143,7 +143,7 @@ def test_test_settings_may_be_changed(checkpoint):
     assert (usual.views[0].transform.shorter, usual.views[0].transform.longest) == (64, 96)
     np.testing.assert_array_equal(few.predict(image).boxes, usual.predict(image).boxes[:3])
     larger = Detector.load(str(checkpoint), mx.cpu(), test_short=128, test_long=128)
-    assert larger.views[0](image)[0].shape == (3, 128, 128)
+    assert larger.views[0](image).shape == (3, 128, 128)
     assert usual.classes == few.classes == CLASSES
 
 

@@ -55,7 +55,7 @@ def test_onnx_computes_the_same_for_any_batch_and_size(checkpoint, tmp_path, sha
     assert [value.name for value in session.get_inputs()] == ["data"]
     assert [value.name for value in session.get_outputs()] == ["logits", "deltas"]
     detector = Detector.load(checkpoint, test_short=96, test_long=160)
-    photograph, _ = detector.views[0](read_image(sorted((shared_data / "demo").glob("*.jpg"))[0]))
+    photograph = detector.views[0](read_image(sorted((shared_data / "demo").glob("*.jpg"))[0]))
     noise = np.random.default_rng(0).normal(size=(3, 3, 32, 64)).astype(np.float32)
     for images in (photograph[None], noise):
         for ours, theirs in zip(outputs_of(detector, images), session.run(None, {"data": images})):
@@ -115,7 +115,7 @@ def test_a_compact_checkpoint_detects_alike_at_half_the_size(whole, tmp_path, sh
     assert after.recipe == before.recipe.override(pretrained="resnet18_imagenet_whole.npz")
     assert (after.classes, after.pretrained, after.best_f1_score) == (CLASSES, before.pretrained, 0.25)
     detectors = [Detector.load(file) for file in (whole, path)]
-    image, _ = detectors[0].views[0](read_image(shared_data / "demo" / "dog.jpg"))
+    image = detectors[0].views[0](read_image(shared_data / "demo" / "dog.jpg"))
     for ours, theirs in zip(*(outputs_of(detector, image[None]) for detector in detectors)):
         assert ours.dtype == theirs.dtype == np.float32
         assert np.abs(theirs - ours).max() <= 5e-3 * np.abs(ours).max()

@@ -17,11 +17,12 @@ from aploss_mx.data.pixels import read_image
 from aploss_mx.data.sample import Sample
 from aploss_mx.data.voc import VOCDetection
 from aploss_mx.detection.detector import Detector, views_of
-from aploss_mx.evaluation.detections import Detections, load_detections, save_coco_results, save_detections
+from aploss_mx.evaluation.detections import load_detections, save_coco_results, save_detections
 from aploss_mx.evaluation.evaluate import evaluate
 from aploss_mx.geometry.anchors import make_anchors
 from aploss_mx.geometry.boxes import pairwise_iou
 from aploss_mx.geometry.coder import encode
+from aploss_mx.geometry.detections import Detections
 
 SURE, NEVER = 10, -50
 # Real objects of one class overlap by any amount, and some images have many: no box may go.
@@ -36,8 +37,8 @@ class PerfectNetwork:
         self.seen: dict[bytes, tuple[Sample, np.ndarray]] = {}
         (view,) = views_of(RECIPE)
         for sample in samples:
-            pixels, scale = view(read_image(sample.image_path))
-            self.seen[pixels.tobytes()] = sample, scale
+            pixels = view(read_image(sample.image_path))
+            self.seen[pixels.tobytes()] = sample, view.transform.scale(sample.height, sample.width)
         assert len(self.seen) == len(samples)
 
     def __call__(self, images: mx.nd.NDArray) -> tuple[mx.nd.NDArray, mx.nd.NDArray]:

@@ -10,8 +10,8 @@ import pytest
 from scipy.special import expit, softmax
 
 from aploss_mx.detection.postprocess import PostProcessing, drop_background, to_image
-from aploss_mx.evaluation.detections import Detections
 from aploss_mx.geometry.anchors import make_anchors
+from aploss_mx.geometry.detections import Detections
 
 SIZE = (64, 96)
 LEVEL_ENDS = [576, 720, 756, 768, 774]  # 6 · (8·12, 4·6, 2·3, 1·2, 1·1), added up

@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from aploss_mx.data.sample import Sample
-from aploss_mx.evaluation.detections import Detections
+from aploss_mx.geometry.detections import Detections
 
 CLASSES = ("cat", "dog", "bird")
 

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aploss_mx.evaluation.coco import FIGURES, coco_average_precision
-from aploss_mx.evaluation.detections import Detections
 from aploss_mx.evaluation.voc import voc_average_precision
+from aploss_mx.geometry.detections import Detections
 
 SMALL, MEDIUM, LARGE = (10, 10, 30, 30), (40, 10, 80, 50), (0, 0, 97, 98)
 

@@ -14,7 +14,8 @@ from pycocotools.cocoeval import COCOeval
 from aploss_mx.data.check import check_dataset
 from aploss_mx.data.coco import COCODetection
 from aploss_mx.evaluation.coco import FIGURES, coco_average_precision
-from aploss_mx.evaluation.detections import Detections, save_coco_results
+from aploss_mx.evaluation.detections import save_coco_results
+from aploss_mx.geometry.detections import Detections
 
 
 @pytest.fixture(scope="module")

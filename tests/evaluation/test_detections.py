@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from aploss_mx.evaluation.detections import Detections, check_detections, load_detections, save_detections
+from aploss_mx.evaluation.detections import check_detections, load_detections, save_detections
+from aploss_mx.geometry.detections import Detections
 
 IMAGES = ("000001", "000002")
 ENTRY = {"image_id": "000001", "category": "dog", "bbox": [10.5, 20, 30, 40.25], "score": 0.75}
@@ -39,7 +40,7 @@ def test_default_is_empty():
     [
         ([(0, 0, 1, 1)], [0.5, 0.5], [0], "need boxes"),
         ([(0, 0, 1, 1)], [0.5], [0, 1], "need boxes"),
-        ([(0, 0, 1, 1)], [0.5], [-1], "labels -1"),
+        ([(0, 0, 1, 1)], [0.5], [-1], r"labels \[-1\]"),
         ([(0, 0, 1, np.nan)], [0.5], [0], "not finite"),
         ([(0, 0, 1, 1)], [np.inf], [0], "not finite"),
         ([(5, 0, 1, 1)], [0.5], [0], "x2 < x1"),

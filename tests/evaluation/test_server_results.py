@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from pycocotools.coco import COCO
 
 from aploss_mx.data.sample import Sample
-from aploss_mx.evaluation.detections import Detections, save_coco_results, save_voc_results
+from aploss_mx.evaluation.detections import save_coco_results, save_voc_results
+from aploss_mx.geometry.detections import Detections
 
 CATEGORY_IDS = (17, 18, 90)  # of CLASSES; not consecutive, as COCO's
 FOUND = {

@@ -7,8 +7,8 @@ import pytest
 from detection_scenes import CLASSES, make_sample
 from gluoncv.utils.metrics.voc_detection import VOC07MApMetric, VOCMApMetric
 
-from aploss_mx.evaluation.detections import Detections
 from aploss_mx.evaluation.voc import eleven_point_ap, voc_average_precision
+from aploss_mx.geometry.detections import Detections
 
 
 def random_set(seed: int):

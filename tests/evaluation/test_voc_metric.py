@@ -12,8 +12,8 @@ from detection_scenes import CLASSES, make_detections, make_sample, perfect_dete
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aploss_mx.evaluation.detections import Detections
 from aploss_mx.evaluation.voc import area_ap, best_f1_score, eleven_point_ap, voc_average_precision
+from aploss_mx.geometry.detections import Detections
 
 BOX = (10, 10, 30, 30)
 FAR = (60, 60, 80, 80)

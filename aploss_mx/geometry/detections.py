@@ -1,0 +1,51 @@
+"""Hold the detections of one image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Detections:
+    """The detections of one image, in any order; ``Detections()`` holds none.
+
+    Attributes
+    ----------
+    boxes : ndarray of float32 or float64, shape (D, 4)
+        Corners [x1, y1, x2, y2] in continuous pixel coordinates of the original image.
+    scores : ndarray of float32 or float64, shape (D,)
+        Higher is surer; only their order counts.
+    labels : ndarray of int64, shape (D,)
+        Index of each detection's class, from 0.
+
+    Raises
+    ------
+    ValueError
+        If the shapes disagree, a label is negative or no integer, a number is not finite or a box has x2 < x1 or
+        y2 < y1.
+    """
+
+    boxes: np.ndarray = field(default_factory=lambda: np.zeros((0, 4), np.float32))
+    scores: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
+    labels: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+
+    def __post_init__(self) -> None:
+        count = len(self.boxes)
+        if self.boxes.shape != (count, 4) or self.scores.shape != (count,) or self.labels.shape != (count,):
+            raise ValueError(
+                f"detections need boxes (D, 4), scores (D,) and labels (D,), got {self.boxes.shape}, "
+                f"{self.scores.shape} and {self.labels.shape}"
+            )
+        if not np.issubdtype(self.labels.dtype, np.integer) or (self.labels < 0).any():
+            raise ValueError(
+                f"detections need integer labels from 0, got {self.labels.dtype} labels {np.unique(self.labels)[:5]}"
+            )
+        if not (np.isfinite(self.boxes).all() and np.isfinite(self.scores).all()):
+            raise ValueError("detections hold a box or score that is not finite: has the network diverged?")
+        if (self.boxes[:, 2:] < self.boxes[:, :2]).any():
+            raise ValueError("detections hold a box with x2 < x1 or y2 < y1: boxes are corners [x1, y1, x2, y2]")
+
+    def __len__(self) -> int:
+        return len(self.boxes)
