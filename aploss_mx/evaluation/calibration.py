@@ -15,8 +15,8 @@ from scipy.optimize import minimize
 from scipy.special import expit, logit
 
 from aploss_mx.data.sample import Sample
-from aploss_mx.evaluation.detections import Detections
 from aploss_mx.evaluation.voc import judge
+from aploss_mx.geometry.detections import Detections
 
 LEAST = 20  # of right and of wrong detections each, or there is nothing to fit
 LEAST_SLOPE = 1e-3

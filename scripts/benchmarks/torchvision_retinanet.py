@@ -36,7 +36,8 @@ from aploss_mx.data.pixels import normalize, read_image
 from aploss_mx.data.sample import Sample
 from aploss_mx.data.transforms import TrainTransform
 from aploss_mx.data.voc import VOC_CLASSES, VOCDetection
-from aploss_mx.evaluation.detections import Detections, save_detections
+from aploss_mx.evaluation.detections import save_detections
+from aploss_mx.geometry.detections import Detections
 
 WARMUP_STEPS, WARMUP_FACTOR = 200, 1 / 3
 ORDER = 1  # as in `aploss_mx.data.loader`, which imports MXNet: the same images come in the same steps
