@@ -125,7 +125,7 @@ def run_training(arguments: argparse.Namespace, open_dataset: OpenDataset) -> di
         checkpoint = options.last if options.resume in ("", "auto") else Path(options.resume)
         detector = Detector.load(checkpoint, options.devices[0], **settings_given(arguments))
         dataset = open_dataset(detector.classes, detector.recipe.val_split)
-        preflight(dataset)
+        preflight(dataset, detector.recipe.max_detections)
         detections = detect(detector, dataset, options.num_workers)
         return report_metrics(dataset, detections, options.save_prefix / "evaluation.json")
 
@@ -135,7 +135,7 @@ def run_training(arguments: argparse.Namespace, open_dataset: OpenDataset) -> di
     # By name, wherever they came from: a checkpoint must not depend on a file.
     recipe = recipe.override(classes=train.classes)
     preflight(train)
-    preflight(val)
+    preflight(val, recipe.max_detections)
     run = TrainingRun(recipe, train.classes, train.samples, val.samples, options)
     metrics = run.run()
     if not run.workers.leads:
@@ -146,9 +146,9 @@ def run_training(arguments: argparse.Namespace, open_dataset: OpenDataset) -> di
     return metrics
 
 
-def preflight(dataset: Dataset) -> None:
-    """Print the report on a data set and raise DataError where it holds errors."""
-    report = check_dataset(dataset)
+def preflight(dataset: Dataset, max_detections: int | None = None) -> None:
+    """Print the report on a data set and raise DataError where it holds errors; arguments as `check_dataset`."""
+    report = check_dataset(dataset, max_detections=max_detections)
     print(report)
     report.raise_if_errors()
 

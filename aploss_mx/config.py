@@ -146,7 +146,10 @@ class Recipe:
     interpolated: bool = _setting(True, _boolean, "ap: interpolate the precision, true or false")
     temperature: float = _setting(0.5, _positive_float, "smooth-ap: temperature of the sigmoid")
     ranking_batch: int = _setting(
-        0, _count, "images that a ranking loss ranks together, a divisor of a device's images a step; 0 for all of them"
+        0,
+        _count,
+        "images that a ranking loss ranks together, and whose boxes are normalised together, a divisor of a device's "
+        "images a step; 0 for all of them",
     )
     ranking_scope: str = _setting(
         "all", _one_of(*SCOPES), "'all' ranks the scores of all classes together, 'class' each class for itself"

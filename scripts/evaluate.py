@@ -106,7 +106,10 @@ def run(arguments: argparse.Namespace) -> None:
     if not (dataset.annotated or arguments.detect_only):
         raise ValueError(f"{dataset.name} has no annotations to score against: give --detect-only")
     if detector:
-        (check_readable if arguments.detect_only else preflight)(dataset)
+        if arguments.detect_only:
+            check_readable(dataset)
+        else:
+            preflight(dataset, detector.recipe.max_detections)
         detections = detect(detector, dataset, arguments.num_workers)
     else:
         image_ids = [sample.image_id for sample in dataset.samples]

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, Sequence
 
+import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
@@ -33,6 +34,7 @@ from aploss_mx.data.sample import Sample
 from aploss_mx.data.voc import PROGRESS_BAR_FROM
 from aploss_mx.text import visible
 
+COCO_DETECTIONS = 100  # of a class in an image that COCO's metrics count
 JPEG_END = b"\xff\xd9"
 
 
@@ -105,10 +107,11 @@ class Report:
         return "\n".join(lines)
 
 
-def check_dataset(dataset: Dataset, progress: bool = True) -> Report:
+def check_dataset(dataset: Dataset, progress: bool = True, max_detections: int | None = None) -> Report:
     """Count a data set's images and objects, and collect what is wrong with annotations, images and classes.
 
-    A data set in which no object counts is an error: there is nothing to train on, and nothing to measure.
+    A data set in which no object counts is an error: there is nothing to train on, and nothing to measure. Where
+    `max_detections` says how many boxes a detector keeps on an image, images with more objects are a warning.
     """
     images = len(dataset.samples)
     objects, difficult = Counter(), Counter()
@@ -116,9 +119,11 @@ def check_dataset(dataset: Dataset, progress: bool = True) -> Report:
     for sample in dataset.samples:
         objects.update(sample.labels[~sample.difficult].tolist())
         difficult.update(sample.labels[sample.difficult].tolist())
-        images_without_objects += bool(sample.difficult.all())
+        images_without_objects += not sample.trained.any()
 
     problems = [*dataset.problems, *check_images(dataset, progress)]
+    if max_detections is not None:
+        problems += [problem for sample in dataset.samples for problem in _check_crowding(sample, max_detections)]
     if images_without_objects == images:
         message = "not one object in its images counts: there is nothing to train on or to measure"
         problems.append(Problem(ERROR, "no objects", dataset.name, message))
@@ -136,6 +141,18 @@ def check_dataset(dataset: Dataset, progress: bool = True) -> Report:
         images_without_objects=images_without_objects,
         problems=problems,
     )
+
+
+def _check_crowding(sample: Sample, max_detections: int) -> list[Problem]:
+    labels = sample.labels[~sample.difficult]
+    of_a_class = int(np.bincount(labels).max(initial=0))
+    if len(labels) > max_detections:
+        message = f"{len(labels)} objects, and at most {max_detections} boxes are kept on an image (max_detections)"
+    elif of_a_class > COCO_DETECTIONS:
+        message = f"{of_a_class} objects of one class, and COCO's metrics count {COCO_DETECTIONS} of one in an image"
+    else:
+        return []
+    return [Problem(WARNING, "more objects than detections", str(sample.image_path), f"{message}: AP cannot reach 1")]
 
 
 def check_images(dataset: Dataset, progress: bool = True) -> list[Problem]:

@@ -13,9 +13,18 @@ import numpy as np
 from aploss_mx.data.clip import check_scale, fit_box
 from aploss_mx.data.coco_file import SplitFile, is_finite, places, wrong_annotation
 from aploss_mx.data.layouts import existing_folder
-from aploss_mx.data.problems import ERROR, WARNING, DataError, Problem, raise_if_errors, shortened
+from aploss_mx.data.problems import (
+    AREA_FROM_BOX,
+    ERROR,
+    NOT_TRAINED,
+    WARNING,
+    DataError,
+    Problem,
+    raise_if_errors,
+    shortened,
+)
 from aploss_mx.data.sample import Sample
-from aploss_mx.text import cut
+from aploss_mx.text import cut, shown
 
 ABSENT = -1  # the category id of a class that the data lack
 # The paper's splits, from the files that Girshick's group published; 2017 renamed the same images train and val.
@@ -51,8 +60,10 @@ class COCODetection(Sequence):
     annotated : bool
         Whether all files have annotations: those of test images have none.
     samples : list of Sample
-        In the order of the files; the image id, as text, is ``image_id``, crowds are difficult. A box without area, or
-        outside its image, is left out; one that reaches over the edge is clipped. Images without boxes stay in.
+        In the order of the files; the image id, as text, is ``image_id``, crowds are difficult. Objects no wider or
+        higher than a pixel, or of area 0 where others have one, are tiny, as in the authors' release. A box without
+        area, or outside its image, is left out; one that reaches over the edge is clipped. Images without boxes stay
+        in.
     problems : list of Problem
         What was wrong, among it each box left out or clipped.
 
@@ -187,9 +198,17 @@ def _used_ids(files: list[SplitFile]) -> set[int]:
 
 
 def _area(entry: dict[str, Any]) -> float:
-    """Area of an object's mask, or of its box where the annotation gives none that makes sense."""
-    area = entry.get("area")
-    return area if is_finite(area) and area >= 0 else entry["bbox"][2] * entry["bbox"][3]
+    """Area of an object's mask, or of its box where the annotation gives none that can be the mask's.
+
+    Tools that know no masks write 0, or the area in shares of the picture.
+    """
+    area, of_box = entry.get("area"), entry["bbox"][2] * entry["bbox"][3]
+    return area if is_finite(area) and area >= min(1, of_box) else of_box
+
+
+def _is_tiny(entry: dict[str, Any], file: SplitFile) -> bool:
+    """Whether the authors' release leaves an object out of training; an area of 0 says so where others have one."""
+    return min(entry["bbox"][2:]) <= 1 or (file.has_areas and entry.get("area") == 0)
 
 
 def _to_sample(
@@ -206,7 +225,14 @@ def _to_sample(
         described = (
             f"{file.categories[entry['category_id']]} [{x:g}, {y:g}, {w:g}, {h:g}] of image id {cut(str(image['id']))}"
         )
-        boxes.append(fit_box((x, y, x + w, y + h), image["width"], image["height"], described, file.path, problems))
+        box = fit_box((x, y, x + w, y + h), image["width"], image["height"], described, file.path, problems)
+        boxes.append(box)
+        if box and "area" in entry and entry["area"] != _area(entry):
+            message = f"{described} has the area {shown(entry['area'])}, which cannot be its mask's"
+            problems.append(Problem(WARNING, AREA_FROM_BOX, str(file.path), message))
+        if box and _is_tiny(entry, file):
+            message = f"{described} is a pixel thin or has the area 0; the metrics count it"
+            problems.append(Problem(WARNING, NOT_TRAINED, str(file.path), message))
     kept = [(entry, box) for entry, box in zip(objects, boxes) if box is not None]
     return Sample(
         image_id=str(image["id"]),
@@ -217,5 +243,6 @@ def _to_sample(
         labels=np.array([labels[entry["category_id"]] for entry, _ in kept], np.int64),
         difficult=np.array([entry.get("iscrowd", 0) for entry, _ in kept], bool),
         areas=np.array([_area(entry) for entry, _ in kept], np.float64),
+        tiny=np.array([_is_tiny(entry, file) for entry, _ in kept], bool),
         coco_id=image["id"],
     )

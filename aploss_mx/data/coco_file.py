@@ -46,6 +46,8 @@ class SplitFile:
         Name and supercategory by id.
     annotations : list of dict, or None
         None where the file has none, as for test images.
+    has_areas : bool
+        Whether an annotation has an area above 0.
     problems : list of Problem
         Fields that are not read but look like one that is.
 
@@ -84,6 +86,7 @@ class SplitFile:
         if "annotations" in content:
             self.annotations = self._table(content, "annotations", ("image_id", "category_id", "bbox"))
             self.problems = self._fields_not_read(self.annotations)
+        self.has_areas = any(is_finite(area) and area > 0 for area in (e.get("area") for e in self.annotations or ()))
         self.left_out: set[int | str] = set()
         if id_list:
             wanted = _read_ids(root, id_list)

@@ -30,7 +30,7 @@ def training_example(
     sample: Sample, transform: TrainTransform, seed: int, draw: Draw
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return image (3, H, W), class targets (N,) and box targets (N, 4), all float32."""
-    keep = ~sample.difficult
+    keep = sample.trained
     rng = np.random.default_rng((AUGMENTATION, seed, draw.epoch, draw.position))
     boxes = sample.boxes[keep].astype(np.float32)
     image, boxes, labels = transform(read_image(sample.image_path), boxes, sample.labels[keep], rng)

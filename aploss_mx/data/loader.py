@@ -31,7 +31,7 @@ class TrainingSet:
     """
 
     def __init__(self, samples: Sequence[Sample], transform: TrainTransform, seed: int):
-        self.samples = [sample for sample in samples if not sample.difficult.all()]
+        self.samples = [sample for sample in samples if sample.trained.any()]
         self.transform = transform
         self.seed = seed
 

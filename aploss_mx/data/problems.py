@@ -13,6 +13,8 @@ WARNING = "warning"
 # Kinds that every reader of annotations reports, one problem a box.
 BOX_LEFT_OUT = "box left out"
 BOX_CLIPPED = "box clipped"
+AREA_FROM_BOX = "area taken from the box"
+NOT_TRAINED = "left out of training"
 BOX_BELOW_PIXEL = "boxes below a pixel"
 
 SHOWN_PER_KIND = 10

@@ -33,6 +33,8 @@ class Sample:
         Objects that neither training nor the metrics count: VOC's ``difficult``, COCO's crowds.
     areas : ndarray of float64, shape (M,), or None
         Areas in pixels, by which COCO tells small from large: of the masks on COCO data; None for those of the boxes.
+    tiny : ndarray of bool, shape (M,), or None
+        Objects that the metrics count and training leaves out, as the authors' release does; None if there are none.
     coco_id : int, str or None
         The image's id as the JSON file has it, by which pycocotools sorts images; None on VOC data.
     """
@@ -45,4 +47,10 @@ class Sample:
     labels: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     difficult: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
     areas: np.ndarray | None = None
+    tiny: np.ndarray | None = None
     coco_id: int | str | None = None
+
+    @property
+    def trained(self) -> np.ndarray:
+        """Which objects training learns, bool (M,)."""
+        return ~self.difficult if self.tiny is None else ~(self.difficult | self.tiny)

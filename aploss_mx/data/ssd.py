@@ -26,15 +26,15 @@ def photometric_distort(image: np.ndarray, rng: np.random.Generator) -> np.ndarr
     """Return an image in other colours, as SSD does (Liu et al., 2016), and with AlexNet's lighting noise.
 
     Brightness moves by up to 32 levels; contrast, before or after the rest, is scaled by 0.5 to 1.5, so is
-    saturation, and hue turns by up to 18 degrees, each with probability one half. The noise along the
-    principal components of colour has deviation 0.1. Values saturate at 0 and 255 after every stage.
+    saturation, hue turns by up to 18 degrees, and noise of deviation 0.1 along the principal components of colour is
+    added, each with probability one half. Values saturate at 0 and 255 after every stage.
     """
     brightness = rng.uniform(-32, 32) if _heads(rng) else 0.0
     contrast = rng.uniform(0.5, 1.5) if _heads(rng) else 1.0
     early, late = (contrast, 1.0) if _heads(rng) else (1.0, contrast)
     saturation = rng.uniform(0.5, 1.5) if _heads(rng) else 1.0
     hue = rng.uniform(-18, 18) if _heads(rng) else 0.0
-    lighting = PCA_EIGENVECTORS @ (PCA_EIGENVALUES * rng.normal(0, 0.1, 3))
+    lighting = PCA_EIGENVECTORS @ (PCA_EIGENVALUES * rng.normal(0, 0.1, 3)) if _heads(rng) else np.zeros(3)
 
     levels = np.arange(256.0)[:, None]
     image = _map_levels(image, early * (levels + brightness))

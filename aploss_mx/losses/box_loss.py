@@ -12,6 +12,9 @@ class BoxLoss(HybridBlock):
     ----------
     weight : float
         Factor on the loss.
+    ranking_batch : int
+        Images that are ranked together, a divisor of B: the loss is the mean of such groups' losses, each divided by
+        its own positives, as several devices' losses are; 0 for all of them.
 
     Inputs
     ------
@@ -25,12 +28,20 @@ class BoxLoss(HybridBlock):
     loss : NDArray or Symbol, shape (1,)
     """
 
-    def __init__(self, weight: float = 1.0, **kwargs):
+    def __init__(self, weight: float = 1.0, ranking_batch: int = 0, **kwargs):
         super().__init__(**kwargs)
         self.weight = weight
+        self.ranking_batch = ranking_batch
 
     def hybrid_forward(self, F, deltas, box_targets, class_targets):
         positive = class_targets > 0
         errors = F.broadcast_mul(F.smooth_l1(deltas - box_targets, scalar=1.0), F.expand_dims(positive, axis=2))
+        if self.ranking_batch:
+            # (B, N, 4) → (groups, images, N, 4) → (groups,)
+            errors, positive = (
+                x.reshape((-4, -1, self.ranking_batch, -2)).sum(axis=0, exclude=True) for x in (errors, positive)
+            )
+            losses = F.broadcast_div(errors, 4 * F.broadcast_maximum(positive, F.ones((1,))))
+            return self.weight * losses.mean().reshape((1,))
         coordinates = 4 * F.broadcast_maximum(positive.sum(), F.ones((1,)))
         return self.weight * F.broadcast_div(errors.sum().reshape((1,)), coordinates)

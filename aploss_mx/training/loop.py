@@ -115,7 +115,7 @@ class TrainingRun:
         self.detector = Detector(self.network, classes, recipe, options.devices[0])
         self.class_loss = make_class_loss(recipe)
         self.sync_method = make_sync_method(recipe)
-        self.box_loss = BoxLoss(recipe.box_loss_weight)
+        self.box_loss = BoxLoss(recipe.box_loss_weight, recipe.ranking_batch)
         self.trainer = make_trainer(self.network, recipe, self.workers.kv_store)
         self.workers.share_parameters(self.trainer)
         self.epoch = self.step = 0

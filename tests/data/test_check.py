@@ -255,3 +255,16 @@ def test_real_data_is_fit_for_training(shared_data, folder, splits, options, lef
     report = check_dataset(VOCDetection(shared_data / folder, splits, **options))
     assert report.ok, str(report)
     assert report.boxes_left_out == left_out
+
+
+@pytest.mark.parametrize(
+    ("objects", "max_detections", "told"),
+    [(5, None, False), (5, 5, False), (6, 5, True), (100, 300, False), (101, 300, True)],
+)
+def test_more_objects_than_detections_are_told(tmp_path, objects, max_detections, told):
+    sample = sample_of(tmp_path / "a.jpg", [0] * (objects + 1), [False] * objects + [True])
+    dataset = SimpleNamespace(name="crowd", classes=("cat",), samples=[sample], problems=[])
+    problems = check_dataset(dataset, max_detections=max_detections).warnings
+    messages = [problem.message for problem in problems if problem.kind == "more objects than detections"]
+    assert len(messages) == told
+    assert all(f"{objects} objects" in message and "AP cannot reach 1" in message for message in messages)

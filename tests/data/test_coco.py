@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from coco_files import CAT, DOG, HEIGHT, WIDTH, image_of, object_of, read_objects, write_split
+from coco_files import CAT, DOG, HEIGHT, WIDTH, image_of, object_of, read_objects, write_image, write_split
 
 from aploss_mx.data.check import check_dataset
 from aploss_mx.data.coco import COCODetection
-from aploss_mx.data.problems import BOX_CLIPPED, BOX_LEFT_OUT, WARNING
+from aploss_mx.data.examples import Draw
+from aploss_mx.data.loader import TrainingSet
+from aploss_mx.data.problems import AREA_FROM_BOX, BOX_CLIPPED, BOX_LEFT_OUT, NOT_TRAINED, WARNING
+from aploss_mx.data.transforms import TrainTransform
+from aploss_mx.evaluation.detections import Detections
+from aploss_mx.evaluation.evaluate import evaluate
+from aploss_mx.geometry.anchors import make_anchors
+from aploss_mx.geometry.targets import assign_targets
 
 # What is read ------------------------------------------------------------------------------------
 
@@ -98,5 +105,65 @@ def test_box_over_the_edge_is_clipped_and_named(tmp_path, bbox, corners):
 
 
 def test_box_that_ends_at_the_edge_is_sound(tmp_path):
-    dataset = read_objects(tmp_path, object_of(bbox=[WIDTH - 0.5, HEIGHT - 0.5, 0.5, 0.5]))
-    assert dataset.problems == [] and dataset[0].boxes.tolist() == [[39.5, 29.5, 40, 30]]
+    dataset = read_objects(tmp_path, object_of(bbox=[WIDTH - 1.5, HEIGHT - 1.5, 1.5, 1.5]))
+    assert dataset.problems == [] and dataset[0].boxes.tolist() == [[38.5, 28.5, 40, 30]]
+
+
+@pytest.mark.parametrize(
+    ("bbox", "area", "kept"),
+    [
+        ([1, 2, 10, 20], 0, 200),
+        ([1, 2, 10, 20], 0.0123, 200),  # in shares of the picture
+        ([1, 2, 10, 20], 0.999, 200),
+        ([1, 2, 10, 20], 1, 1),
+        ([1, 2, 10, 20], 150.5, 150.5),
+        ([1, 2, 0.5, 0.5], 0.2, 0.25),
+        ([1, 2, 0.5, 0.5], 0.25, 0.25),
+    ],
+)
+def test_area_that_cannot_be_the_masks_is_taken_from_the_box_and_counted(tmp_path, bbox, area, kept):
+    dataset = read_objects(tmp_path, object_of(bbox=bbox, area=area), object_of(bbox=[0, 0, 5, 6]))
+    assert dataset[0].areas.tolist() == [kept, 30]
+    told = [problem.message for problem in dataset.problems if problem.kind == AREA_FROM_BOX]
+    assert len(told) == (kept != area)
+    assert all(f"has the area {area}, which cannot be its mask's" in message for message in told)
+
+
+def test_objects_of_no_mask_count_under_a_least_area(tmp_path):
+    """As small objects alone they vanished under it."""
+    write_split(tmp_path, "instances_val", [image_of(1)], [object_of(bbox=[0, 0, 40, 30], area=0)])
+    dataset = COCODetection(tmp_path, "val")
+    found = {"1": Detections(dataset[0].boxes, np.ones(1), dataset[0].labels)}
+    metrics = evaluate(dataset.samples, found, dataset.classes, min_area=1000)
+    assert [metrics[name] for name in ("AP", "APs", "APm")] == pytest.approx([1, None, 1])
+
+
+def test_what_the_release_leaves_out_of_training_is_left_out_and_measured(tmp_path):
+    objects = [
+        object_of(bbox=[0, 0, 1, 9], area=5),
+        object_of(bbox=[0, 0, 9, 1], area=5),
+        object_of(bbox=[0, 0, 9, 9], area=0),
+        object_of(bbox=[0, 0, 1.25, 9], area=5),
+        object_of(bbox=[0, 0, 9, 9], area=50, iscrowd=1),
+    ]
+    dataset = read_objects(tmp_path, *objects)
+    assert dataset[0].trained.tolist() == [False, False, False, True, False]
+    assert dataset[0].difficult.tolist() == [False] * 4 + [True]
+    assert sum(problem.kind == NOT_TRAINED for problem in dataset.problems) == 3
+    write_image(tmp_path / "train" / "1.jpg")
+    _, class_targets, box_targets = TrainingSet(dataset.samples, TrainTransform((64, 64), "none"), 0)[Draw(0, 0, 0)]
+    box = dataset[0].boxes[3] * np.tile([64 / WIDTH, 64 / HEIGHT], 2)
+    expected = assign_targets(make_anchors(64, 64), box[None].astype(np.float32), dataset[0].labels[3:4])
+    for ours, theirs in zip((class_targets, box_targets), expected):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5)
+
+
+def test_areas_of_0_in_a_file_without_areas_are_no_reason_to_leave_objects_out(tmp_path):
+    dataset = read_objects(tmp_path, object_of(area=0), object_of(area=0))
+    assert dataset[0].trained.all() and dataset[0].areas.tolist() == [200, 200]
+
+
+def test_an_image_of_tiny_objects_alone_is_not_trained_on(tmp_path):
+    dataset = read_objects(tmp_path, object_of(bbox=[0, 0, 1, 1]))
+    assert len(TrainingSet(dataset.samples, TrainTransform((64, 64), "none"), 0)) == 0
+    assert check_dataset(dataset, progress=False).images_without_objects == 1

@@ -82,7 +82,7 @@ def test_photometric_distortion_agrees_with_pixelwise_floats(fraction, contrast_
     noise = np.array([[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]])
     expected = np.clip(expected + noise @ [5.546, -2 * 0.4794, 0.5 * 0.1148], 0, 255)
 
-    coins = [0.1, 0.1, 0.1 if contrast_first else 0.9, 0.1, 0.1]
+    coins = [0.1, 0.1, 0.1 if contrast_first else 0.9, 0.1, 0.1, 0.1]
     distorted = photometric_distort(image, ScriptedGenerator(fraction, coins))
     assert distorted.dtype == np.uint8
     errors = np.abs(distorted - expected)
@@ -90,10 +90,20 @@ def test_photometric_distortion_agrees_with_pixelwise_floats(fraction, contrast_
     assert errors.mean() < 0.6 and np.quantile(errors, 0.99) < 2
 
 
-def test_without_heads_only_lighting_changes_colours():
+def test_without_heads_nothing_changes_colours_and_lighting_has_a_coin_of_its_own():
     grey = np.full((2, 2, 3), 100, np.uint8)
-    distorted = photometric_distort(grey, ScriptedGenerator(1.0, [0.9] * 5))
+    distorted = photometric_distort(grey, ScriptedGenerator(1.0, [0.9] * 6))
+    np.testing.assert_array_equal(distorted, grey)
+    distorted = photometric_distort(grey, ScriptedGenerator(1.0, [0.9] * 5 + [0.1]))
     np.testing.assert_array_equal(distorted, np.broadcast_to([96, 97, 97], (2, 2, 3)))  # 100 - (3.81, 3.26, 2.55)
+
+
+def test_lighting_noise_comes_half_of_the_time(monkeypatch):
+    """It alone tints a grey picture."""
+    monkeypatch.setattr(ssd, "PCA_EIGENVALUES", np.array([0, 100, 0]))  # from red to blue, and no rounding hides it
+    grey = np.full((2, 2, 3), 128, np.uint8)
+    tinted = [np.ptp(photometric_distort(grey, np.random.default_rng(seed))[0, 0]) > 0 for seed in range(1000)]
+    assert 0.45 < np.mean(tinted) < 0.55
 
 
 def test_colours_saturate_and_never_wrap_round():

@@ -111,6 +111,29 @@ def test_weight(weight):
         np.testing.assert_allclose(one, weight * other, rtol=1e-6)
 
 
+@pytest.mark.parametrize("hybrid", [False, True])
+def test_ranking_batch_gives_the_mean_of_the_groups_losses(hybrid):
+    """One device that ranks its images in two halves is two devices: the paper's normaliser on one GPU."""
+    problem = random_problem(2, batch=4)
+    problem[2][:2] = np.minimum(problem[2][:2], 0)
+    problem[2][0, 0] = 1  # a positive in one half, many in the other
+    grouped = BoxLoss(0.5, ranking_batch=2)
+    grouped.hybridize(hybrid)
+    loss, grad = loss_and_grad(grouped, *problem)
+    halves = [expected(*(array[half] for array in problem)) for half in (slice(2), slice(2, 4))]
+    oracle = np.mean([half[0] for half in halves]), np.concatenate([half[1] for half in halves]) / 2
+    assert_close(loss, grad, (0.5 * oracle[0], 0.5 * oracle[1]))
+    whole = expected(*problem)
+    assert abs(whole[0] - oracle[0]) > 0.1
+
+
+@pytest.mark.parametrize("weight", [1.0, 0.3])
+def test_a_ranking_batch_of_all_images_changes_nothing(weight):
+    problem = random_problem(3, batch=4)
+    for one, other in zip(*(loss_and_grad(BoxLoss(weight, size), *problem) for size in (0, 4))):
+        np.testing.assert_allclose(one, other, rtol=1e-6)
+
+
 def test_the_normaliser_counts_the_positives_of_the_whole_batch(box_loss):
     deltas, box_targets, class_targets = random_problem(1)
     deltas[:], box_targets[:], class_targets[:] = 3, 0, 0
