@@ -38,6 +38,7 @@ setup(
     long_description_content_type="text/markdown",
     python_requires=">=3.8,<3.13",
     packages=find_packages(include=["aploss_mx", "aploss_mx.*", "symbols"]),
+    entry_points={"console_scripts": ["aploss-mx = aploss_mx.cli:main"]},
     package_data={"aploss_mx": ["recipes/*.yaml", "ranking/gpu/kernels.cu"]},
     install_requires=REQUIREMENTS,
     extras_require={

@@ -18,7 +18,8 @@ from typing import Callable
 import numpy as np
 from matplotlib.figure import Figure
 
-from aploss_mx.command import positive_int, readable_errors
+from aploss_mx.commands.errors import readable_errors
+from aploss_mx.commands.flags import positive_int
 from aploss_mx.data.shapes import SHAPES_CLASSES, generate
 from aploss_mx.data.voc import VOC_CLASSES, VOCDetection, parse_classes
 from aploss_mx.theory import figures

@@ -1,28 +1,7 @@
 #!/usr/bin/env python
-"""Train RetinaNet with AP-loss on data in PASCAL VOC layout, evaluate it, and draw its curves.
+"""The command `aploss-mx train-voc`, for a checkout."""
 
-python scripts/train_voc.py --dataset-root ~/data/VOCdevkit --gpus 0,1
-python scripts/train_voc.py --dataset-root my_data --classes cat,dog --train-split train --val-split val
-"""
-
-from __future__ import annotations
-
-from typing import Any, Sequence
-
-from aploss_mx.command import readable_errors, run_training, training_parser
-from aploss_mx.data.dataset import classes_of
-from aploss_mx.data.voc import VOCDetection
-
-
-def main(argv: list[str] | None = None) -> dict[str, Any]:
-    arguments = training_parser(__doc__, "voc07_resnet50", "datasets/VOCdevkit").parse_args(argv)
-
-    def open_voc(classes: str | Sequence[str], splits: str) -> VOCDetection:
-        return VOCDetection(arguments.dataset_root, splits, classes_of(classes), strict=False)
-
-    with readable_errors():
-        return run_training(arguments, open_voc)
-
+from aploss_mx.commands.train_voc import main
 
 if __name__ == "__main__":
-    main()
+    main(prog="python scripts/train_voc.py")

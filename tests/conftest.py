@@ -18,9 +18,9 @@ from coco_shapes import coco_flags, to_coco
 from emulated_gpu import build, compiler
 from tiny_training import link_images, paint_shapes, tiny_flags
 
+from aploss_mx.commands import train_coco, train_voc
 from aploss_mx.detection.detector import Detector
 from aploss_mx.training.loop import TrainingRun
-from scripts import train_coco, train_voc
 
 SHARED = Path(os.environ.get("APLOSS_MX_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 

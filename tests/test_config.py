@@ -11,7 +11,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aploss_mx.command import training_parser
+from aploss_mx.commands.training import training_parser
 from aploss_mx.config import (
     TEST_SETTINGS,
     ConfigError,

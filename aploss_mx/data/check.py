@@ -236,11 +236,9 @@ def _check_size(sample: Sample, size: tuple[int, int], orientation: int) -> list
     return [Problem(ERROR, "size mismatch", path, message)]
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, prog: str = "python -m aploss_mx.data.check") -> int:
     """Print the report of a data set; 0 if training can start, 1 if not, 2 (by argparse) on misuse."""
-    parser = argparse.ArgumentParser(
-        "python -m aploss_mx.data.check", description="Check a data set in VOC or COCO layout."
-    )
+    parser = argparse.ArgumentParser(prog, description="Check a data set in VOC or COCO layout.")
     parser.add_argument(
         "--dataset-root", required=True, help="folder above VOC2007, or that holds ImageSets or annotations itself"
     )

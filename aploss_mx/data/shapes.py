@@ -366,10 +366,10 @@ def _jpeg(image: np.ndarray) -> bytes:
     return data.tobytes()
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+def main(argv: Sequence[str] | None = None, prog: str = "python -m aploss_mx.data.shapes") -> None:
     """Generate the data set from the command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m aploss_mx.data.shapes",
+        prog,
         description="Paint a small detection data set in the layout of PASCAL VOC: no download, and enough to see "
         f"a detector learn within minutes. Its classes are {', '.join(SHAPES_CLASSES)}.",
         epilog="The same options always give the same pictures. A folder that already holds them is reused; "

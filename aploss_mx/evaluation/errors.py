@@ -21,8 +21,8 @@ from typing import Mapping, NamedTuple, Sequence
 import numpy as np
 
 from aploss_mx.data.sample import Sample
-from aploss_mx.evaluation.detections import Detections
 from aploss_mx.geometry.boxes import box_areas, pairwise_iou
+from aploss_mx.geometry.detections import Detections
 
 MATCH, BACKGROUND = 0.5, 0.1
 RECALLS = np.arange(101) / 100  # at which COCO reads off the precision

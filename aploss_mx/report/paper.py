@@ -83,14 +83,14 @@ class Row:
         """Return the command that trains it."""
         settings = {"recipe": self.recipe, **self.train, **papers_ranking(self.train)}
         places = {"dataset_root": dataset_root, "gpus": gpus, "save_prefix": f"runs/{self.run}"}
-        return ["python", f"scripts/train_{self.dataset}.py", *to_flags({**settings, **places})]
+        return ["aploss-mx", f"train-{self.dataset}", *to_flags({**settings, **places})]
 
     def test_command(self, dataset_root: str, gpu: str, folder: str = "") -> list[str]:
         """Return the command that tests it, or writes what its server takes; `folder` is that of the run."""
         folder = folder or f"runs/{self.run}"
         test = "multi-scale" if self.test else "single-scale"
         places = {"params": f"{folder}/last.npz", "dataset_root": dataset_root, "split": self.split, "gpus": gpu}
-        command = ["python", "scripts/evaluate.py", *to_flags({**places, **self.test})]
+        command = ["aploss-mx", "evaluate", *to_flags({**places, **self.test})]
         if self.split == "2012_test":
             command += ["--detect-only", "--voc-results", f"{folder}/comp4_{test}.zip"]
         if self.split == "test-dev2017":

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Mapping, Sequence
 
 from aploss_mx.config import Recipe, load_recipe
 from aploss_mx.report.paper import PUBLISHED, Row, papers_ranking, to_flags, to_text, to_words
 from aploss_mx.theory.optimisers import CONTENDERS
 
+PROGRAM = (sys.executable, "-m", "aploss_mx")
 TABLES = ("table1a", "table1b", "table1c", "table2", "table3")
 # Not the paper's: the choices that go before its tables at other scales; the second is of the first's best.
 TUNINGS = ("learning_rates", "learning_rates_longer", "augmentations")
@@ -209,10 +210,9 @@ class Trial:
         recipe = load_recipe(self.train["recipe"])
         return recipe.override(**{name: value for name, value in self.train.items() if name in recipe.to_dict()})
 
-    def train_command(self, python: str, scripts: Path, places: Settings) -> list[str]:
+    def train_command(self, places: Settings) -> list[str]:
         """Return the command that trains it, or resumes; `places` are the flags on data and weights and folder."""
-        script = scripts / f"train_{self.row.dataset}.py"
-        return [python, str(script), *to_flags({**self.train, **places, "resume": "auto"})]
+        return [*PROGRAM, f"train-{self.row.dataset}", *to_flags({**self.train, **places, "resume": "auto"})]
 
 
 def rows_of(table: str, scale: Scale) -> list[Row]:

@@ -1,4 +1,4 @@
-"""Trials carried out: trained and tested by the scripts, as many at a time as there are devices for them."""
+"""Trials carried out: trained and tested, as many at a time as there are devices for them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from aploss_mx.config import RANKING_LOSSES, load_recipe
 from aploss_mx.report.paper import to_flags
-from aploss_mx.report.plan import Trial
+from aploss_mx.report.plan import PROGRAM, Trial
 from aploss_mx.report.runs import LOG, RunError, Runner, about, is_done
 from aploss_mx.report.tables import measured_row
 
@@ -30,8 +30,6 @@ class Execution:
     Attributes
     ----------
     runner : Runner
-    scripts : Path
-        Folder of the training scripts.
     runs : Path
         Folder of the runs.
     voc_root, coco_root : str
@@ -45,7 +43,6 @@ class Execution:
     """
 
     runner: Runner
-    scripts: Path
     runs: Path
     voc_root: str
     coco_root: str
@@ -89,7 +86,7 @@ class Execution:
         places = {"dataset_root": self.root_of(trial), "save_prefix": folder}
         if self.pretrained:
             places["pretrained"] = self.pretrained
-        command = trial.train_command(sys.executable, self.scripts, places)
+        command = trial.train_command(places)
         gpus = free.get()
         where = _on(gpus)
         try:
@@ -115,7 +112,7 @@ class Execution:
             output, split = folder / TEST / "metrics.json", load_recipe(str(folder / "recipe.yaml")).val_split
             places = {"dataset_root": self.root_of(trial), "split": split, "output": output}
             flags = to_flags({"params": folder / "last.npz", **trial.test, **places})
-            command = [sys.executable, str(self.scripts / "evaluate.py"), *flags]
+            command = [*PROGRAM, "evaluate", *flags]
             self.runner.finish(command, folder / TEST, _on(self.gpus[0].split(",")[0]))
             metrics = {**_read_json(output), "epoch": metrics["epoch"]}
         return measured_row(trial.name, trial.seed, metrics, about(folder)["commit"])

@@ -137,16 +137,17 @@ def _end_with(parent: int) -> None:
 
 
 def _differences(old: Sequence[str], new: Sequence[str]) -> str:
-    """Return how what two commands do differs, '' where it does not, wherever Python, scripts, data and run stand."""
+    """Return how what two commands do differs, '' where it does not, wherever Python, program, data and run stand."""
     was, now = _what_it_does(old), _what_it_does(new)
     only = [" ".join(part for part in one if part not in other) for one, other in ((was, now), (now, was))]
     return f"{only[0] or 'nothing'}, now {only[1] or 'nothing'}" if any(only) else ""
 
 
 def _what_it_does(command: Sequence[str]) -> list[str]:
-    """Return the script's name and its flags, each with its value: of one that is given twice, the last."""
-    parts = {"": Path(command[1]).name}
-    for before, word in zip(command[1:], command[2:]):
+    """Return the command's name and its flags, each with its value: of one that is given twice, the last."""
+    program, *rest = command[3:] if "aploss_mx" in command[2:3] else command[1:]
+    parts = {"": Path(program).stem.replace("_", "-")}  # scripts/train_voc.py is train-voc, too
+    for before, word in zip([program, *rest], rest):
         if before.startswith("--") and not word.startswith("--"):
             path = before in PATHS and Path(word).exists()
             parts[before] = f"{before} {Path(word).resolve() if path else word}"
@@ -166,8 +167,12 @@ def about(folder: Path) -> dict[str, Any]:
 
 
 def commit_of(repository: Path) -> str:
-    """Return the commit of a working copy, with '+' if files differ from it; '' outside one."""
+    """Return the commit of a working copy, with '+' if files differ from it; '' outside one.
+
+    An installed package is outside, though the folder that it stands in may be another project's.
+    """
     try:
+        _git(repository, "ls-files", "--error-unmatch", ".")
         commit = _git(repository, "rev-parse", "--short=10", "HEAD")
         return commit + ("+" if _git(repository, "status", "--porcelain", "--untracked-files=no") else "")
     except (OSError, subprocess.CalledProcessError):

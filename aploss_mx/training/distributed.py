@@ -35,7 +35,7 @@ def count_workers(kv_store: str, environment: Mapping[str, str] = os.environ) ->
     if missing:
         raise WorkersError(
             f"--kv-store {kv_store} wants {', '.join(missing)} in the environment; on one machine, "
-            "scripts/launch_local.py sets them"
+            "aploss-mx launch-local sets them"
         )
     count = environment["DMLC_NUM_WORKER"]
     if not count.isdigit() or int(count) < 1:

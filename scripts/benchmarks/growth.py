@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from aploss_mx.atomic import replacing, write_csv
-from aploss_mx.command import positive_int
+from aploss_mx.commands.flags import positive_int
 from aploss_mx.ranking.exact import ap_loss_and_grad
 from aploss_mx.ranking.random_scores import REGIMES, random_scores
 

@@ -20,7 +20,9 @@ import numpy as np
 from tqdm import tqdm
 
 from aploss_mx.atomic import write_csv
-from aploss_mx.command import add_gpus_flag, add_workers_flag, one_device, positive_int, preflight, readable_errors
+from aploss_mx.commands.errors import readable_errors
+from aploss_mx.commands.flags import add_gpus_flag, add_workers_flag, one_device, positive_int
+from aploss_mx.commands.scoring import preflight
 from aploss_mx.data.dataset import open_dataset
 from aploss_mx.data.loader import EpochSampler, TrainingSet, training_loader
 from aploss_mx.data.processes import LoaderProcesses

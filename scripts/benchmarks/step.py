@@ -30,7 +30,8 @@ import mxnet as mx
 from mxnet import autograd
 
 from aploss_mx.atomic import write_csv
-from aploss_mx.command import add_gpus_flag, one_device, positive_int, readable_errors
+from aploss_mx.commands.errors import readable_errors
+from aploss_mx.commands.flags import add_gpus_flag, one_device, positive_int
 from aploss_mx.config import SETTINGS_OF_LOSSES, ConfigError, Recipe, add_recipe_flags, recipe_from_flags
 from aploss_mx.cores import count_cores
 from aploss_mx.data.dataset import open_dataset

@@ -12,10 +12,10 @@ import pytest
 from tiny_training import tiny_recipe
 
 from aploss_mx.checkpoint import Checkpoint, CheckpointError, parameters_of
+from aploss_mx.commands import export
 from aploss_mx.data.pixels import read_image
 from aploss_mx.detection.detector import Detector
 from aploss_mx.training.resume import load_checkpoint, new_network
-from scripts import export
 from symbols.retinanet import get_network
 
 CLASSES = ("cat", "dog", "bird")

@@ -10,6 +10,7 @@ from mxnet.gluon.utils import split_and_load
 from tiny_training import tiny_flags, tiny_recipe, tiny_run
 
 from aploss_mx.checkpoint import Checkpoint
+from aploss_mx.commands import train_voc
 from aploss_mx.config import SETTINGS_OF_LOSSES, ConfigError
 from aploss_mx.data.shapes import SHAPES_CLASSES
 from aploss_mx.data.voc import VOC_CLASSES, VOCDetection
@@ -18,7 +19,6 @@ from aploss_mx.losses import APLoss
 from aploss_mx.losses.from_recipe import make_class_loss
 from aploss_mx.training.loop import TrainingRun
 from aploss_mx.training.options import Options
-from scripts import train_voc
 
 LOSSES = list(SETTINGS_OF_LOSSES)
 STEPS = 200

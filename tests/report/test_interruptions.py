@@ -21,7 +21,7 @@ PROGRAM = """
 import sys
 from dataclasses import replace
 from aploss_mx.report.plan import SCALES
-from scripts import reproduce
+from aploss_mx.commands import reproduce
 reproduce.SMOKE_IMAGES = (64, 4)
 settings = {**SCALES["smoke"].settings, "epochs": 4, "log_interval": 1, "num_workers": 0}
 SCALES["smoke"] = replace(SCALES["smoke"], settings=settings)

@@ -7,18 +7,17 @@ from itertools import chain
 
 import pytest
 
-from aploss_mx.command import training_parser
+from aploss_mx.commands import evaluate, reproduce
+from aploss_mx.commands.training import training_parser
 from aploss_mx.config import RANKING_LOSSES, TEST_SETTINGS, Recipe, load_recipe, recipe_from_flags
 from aploss_mx.report.paper import PUBLISHED
-from scripts import evaluate, reproduce, train_coco, train_voc
 
 ROWS = list(chain(*PUBLISHED.values()))
-SCRIPTS = {"scripts/train_voc.py": train_voc, "scripts/train_coco.py": train_coco}
 
 
 def recipe_of(row) -> Recipe:
     command = row.train_command("data", "0,1")
-    assert command[1] in SCRIPTS
+    assert command[:2] in (["aploss-mx", "train-voc"], ["aploss-mx", "train-coco"])
     return recipe_from_flags(training_parser("", "voc07_resnet50", "").parse_args(command[2:]))
 
 
@@ -67,6 +66,6 @@ def test_list(capsys):
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 3 * 8
     assert lines[0] == "Table 2, ohem, VOC07: paper AP 49.1  AP50 81.5  AP75 51.5"
-    coco = next(line for line in lines if "train_coco" in line)
+    coco = next(line for line in lines if "train-coco" in line)
     assert "/data/my coco" in shlex.split(coco)
     assert "--loss ohem" in coco

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
-from aploss_mx.command import training_parser
+from aploss_mx.commands import reproduce
+from aploss_mx.commands.training import training_parser
 from aploss_mx.config import RANKING_LOSSES, recipe_from_flags
 from aploss_mx.report.paper import to_flags
 from aploss_mx.report.plan import GRID, LOSSES, SCALES, TABLES, trials_of
 from aploss_mx.report.runner import check_gpus
 from aploss_mx.report.tables import read_rows
 from aploss_mx.theory.optimisers import CONTENDERS
-from scripts import reproduce
 
-RESULTS = Path(reproduce.__file__).parents[1] / "results"
+RESULTS = reproduce.REPOSITORY / "results"
 
 
 def recipe_of(trial):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import multiprocessing
 import subprocess
 import sys
@@ -84,6 +85,18 @@ def test_a_run_is_the_same_wherever_scripts_data_and_folder_stand(tmp_path, monk
         finish(["python", "one/t.py", *moved], tmp_path / "run")
     with pytest.raises(RunError, match=r"flags \(--test-flip, now nothing\)"):
         finish(["python", "one/t.py", *flags[:-1]], tmp_path / "run")
+
+
+def test_a_run_of_the_script_is_one_of_the_command(tmp_path):
+    """Runs that were made before there were commands are not made again."""
+    flags = ["--recipe", "quickstart", "--dataset-root", "data"]
+    for name in ("started.json", "done.json"):
+        note = {"commit": "a1b2c3", "command": ["/old/python", "/old/scripts/train_voc.py", *flags]}
+        (tmp_path / name).write_text(json.dumps(note), encoding="utf-8")
+    program = ["/not/there/python", "-m", "aploss_mx"]
+    finish([*program, "train-voc", *flags], tmp_path)
+    with pytest.raises(RunError, match="train-voc, now train-coco"):
+        finish([*program, "train-coco", *flags], tmp_path)
 
 
 def test_two_processes_at_once_run_it_once(tmp_path):

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from aploss_mx.commands import reproduce
 from aploss_mx.evaluation.coco import FIGURES
 from aploss_mx.report.curves import Point, write_curves
 from aploss_mx.report.tables import format_table, measured_row, read_rows, summarise, update_rows, write_summary
-from scripts import reproduce
 
 
 def metrics_of(ap: float) -> dict:

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from emulated_gpu import EmulatedGPU
 
+from aploss_mx.commands import check_gpu
 from aploss_mx.ranking.gpu.launches import COMPILER_OPTIONS, THREADS, read_source
-from scripts import check_gpu
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 from script_output import message_of
 
+from aploss_mx.commands import demo
 from aploss_mx.data.shapes import SHAPES_CLASSES
 from aploss_mx.evaluation.detections import load_detections
-from scripts import demo
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from script_output import message_of, table_of
 
+from aploss_mx.commands import evaluate
 from aploss_mx.data.shapes import SHAPES_CLASSES
 from aploss_mx.evaluation.detections import load_detections
-from scripts import evaluate
 
 
 def test_evaluating_a_checkpoint_gives_what_training_gave(shapes, trained, tmp_path, capsys):

@@ -12,9 +12,9 @@ import pytest
 from coco_shapes import CATEGORY_IDS, change, rename_category
 from script_output import message_of
 
+from aploss_mx.commands import evaluate
 from aploss_mx.data.shapes import SHAPES_CLASSES
 from aploss_mx.detection.detector import Detector
-from scripts import evaluate
 
 
 def run_evaluate(*flags: object) -> None:

@@ -6,8 +6,8 @@ import pytest
 from tiny_training import assert_same_arrays
 
 from aploss_mx.checkpoint import Checkpoint
+from aploss_mx.commands import train_voc
 from aploss_mx.data.shapes import generate
-from scripts import train_voc
 
 
 @pytest.mark.slow

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from aploss_mx.commands import reproduce
 from aploss_mx.report.plan import REPORTED, SCALES
 from aploss_mx.report.runs import RunError, Runner
 from aploss_mx.theory.optimisers import CONTENDERS
-from scripts import reproduce
 
-RESULTS = Path(reproduce.__file__).parents[1] / "results"
+RESULTS = reproduce.REPOSITORY / "results"
 
 
 def test_committed_markdown_is_made_of_committed_csv(tmp_path):

@@ -14,9 +14,9 @@ from script_output import message_of
 from tiny_training import assert_same_arrays, tiny_flags
 
 from aploss_mx.checkpoint import Checkpoint
+from aploss_mx.commands import train_coco, train_voc
 from aploss_mx.data.shapes import SHAPES_CLASSES
 from aploss_mx.training.loop import TrainingRun
-from scripts import train_coco, train_voc
 
 
 def test_training_on_coco_is_training_on_voc(shapes, trained_on_coco, folder):

@@ -11,9 +11,9 @@ from script_output import message_of, table_of
 from tiny_training import link_images, paint_shapes, running_script, tiny_flags
 
 from aploss_mx.checkpoint import Checkpoint
+from aploss_mx.commands import train_voc
 from aploss_mx.data.voc import VOC_CLASSES
 from aploss_mx.training.loop import TrainingRun
-from scripts import train_voc
 
 SMALL_VOC = [
     "--network", "resnet18_v1b", "--channels", "16", "--data-shape", "64", "--batch-size", "2", "--epochs", "1",

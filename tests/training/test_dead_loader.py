@@ -12,7 +12,7 @@ import pytest
 from tiny_training import paint_shapes, run_script, running_script, tiny_flags, wait_until
 
 from aploss_mx.checkpoint import Checkpoint
-from aploss_mx.metrics_log import read_metrics
+from aploss_mx.training.metrics_log import read_metrics
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="finds processes in /proc")
 

@@ -13,13 +13,12 @@ import pytest
 from tiny_training import run_script, tiny_flags, wait_until
 
 from aploss_mx.checkpoint import Checkpoint
+from aploss_mx.commands import launch_local, train_voc
 from aploss_mx.data.loader import EpochSampler
 from aploss_mx.training.distributed import ENVIRONMENT, Workers, WorkersError, count_workers
 from aploss_mx.training.metrics_log import read_metrics
-from scripts import launch_local, train_voc
 
 WHOLE = dict(zip(ENVIRONMENT, ("worker", "127.0.0.1", "9000", "1", "3")))
-TRAIN = str(launch_local.REPOSITORY / "scripts" / "train_voc.py")
 EPOCHS = 10  # of two steps
 
 
@@ -28,7 +27,7 @@ def flags_of(shapes: Path, folder: Path, **settings) -> list[str]:
 
 
 def launch(*flags: str) -> list[str]:
-    return ["--workers", "2", TRAIN, "--kv-store", "dist_sync", *flags]
+    return ["--workers", "2", "train-voc", "--kv-store", "dist_sync", *flags]
 
 
 def test_without_servers_there_is_one_worker():
@@ -45,7 +44,7 @@ def test_the_environment_says_how_many():
 
 @pytest.mark.parametrize("name", ENVIRONMENT)
 def test_what_the_environment_lacks_is_told(name):
-    with pytest.raises(WorkersError, match=rf"wants {name} in the environment; .*launch_local.py"):
+    with pytest.raises(WorkersError, match=rf"wants {name} in the environment; .*launch-local"):
         count_workers("dist_sync", {**WHOLE, name: ""})
 
 
@@ -110,7 +109,7 @@ def test_no_worker_outlives_another_and_the_run_goes_on(shapes, tmp_path, capfd)
 
 RAISING = """
 import numpy as np
-from aploss_mx.command import readable_errors
+from aploss_mx.commands.errors import readable_errors
 from aploss_mx.training.distributed import Workers
 with readable_errors():
     workers = Workers("dist_sync")
@@ -153,10 +152,10 @@ def test_the_launcher_ends_with_the_scripts_error(shapes, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ([], "give the script to run"),
-        ([TRAIN], "give it --kv-store dist_sync"),
+        ([], "give the training or the script to run"),
+        (["train-voc"], "give it --kv-store dist_sync"),
         (["nowhere.py", "--kv-store=dist_sync"], "there is no script nowhere.py"),
-        (["--workers", "0", TRAIN], "must be at least 1"),
+        (["--workers", "0", "train-voc"], "must be at least 1"),
     ],
 )
 def test_misuse_of_the_launcher_is_told(arguments, told, capsys):
@@ -169,6 +168,6 @@ def test_misuse_of_the_launcher_is_told(arguments, told, capsys):
 def test_a_script_alone_wants_the_environment(shapes, tmp_path, capsys, monkeypatch):
     for name in ENVIRONMENT:
         monkeypatch.delenv(name, raising=False)
-    with pytest.raises(SystemExit, match="scripts/launch_local.py sets them"):
+    with pytest.raises(SystemExit, match="aploss-mx launch-local sets them"):
         train_voc.main([*flags_of(shapes, tmp_path / "run"), "--kv-store", "dist_sync"])
     assert not os.path.exists(tmp_path / "run")

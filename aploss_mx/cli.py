@@ -1,0 +1,42 @@
+"""The command line `aploss-mx COMMAND …`; a command's module is imported once it is called for."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from importlib import import_module
+from typing import Sequence
+
+import aploss_mx
+
+COMMANDS = {
+    "train-voc": ("aploss_mx.commands.train_voc", "train on data in PASCAL VOC layout"),
+    "train-coco": ("aploss_mx.commands.train_coco", "train on data in COCO layout"),
+    "evaluate": ("aploss_mx.commands.evaluate", "score a checkpoint, or saved detections"),
+    "demo": ("aploss_mx.commands.demo", "find objects in photographs"),
+    "export": ("aploss_mx.commands.export", "write a checkpoint's network as MXNet symbol or ONNX, or smaller"),
+    "check": ("aploss_mx.data.check", "check a data set before it is trained on"),
+    "shapes": ("aploss_mx.data.shapes", "paint a small data set to try everything on"),
+    "reproduce": ("aploss_mx.commands.reproduce", "run the paper's tables and figures"),
+    "launch-local": ("aploss_mx.commands.launch_local", "train with several workers on this machine"),
+    "check-gpu": ("aploss_mx.commands.check_gpu", "check the GPU kernels, and time them"),
+}
+"""By name, the module whose `main` takes the rest of the command line, and what it does."""
+
+
+def main(argv: Sequence[str] | None = None, prog: str = "aploss-mx") -> int:
+    """Run the command that the command line names; return the exit status."""
+    commands = "\n".join(f"  {name:14}{what}" for name, (_, what) in COMMANDS.items())
+    parser = argparse.ArgumentParser(
+        prog,
+        usage=f"{prog} COMMAND …",
+        description=aploss_mx.__doc__,
+        epilog=f"commands:\n{commands}\n\n{prog} COMMAND --help tells a command's flags.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"aploss_mx {aploss_mx.__version__}")
+    parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="one of those below")
+    argv = sys.argv[1:] if argv is None else list(argv)
+    command = parser.parse_args(argv[:1]).command
+    result = import_module(COMMANDS[command][0]).main(argv[1:], prog=f"{prog} {command}")
+    return result if isinstance(result, int) else 0

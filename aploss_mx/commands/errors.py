@@ -1,0 +1,43 @@
+"""How a command ends where something is wrong: with one message, and a status that says so."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from contextlib import contextmanager
+from typing import Iterator
+
+import mxnet as mx
+
+from aploss_mx.detection.export import ExportError
+from aploss_mx.training.distributed import leave_workers
+from aploss_mx.training.loop import TrainingError
+
+INTERRUPTED = 130  # exit status of a program that Ctrl-C ends
+
+
+@contextmanager
+def readable_errors() -> Iterator[None]:
+    """End the program with one message instead of a traceback where the user can mend what is wrong.
+
+    The environment variable APLOSS_MX_TRACEBACK brings the traceback back.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        print("\ninterrupted; a training run goes on from its last whole epoch with --resume auto", file=sys.stderr)
+        leave_workers(INTERRUPTED)
+        sys.exit(INTERRUPTED)
+    except (ValueError, OSError, TrainingError, ExportError, mx.MXNetError) as error:
+        if os.environ.get("APLOSS_MX_TRACEBACK"):
+            leave_workers(1, traceback.format_exc())
+            raise
+        message = str(error)
+        if isinstance(error, mx.MXNetError):
+            message = message.strip().splitlines()[-1]  # MXNet puts its own stack above
+        leave_workers(1, f"error: {message}")
+        sys.exit(f"error: {message}")
+    except Exception:
+        leave_workers(1, traceback.format_exc())
+        raise

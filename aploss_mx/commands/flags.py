@@ -1,0 +1,48 @@
+"""Flags that several commands share."""
+
+from __future__ import annotations
+
+import argparse
+
+import mxnet as mx
+
+from aploss_mx.cores import count_cores
+from aploss_mx.devices import parse_devices
+
+
+def positive_int(text: str) -> int:
+    """Return a number for argparse, which reports others."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, not {number}")
+    return number
+
+
+def add_gpus_flag(parser: argparse.ArgumentParser, example: str = "0") -> None:
+    """Add ``--gpus``."""
+    parser.add_argument("--gpus", default="", metavar=example, help="GPUs to use (default: the CPU)")
+
+
+def add_workers_flag(parser: argparse.ArgumentParser) -> None:
+    """Add ``--num-workers``."""
+    parser.add_argument(
+        "--num-workers",
+        type=int,
+        default=min(8, count_cores()),
+        metavar="N",
+        help="processes that load images (default: %(default)s)",
+    )
+
+
+def one_device(arguments: argparse.Namespace) -> mx.Context:
+    """Return the device that ``--gpus`` names.
+
+    Raises
+    ------
+    ValueError
+        If it names several, or as `parse_devices`.
+    """
+    devices = parse_devices(arguments.gpus)
+    if len(devices) > 1:
+        raise ValueError(f"--gpus {arguments.gpus}: detection runs on one device")
+    return devices[0]

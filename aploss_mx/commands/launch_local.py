@@ -1,0 +1,125 @@
+"""Run a training as several workers on this machine, joined by MXNet's parameter servers, to try that out.
+
+%(prog)s --workers 2 train-voc --kv-store dist_sync --recipe quickstart \\
+    --dataset-root datasets/shapes --save-prefix runs/two_workers
+
+Starts a scheduler, servers and workers as processes with the environment that MXNet wants, and ends them all where one
+of them fails: the others would wait for it for ever. The batch is that of all workers together. In place of train-voc
+or train-coco a script of your own may stand, by its path.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple, Sequence
+
+from aploss_mx.commands.errors import INTERRUPTED
+from aploss_mx.commands.flags import positive_int
+from aploss_mx.cores import sharing_cores
+
+TRAININGS = ("train-voc", "train-coco")
+PACKAGES = Path(__file__).resolve().parents[2]  # where aploss_mx lies, which a script's process may not know
+# MXNet's schedulers and servers are Python processes that import it; aploss_mx prepares numpy for that.
+SERVE = "import aploss_mx, mxnet"
+POLL_SECONDS = 0.2
+PATIENCE_SECONDS = 10  # between asking a process to end and ending it
+
+
+class Member(NamedTuple):
+    """A process of the group, and what it is called in messages."""
+
+    name: str
+    process: subprocess.Popen
+
+
+def free_port() -> int:
+    """Return a port of this machine that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def start(command: Sequence[str], workers: int, servers: int) -> list[Member]:
+    """Start scheduler, servers and workers; the workers come last."""
+    environment = {
+        **sharing_cores(workers),
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(PACKAGES), os.environ.get("PYTHONPATH")])),
+        "DMLC_PS_ROOT_URI": "127.0.0.1",
+        "DMLC_PS_ROOT_PORT": str(free_port()),
+        "DMLC_NUM_WORKER": str(workers),
+        "DMLC_NUM_SERVER": str(servers),
+        "DMLC_INTERFACE": "lo",
+    }
+    members = []
+    for role, count, arguments in (
+        ("scheduler", 1, ["-c", SERVE]),
+        ("server", servers, ["-c", SERVE]),
+        ("worker", workers, [*(["-m", "aploss_mx"] if command[0] in TRAININGS else []), *command]),
+    ):
+        for number in range(count):
+            process = subprocess.Popen(
+                [sys.executable, *arguments], env={**environment, "DMLC_ROLE": role}, start_new_session=True
+            )
+            members.append(Member(f"{role} {number}" if count > 1 else role, process))
+    return members
+
+
+def watch(members: Sequence[Member], workers: int) -> int:
+    """Wait until all workers have ended well, or one member has not; return the exit status of the group."""
+    while True:
+        statuses = [member.process.poll() for member in members]
+        for member, status in zip(members, statuses):
+            if status:
+                how = f"signal {signal.Signals(-status).name}" if status < 0 else f"status {status}"
+                print(f"launch_local: {member.name} ended with {how}; stopping the others", file=sys.stderr)
+                return status if status > 0 else 128 - status
+        if all(status == 0 for status in statuses[-workers:]):
+            return 0
+        time.sleep(POLL_SECONDS)
+
+
+def stop(members: Sequence[Member]) -> None:
+    """End what still runs, with all that it started; loaders may outlive their worker."""
+    for signal_number in (signal.SIGTERM, signal.SIGKILL):
+        for member in members:
+            with suppress(ProcessLookupError):
+                os.killpg(member.process.pid, signal_number)
+        end = time.monotonic() + PATIENCE_SECONDS
+        while time.monotonic() < end and any(member.process.poll() is None for member in members):
+            time.sleep(POLL_SECONDS)
+
+
+def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
+    parser = argparse.ArgumentParser(prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--workers", type=positive_int, default=2, help="worker processes (default: %(default)s)")
+    parser.add_argument("--servers", type=positive_int, default=1, help="parameter servers (default: %(default)s)")
+    parser.add_argument(
+        "command", nargs=argparse.REMAINDER, metavar="COMMAND …", help="a training, or a script, and its flags"
+    )
+    arguments = parser.parse_args(argv)
+    if not arguments.command:
+        parser.error("give the training or the script to run, and its flags, with --kv-store dist_sync among them")
+    if not any(flag.startswith("dist") or "=dist" in flag for flag in arguments.command):
+        parser.error("it must join the servers: give it --kv-store dist_sync")
+    if arguments.command[0] not in TRAININGS and not Path(arguments.command[0]).is_file():
+        parser.error(f"there is no script {arguments.command[0]}")
+    # The members have sessions of their own, and would outlive this process.
+    handlers = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGTERM, signal.SIGHUP)}
+    members = start(arguments.command, arguments.workers, arguments.servers)
+    try:
+        status = watch(members, arguments.workers)
+    except KeyboardInterrupt:
+        status = INTERRUPTED
+    finally:
+        stop(members)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    sys.exit(status)

@@ -1,0 +1,47 @@
+"""From a data set to detections, and from these to metrics: what training and evaluation share."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from aploss_mx.atomic import write_text
+from aploss_mx.data.check import Dataset, check_dataset
+from aploss_mx.detection.detector import Detector
+from aploss_mx.evaluation.evaluate import evaluate, format_table
+from aploss_mx.geometry.detections import Detections
+
+
+def preflight(dataset: Dataset, max_detections: int | None = None) -> None:
+    """Print the report on a data set and raise DataError where it holds errors; arguments as `check_dataset`."""
+    report = check_dataset(dataset, max_detections=max_detections)
+    print(report)
+    report.raise_if_errors()
+
+
+def detect(detector: Detector, dataset: Dataset, num_workers: int) -> dict[str, Detections]:
+    """Return a detector's detections on a data set, by image id.
+
+    Raises
+    ------
+    ValueError
+        If the detector's classes are not the data set's, in the same order.
+    """
+    if tuple(dataset.classes) != detector.classes:
+        raise ValueError(
+            f"the detector's classes are {', '.join(detector.classes)}; the data set's are "
+            f"{', '.join(dataset.classes)}: give the detector's, in the same order, with --classes"
+        )
+    return detector.detect(dataset.samples, detector.loader(dataset.samples, num_workers))
+
+
+def report_metrics(
+    dataset: Dataset, detections: dict[str, Detections], output: Path | None, min_area: float = 0
+) -> dict[str, Any]:
+    """Evaluate detections, print the table, and write the metrics as JSON where `output` names a file."""
+    metrics = evaluate(dataset.samples, detections, dataset.classes, min_area)
+    print(format_table(metrics))
+    if output:
+        write_text(output, json.dumps(metrics, indent=1) + "\n")
+    return metrics

@@ -1,0 +1,102 @@
+"""What the training commands share: their flags, and the way from flags to a finished run."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any, Callable, Sequence, Union
+
+from aploss_mx.commands.flags import add_gpus_flag, add_workers_flag, positive_int
+from aploss_mx.commands.scoring import detect, preflight, report_metrics
+from aploss_mx.config import add_recipe_flags, recipe_from_flags, settings_given
+from aploss_mx.data.check import Dataset
+from aploss_mx.detection.detector import Detector
+from aploss_mx.devices import parse_devices
+from aploss_mx.evaluation.evaluate import format_table
+from aploss_mx.report.figures import plot_training
+from aploss_mx.training.distributed import DISTRIBUTED, KV_STORES
+from aploss_mx.training.loop import TrainingRun
+from aploss_mx.training.options import Options
+
+OpenDataset = Callable[[Union[str, Sequence[str]], str], Dataset]
+
+
+def training_parser(
+    description: str | None, default_recipe: str, default_root: str, prog: str | None = None
+) -> argparse.ArgumentParser:
+    """Return the parser of a training command."""
+    parser = argparse.ArgumentParser(
+        prog, description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--dataset-root", default=default_root, help="folder of the data set (default: %(default)s)")
+    parser.add_argument("--save-prefix", type=Path, help="folder of the run (default: runs/RECIPE)")
+    add_gpus_flag(parser, "0,1")
+    add_workers_flag(parser)
+    parser.add_argument(
+        "--cpus", type=positive_int, default=1, metavar="N", help="CPU devices, to try data parallelism (default: 1)"
+    )
+    parser.add_argument(
+        "--kv-store",
+        default="device",
+        choices=KV_STORES,
+        metavar="STORE",
+        help="kvstore that sums gradients: device or local on this machine; dist_sync over several, "
+        "see launch-local (default: device)",
+    )
+    parser.add_argument(
+        "--resume", default="", metavar="auto|FILE", help="go on from the run's last checkpoint, or from a file"
+    )
+    parser.add_argument(
+        "--log-interval",
+        type=positive_int,
+        default=20,
+        metavar="STEPS",
+        help="steps between metrics rows (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--eval-only", action="store_true", help="only evaluate the checkpoint of --resume (default: the run's last)"
+    )
+    add_recipe_flags(parser, default_recipe)
+    return parser
+
+
+def run_training(arguments: argparse.Namespace, open_dataset: OpenDataset) -> dict[str, Any]:
+    """Check the data, train, print the table and draw the curves, or only evaluate; returns the metrics.
+
+    `open_dataset(classes, splits)` returns a data set whose broken files are among its ``problems``; `classes` are
+    names, or what the recipe says of them.
+    """
+    recipe = recipe_from_flags(arguments)
+    options = Options(
+        save_prefix=arguments.save_prefix or Path("runs") / Path(arguments.recipe).stem,
+        devices=parse_devices(arguments.gpus, arguments.cpus),
+        kv_store=arguments.kv_store,
+        num_workers=arguments.num_workers,
+        resume=arguments.resume,
+        log_interval=arguments.log_interval,
+    )
+    if arguments.eval_only:
+        if options.kv_store in DISTRIBUTED:
+            raise ValueError(f"--eval-only is the work of one process: leave out --kv-store {options.kv_store}")
+        checkpoint = options.last if options.resume in ("", "auto") else Path(options.resume)
+        detector = Detector.load(checkpoint, options.devices[0], **settings_given(arguments))
+        dataset = open_dataset(detector.classes, detector.recipe.val_split)
+        preflight(dataset, detector.recipe.max_detections)
+        detections = detect(detector, dataset, options.num_workers)
+        return report_metrics(dataset, detections, options.save_prefix / "evaluation.json")
+
+    options.checkpoint()
+    train = open_dataset(recipe.classes, recipe.train_split)
+    val = open_dataset(train.classes, recipe.val_split)
+    # By name, wherever they came from: a checkpoint must not depend on a file.
+    recipe = recipe.override(classes=train.classes)
+    preflight(train)
+    preflight(val, recipe.max_detections)
+    run = TrainingRun(recipe, train.classes, train.samples, val.samples, options)
+    metrics = run.run()
+    if not run.workers.leads:
+        return metrics
+    print(format_table(metrics))
+    plot_training(run.log.path, options.save_prefix / "curves.png")
+    print(f"checkpoints, metrics.csv, metrics.json, detections.json and curves.png are in {options.save_prefix}")
+    return metrics
