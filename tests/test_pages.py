@@ -52,9 +52,9 @@ def table(header: str, page: str = README) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in rest.split("\n\n")[0].splitlines()[2:]]
 
 
-def claim(pattern: str) -> str:
+def claim(pattern: str, page: str = README) -> str:
     """The group of the one place that the pattern matches, where a blank may be the end of a line."""
-    (found,) = re.findall(pattern.replace(" ", r"\s+"), README, re.DOTALL)
+    (found,) = re.findall(pattern.replace(" ", r"\s+"), page, re.DOTALL)
     return found
 
 
@@ -186,3 +186,12 @@ def test_other_trainings():
         metrics = json.loads((REPOSITORY / "results" / f"{name}.json").read_text(encoding="utf-8"))
         expected = [100 * metrics[column] for column in ("AP", "AP50", "AP75", "VOC07_AP50")]
         assert_shown(" | ".join(precisions), expected)
+
+
+def test_what_a_whole_backbone_has_begun_with():
+    (whole,) = (row for row in measured("whole/learning_rates.csv") if row["row"].startswith("ap, adam, lr 0.001,"))
+    old = [row for row in measured("small/learning_rates.csv") if row["row"].startswith("ap,")]
+    best = max(old, key=lambda row: float(row["AP"]))
+    figures = claim(r"reaches AP ([\d.]+ and AP50 [\d.]+) after", RESULTS).replace("AP50", "")
+    assert_shown(figures, numbers(whole, "AP", "AP50"))
+    assert_shown(claim(r"everywhere, had \[([\d.]+ and [\d.]+)\]", RESULTS), numbers(best, "AP", "AP50"))
