@@ -1,10 +1,15 @@
-"""Reading ``.npz`` archives that may be damaged."""
+"""Read ``.npz`` archives that may be damaged, and write MXNet's ``.params`` files whole."""
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
+from typing import Mapping
 
+import mxnet as mx
 import numpy as np
+
+from aploss_mx.atomic import replacing
 
 
 class ArchiveError(ValueError):
@@ -31,3 +36,19 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
         raise
     except Exception as error:  # damage surfaces as whatever zipfile, zlib, or the parser of NumPy's headers raises
         raise ArchiveError(f"{type(error).__name__}: {error}") from error
+
+
+def write_params(path: Path, arrays: Mapping[str, mx.nd.NDArray]) -> None:
+    """Write arrays as `mx.nd.save` does, as `replacing` does.
+
+    Raises
+    ------
+    OSError
+        If the file could not be written whole, of which MXNet says nothing.
+    """
+    with replacing(path) as temporary:
+        mx.nd.save(str(temporary), arrays)
+        try:
+            mx.nd.load(str(temporary))
+        except mx.MXNetError as error:
+            raise OSError(errno.ENOSPC, "could not be written whole; is the disk full?", str(path)) from error

@@ -5,28 +5,55 @@ from __future__ import annotations
 import csv
 import io
 import os
+import secrets
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Iterator, Mapping, Sequence
+
+UNFINISHED = ".unfinished."
+
+
+@contextmanager
+def naming(path: Path, temporary: Path | None = None) -> Iterator[None]:
+    """Give errors of the system, such as a full disk, the name of the file where they have none, or a temporary one."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno and error.filename in (None, str(temporary)):
+            raise type(error)(error.errno, error.strerror, str(path)) from error
+        raise
 
 
 @contextmanager
 def replacing(path: str | os.PathLike) -> Iterator[Path]:
     """Give a temporary path to write, and move it over `path` when the block ends well.
 
-    The temporary file stands beside `path` and is removed if the block fails, or overwritten by the next one where
-    the process was killed; its folder is made if need be.
+    The temporary file stands beside `path` under a name of its own, since others may write `path` at the same time. It
+    is removed if the block fails, and where the process was killed, `remove_unfinished` finds it. Its folder is made
+    if need be.
+
+    Raises
+    ------
+    OSError
+        Of the block, such as a disk that is full; names `path` if it names no file.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".unfinished.{path.name}")
+    temporary = path.with_name(f"{UNFINISHED}{secrets.token_hex(4)}.{path.name}")
     try:
-        yield temporary
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        with naming(path, temporary):
+            yield temporary
+            with open(temporary, "rb+") as file:
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_unfinished(folder: Path, pattern: str) -> None:
+    """Remove what killed processes left of files named like `pattern`, which nobody may be writing."""
+    for file in folder.glob(f"{UNFINISHED}*.{pattern}"):
+        file.unlink()
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:

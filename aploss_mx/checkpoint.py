@@ -52,6 +52,8 @@ class Checkpoint:
         State arrays by parameter name.
     best_f1_score : float or None
         Score from which on detections are worth showing, as its evaluation found; None before one.
+    omp_num_threads : str or None
+        The environment's OMP_NUM_THREADS, on which the last bits depend; None where it was not noted.
     """
 
     recipe: Recipe
@@ -65,6 +67,7 @@ class Checkpoint:
     parameters: dict[str, np.ndarray] = field(repr=False)
     optimizer: dict[str, list[np.ndarray]] = field(repr=False)
     best_f1_score: float | None = None
+    omp_num_threads: str | None = None
 
     def save(self, path: Path) -> None:
         """Write the checkpoint, replacing an older one only when it is complete."""
@@ -83,6 +86,7 @@ class Checkpoint:
             "best": self.best,
             "pretrained": self.pretrained,
             "best_f1_score": self.best_f1_score,
+            "omp_num_threads": self.omp_num_threads,
             "arrays": list(arrays),  # no checksum covers an archive's list of contents
         }
         with replacing(path) as temporary:
@@ -124,6 +128,7 @@ class Checkpoint:
                 },
                 optimizer=_optimizer_arrays(arrays),
                 best_f1_score=about["best_f1_score"],
+                omp_num_threads=about.get("omp_num_threads"),
             )
             damaged = checkpoint.not_finite()
         except CheckpointError:

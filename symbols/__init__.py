@@ -16,6 +16,8 @@ for _name, _type in {"bool": bool, "int": int, "float": float, "object": object}
 
 # MXNet's own default runs at the speed of one thread.
 _cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-os.environ.setdefault("OMP_NUM_THREADS", str(_cores))
+os.environ["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS") or str(_cores)
+if not all(part.strip().isdecimal() and int(part) for part in os.environ["OMP_NUM_THREADS"].split(",")):
+    raise ValueError(f"OMP_NUM_THREADS must be a number of threads, at least 1, not {os.environ['OMP_NUM_THREADS']!r}")
 # Threads that wait for each other go to sleep soon: spinning on, they would starve the processes that load data.
 os.environ.setdefault("GOMP_SPINCOUNT", "20000")

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import resource
+import subprocess
+import sys
+
+import mxnet as mx
+import numpy as np
 import pytest
 
-from aploss_mx.atomic import replacing
+from aploss_mx.archive import write_params
+from aploss_mx.atomic import remove_unfinished, replacing, write_text
+from aploss_mx.report.pictures import write_picture
 
 
 def files_in(folder) -> list[str]:
@@ -62,3 +70,66 @@ def test_two_files_of_one_folder_do_not_meet(tmp_path):
         first.write_text("1")
         second.write_text("2")
     assert (tmp_path / "a").read_text() + (tmp_path / "b").read_text() == "12"
+
+
+def test_two_at_once_on_one_file_do_not_mix(tmp_path):
+    path = tmp_path / "last.npz"
+    with replacing(path) as first:
+        first.write_text("first")
+        with replacing(path) as second:
+            second.write_text("second")
+        assert path.read_text() == "second"
+    assert path.read_text() == "first"
+    assert files_in(tmp_path) == ["last.npz"]
+
+
+def test_links_are_replaced_and_not_written_through(tmp_path):
+    other, path = tmp_path / "other", tmp_path / "run.json"
+    other.write_text("precious")
+    path.symlink_to(other)
+    write_text(path, "new")
+    assert (other.read_text(), path.read_text(), path.is_symlink()) == ("precious", "new", False)
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from aploss_mx.atomic import replacing
+with replacing(Path(sys.argv[1])) as temporary:
+    temporary.write_text("half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_a_killed_process_leaves_is_found(tmp_path):
+    path = tmp_path / "last.npz"
+    path.write_text("old")
+    subprocess.run([sys.executable, "-c", KILLED, str(path)], check=False)
+    assert path.read_text() == "old" and len(files_in(tmp_path)) == 2
+    remove_unfinished(tmp_path, "*.json")
+    assert len(files_in(tmp_path)) == 2
+    remove_unfinished(tmp_path, "*.npz")
+    assert files_in(tmp_path) == ["last.npz"]
+
+
+WRITERS = {
+    "text": lambda path: write_text(path, "a" * 5000),
+    "arrays": lambda path: write_params(path, {"x": mx.nd.ones(1000)}),
+    "last bytes of arrays": lambda path: write_params(path, {"x": mx.nd.ones(235)}),
+    "picture": lambda path: write_picture(path, np.random.default_rng(0).integers(0, 256, (50, 50, 3), np.uint8)),
+}
+
+
+@pytest.mark.parametrize("write", WRITERS.values(), ids=WRITERS)
+def test_a_full_disk_names_the_file(tmp_path, write):
+    path = tmp_path / "run.png"
+    path.write_text("old")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))  # for tests what a full disk is for users
+    try:
+        with pytest.raises(OSError, match=f"'{path}'"):
+            write(path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.read_text() == "old"
+    assert files_in(tmp_path) == ["run.png"]

@@ -86,6 +86,7 @@ def run_training(arguments: argparse.Namespace, open_dataset: OpenDataset) -> di
         return report_metrics(dataset, detections, options.save_prefix / "evaluation.json")
 
     options.checkpoint()
+    options.check_free()
     train = open_dataset(recipe.classes, recipe.train_split)
     val = open_dataset(train.classes, recipe.val_split)
     # By name, wherever they came from: a checkpoint must not depend on a file.

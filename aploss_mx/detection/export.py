@@ -6,6 +6,7 @@ from pathlib import Path
 
 import mxnet as mx
 
+from aploss_mx.archive import write_params
 from aploss_mx.atomic import replacing, write_text
 from aploss_mx.detection.description import describe
 from aploss_mx.detection.detector import Detector
@@ -35,8 +36,7 @@ def export_symbol(network: RetinaNet, folder: Path, name: str = "model") -> tupl
         arrays[("arg:" if param.name in arguments else "aux:") + param.name] = param.data(param.list_ctx()[0])
     paths = folder / f"{name}-symbol.json", folder / f"{name}-0000.params"
     write_text(paths[0], symbol.tojson())
-    with replacing(paths[1]) as temporary:
-        mx.nd.save(str(temporary), arrays)
+    write_params(paths[1], arrays)
     return paths
 
 

@@ -10,6 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from aploss_mx.atomic import replacing
+
 # Column, name in the legend, colour (Okabe and Ito's) and line style: each curve is told apart without its colour.
 _LOSSES = (
     ("loss", "total", "#000000", "-"),
@@ -52,8 +54,8 @@ def plot_training(metrics_csv_path: str | Path, output_png: str | Path) -> None:
     precision_axes.set(
         title="Evaluation", xlabel="epoch (passes over the training set)", ylabel="average precision (0 to 1)"
     )
-    Path(output_png).parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(output_png, format="png", dpi=150)
+    with replacing(output_png) as temporary:
+        figure.savefig(temporary, format="png", dpi=150)
 
 
 def _read_rows(path: Path) -> list[dict[str, float]]:

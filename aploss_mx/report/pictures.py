@@ -8,6 +8,7 @@ from typing import Sequence
 import cv2
 import numpy as np
 
+from aploss_mx.atomic import replacing
 from aploss_mx.geometry.detections import Detections
 from aploss_mx.report.draw import draw_detections
 
@@ -23,6 +24,8 @@ def annotate(image: np.ndarray, found: Detections, classes: Sequence[str], min_s
 
 def write_picture(path: Path, picture: np.ndarray) -> None:
     """Write an RGB picture, in the format of the path's suffix."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if not cv2.imwrite(str(path), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)):
+    done, data = cv2.imencode(path.suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+    if not done:
         raise OSError(f"cannot write {path}")
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from dataclasses import replace
 from typing import Any, Callable, Sequence
@@ -14,7 +15,7 @@ from mxnet import autograd
 from mxnet.gluon.utils import split_and_load
 from tqdm import tqdm
 
-from aploss_mx.atomic import write_text
+from aploss_mx.atomic import remove_unfinished, write_text
 from aploss_mx.checkpoint import Checkpoint, CheckpointError, parameters_of
 from aploss_mx.config import RANKING_LOSSES, ConfigError, Recipe
 from aploss_mx.data.loader import EpochSampler, EvaluationSet, TrainingSet, evaluation_loader, training_loader
@@ -86,17 +87,27 @@ class TrainingRun:
             raise ConfigError("sync_ranking ranks what the devices of one machine have, not those of several workers")
         if recipe.ranking_batch and share % recipe.ranking_batch:
             raise ConfigError(f"ranking_batch {recipe.ranking_batch} does not divide the {share} images of a device")
+        options.checkpoint()
+        options.check_writable()
+        processes = LoaderProcesses(options.num_workers)
+        self.workers = Workers(options.kv_store)
+        self.lock = options.lock() if self.workers.leads else None
+        try:
+            self._prepare(train_samples, processes, share)
+        except BaseException:
+            self._unlock()
+            raise
+
+    def _prepare(self, train_samples: Sequence[Sample], processes: LoaderProcesses, share: int) -> None:
+        """Make or read all that a step takes; the folder is this run's alone."""
+        recipe, classes, options = self.recipe, self.classes, self.options
         path = options.checkpoint()
         checkpoint = load_checkpoint(path, recipe, classes) if path else None
-        options.check_writable()
-
-        # Before the network, which takes time and memory.
-        processes = LoaderProcesses(options.num_workers)
         size = (recipe.data_shape, recipe.data_shape)
         dataset = TrainingSet(train_samples, TrainTransform(size, recipe.augmentation, recipe.pixels), recipe.seed)
         self.sampler = EpochSampler(len(dataset), recipe.batch_size, recipe.seed)
         self.loader = training_loader(dataset, self.sampler, processes)
-        val_set = EvaluationSet(val_samples, views_of(recipe))
+        val_set = EvaluationSet(self.val_samples, views_of(recipe))
         self.val_loader = evaluation_loader(val_set, processes)
         if checkpoint and checkpoint.step != checkpoint.epoch * len(self.sampler):
             raise CheckpointError(
@@ -104,7 +115,6 @@ class TrainingRun:
                 f"{len(self.sampler)} steps an epoch: they have changed"
             )
 
-        self.workers = Workers(options.kv_store)
         self.sampler.part, self.sampler.parts = self.workers.rank, self.workers.count
         mx.random.seed(recipe.seed)
         if checkpoint:
@@ -132,11 +142,12 @@ class TrainingRun:
             raise CheckpointError(f"another worker goes on from another step than {self.step}: share the run's folder")
         self.log: MetricsLog | NoLog = NoLog()
         if self.workers.leads:
+            remove_unfinished(options.save_prefix, "*.npz")
             self.log = MetricsLog(options.save_prefix, self.step)
             write_text(options.save_prefix / "recipe.yaml", yaml.safe_dump(recipe.to_dict(), sort_keys=False))
             group = recipe.ranking_batch or (recipe.batch_size if recipe.sync_ranking else share)
             ranked = f", ranked in groups of {group}" if recipe.loss in RANKING_LOSSES else ""
-            print(f"{devices} device(s) of {share} images a step{ranked}")
+            print(f"{recipe.batch_size // share} device(s) of {share} images a step{ranked}")
 
     def run(self) -> dict[str, Any]:
         """Train to the last epoch and return the last evaluation's metrics, as `evaluation.evaluate` gives them.
@@ -148,6 +159,17 @@ class TrainingRun:
         TrainingError
             If a loss or a parameter is not finite.
         """
+        try:
+            return self._run()
+        finally:
+            self.log.close()
+            self._unlock()
+
+    def _unlock(self) -> None:
+        if self.lock:
+            self.lock.close()
+
+    def _run(self) -> dict[str, Any]:
         start = time.monotonic() - self.seconds
         metrics: dict[str, Any] = {}
         hidden = None if self.workers.leads else True
@@ -166,7 +188,6 @@ class TrainingRun:
                 if self._evaluates_after(self.epoch):
                     metrics = self._evaluate_and_log(checkpoint, interrupt)
                 interrupt.check()
-        self.log.close()
         return metrics or (self.evaluate() if self.workers.leads else {})
 
     def evaluate(self, after_batch: Callable[[], None] = lambda: None) -> dict[str, Any]:
@@ -303,6 +324,7 @@ class TrainingRun:
             pretrained=self.pretrained,
             parameters=parameters_of(self.network),
             optimizer=optimizer_states(self.trainer, self.network),
+            omp_num_threads=os.environ["OMP_NUM_THREADS"],
         )
         # MXNet's ReLU turns NaN into 0 on the CPU: weights can be spoilt behind a loss that is finite.
         spoilt = checkpoint.not_finite()

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import csv
+import time
 from pathlib import Path
-from typing import Mapping
+from typing import Any, Mapping
 
-from tensorboardX import SummaryWriter
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.proto.summary_pb2 import Summary
 
-from aploss_mx.atomic import replacing
+from aploss_mx.atomic import naming, replacing
 
 COLUMNS = (
     "epoch", "step", "seconds", "lr", "loss", "cls_loss", "box_loss", "ap_loss", "score_spread",
@@ -39,17 +42,27 @@ class MetricsLog:
             writer = csv.DictWriter(file, COLUMNS)
             writer.writeheader()
             writer.writerows(rows)
-        self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
+        # Not SummaryWriter, whose thread lags behind and, once it has met a full disk, is waited for for ever.
+        (folder / "tensorboard").mkdir(exist_ok=True)
+        self.board = EventsWriter(str(folder / "tensorboard" / "events"))
+        self._add_event(step + 1, session_log=SessionLog(status=SessionLog.START))
 
     def write(self, figures: Mapping[str, float]) -> None:
         """Append a row; columns that `figures` lacks stay empty, and others are left out."""
         row = {name: figures[name] for name in COLUMNS if figures.get(name) is not None}
-        with open(self.path, "a", newline="", encoding="utf-8") as file:
+        with naming(self.path), open(self.path, "a", newline="", encoding="utf-8") as file:
             csv.DictWriter(file, COLUMNS).writerow(row)
-        for name, value in row.items():
-            if name not in ("epoch", "step"):
-                self.board.add_scalar(name, value, int(row["step"]))
-        self.board.flush()
+        values = [
+            Summary.Value(tag=name, simple_value=float(value))
+            for name, value in row.items()
+            if name not in ("epoch", "step")
+        ]
+        self._add_event(int(row["step"]), summary=Summary(value=values))
+
+    def _add_event(self, step: int, **content: Any) -> None:
+        with naming(self.path.parent / "tensorboard"):
+            self.board.write_event(Event(step=step, wall_time=time.time(), **content))
+            self.board.flush()
 
     def close(self) -> None:
         """End the TensorBoard file."""

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import mxnet as mx
+import portalocker
 
 from aploss_mx.config import ConfigError
+
+LOCK = ".training.lock"
 
 
 @dataclass(frozen=True)
@@ -42,6 +48,36 @@ class Options:
     def last(self) -> Path:
         """The newest checkpoint."""
         return self.save_prefix / "last.npz"
+
+    def check_free(self) -> None:
+        """Raise ConfigError if another training is at work in the run's folder."""
+        if (self.save_prefix / LOCK).exists():
+            self.lock().close()
+
+    def lock(self) -> IO[str]:
+        """Make the run's folder, if need be, and keep other trainings out of it until the returned file is closed.
+
+        Raises
+        ------
+        ConfigError
+            If another training is at work there.
+        """
+        self.save_prefix.mkdir(parents=True, exist_ok=True)
+        file = open(self.save_prefix / LOCK, "a+")  # noqa: SIM115  (it stays open)
+        try:
+            portalocker.lock(file, portalocker.LOCK_EX | portalocker.LOCK_NB)
+        except portalocker.LockException as error:
+            if isinstance(error.__cause__, BlockingIOError):  # or the file system has no locks
+                file.seek(0)
+                with file:
+                    raise ConfigError(
+                        f"{file.read() or 'another program'} trains in {self.save_prefix}: wait for it, or choose "
+                        "another --save-prefix"
+                    ) from None
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        file.flush()
+        return file
 
     @property
     def best(self) -> Path:

@@ -17,8 +17,7 @@ from gluoncv.model_zoo import get_model
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from aploss_mx.archive import ArchiveError, read_npz
-from aploss_mx.atomic import replacing
+from aploss_mx.archive import ArchiveError, read_npz, write_params
 from symbols.resnet import BACKBONES, ResNetFeatures
 
 BATCH_NORM_EPS = 1e-5
@@ -164,8 +163,7 @@ def convert(source: str, target: str, name: str) -> Pretrained:
     result = load_pretrained(backbone, name, source)
     params = backbone._collect_params_with_prefix()
     arrays = {key: param.data() for key, param in params.items() if key not in result.at_random}
-    with replacing(target) as temporary:
-        mx.nd.save(str(temporary), arrays)
+    write_params(Path(target), arrays)
     return result
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Sequence
 
@@ -71,6 +72,9 @@ def load_checkpoint(path: Path, recipe: Recipe, classes: Sequence[str]) -> Check
         raise CheckpointError(f"the checkpoint's classes are {', '.join(checkpoint.classes)}")
     changed = differences(checkpoint.recipe, recipe, CHANGEABLE)
     print(f"going on from {path}, epoch {checkpoint.epoch}" + (f", with {changed}" if changed else ""))
+    was, now = checkpoint.omp_num_threads, os.environ["OMP_NUM_THREADS"]
+    if was not in (None, now):
+        print(f"OMP_NUM_THREADS was {was} and is {now}: the weights will not be the same to the last bit")
     return checkpoint
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import resource
 import struct
 from pathlib import Path
 
@@ -54,6 +55,22 @@ def test_rows_have_all_columns_and_nothing_else(tmp_path):
     assert training == {**dict.fromkeys(COLUMNS, ""), **{name: str(value) for name, value in STEP.items()}, "step": "7"}
     assert evaluation == {**dict.fromkeys(COLUMNS, ""), "epoch": "1", "step": "7", "AP": "0.25"}
     assert read_metrics(log.path) == [training, evaluation]
+
+
+@pytest.mark.parametrize("full", ["metrics.csv", "tensorboard"])
+def test_a_full_disk_is_told_with_the_files_name_and_nobody_waits(tmp_path, full):
+    """TensorBoard's own writer would stop writing and then wait for itself."""
+    log = MetricsLog(tmp_path)
+    if full == "metrics.csv":
+        log.path.write_text("x" * 2000)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))  # for tests what a full disk is for users
+    try:
+        with pytest.raises(OSError, match=f"File too large: '.*{full}'"):
+            for step in range(1, 100):
+                log.write({**STEP, "step": step})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 def test_rows_are_in_the_file_at_once(tmp_path):

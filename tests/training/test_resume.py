@@ -11,9 +11,13 @@ import numpy as np
 import pytest
 from tiny_training import assert_same_arrays, paint_shapes, run_script, running_script, tiny_flags, tiny_run, wait_until
 
-from aploss_mx.checkpoint import Checkpoint
+from aploss_mx.atomic import UNFINISHED
+from aploss_mx.checkpoint import Checkpoint, CheckpointError
+from aploss_mx.config import ConfigError
 from aploss_mx.training.loop import TrainingRun
 from aploss_mx.training.metrics_log import read_metrics
+from aploss_mx.training.options import LOCK
+from scripts import train_voc
 
 # Epochs have two steps: the warm-up spans the stop after the first, and a decay follows.
 SCHEDULE = {"epochs": 3, "warmup_steps": 4, "warmup_factor": 0.5, "lr_decay_epoch": "2", "lr": 0.008}
@@ -97,7 +101,7 @@ def test_a_killed_process_goes_on_as_if_nothing_had_happened(workplace):
     assert_same_end(killed, whole)
     steps = [int(row["step"]) for row in read_metrics(killed / "metrics.csv") if row["loss"]]
     assert steps == list(range(1, 13))
-    assert not list(killed.glob(".*"))
+    assert [path.name for path in killed.glob(".*")] == [LOCK]
 
 
 @pytest.mark.parametrize("settings", [{}, {"optimizer": "adam", "lr": 0.002}], ids=["sgd", "adam"])
@@ -148,3 +152,44 @@ def test_an_evaluation_that_breaks_off_is_made_up_for(shapes, workplace, monkeyp
     monkeypatch.setattr(TrainingRun, "evaluate", evaluate)
     tiny_run(shapes, broken, epochs=2, val_interval=1, resume="auto").run()
     assert_same_end(whole, broken)
+
+
+def test_a_folder_is_of_one_training_at_a_time(shapes, workplace):
+    folder = workplace / "run"
+    first = tiny_run(shapes, folder)
+    last = first.options.last
+    with pytest.raises(ConfigError, match=f"process {os.getpid()} on .* trains in {folder}: wait for it, or choose"):
+        tiny_run(shapes, folder, resume="auto")
+    with pytest.raises(SystemExit, match="trains in"):
+        train_voc.main(tiny_flags(shapes, folder))
+    first.run()
+    written = last.stat().st_mtime_ns
+    with pytest.raises(ConfigError, match="holds a run already"):
+        tiny_run(shapes, folder)
+    assert last.stat().st_mtime_ns == written
+    with pytest.raises(CheckpointError, match="other settings"):
+        tiny_run(shapes, folder, resume="auto", lr=0.3, batch_size=8)
+    tiny_run(shapes, folder, resume="auto", epochs=2).run()  # neither end nor error keep the folder
+
+
+def test_what_killed_programs_leave_is_cleared_away(shapes, workplace):
+    folder = workplace / "run"
+    folder.mkdir()
+    other, left = workplace / "other", folder / f"{UNFINISHED}01234567.last.npz"
+    other.write_text("precious")
+    left.symlink_to(other)
+    tiny_run(shapes, folder).run()
+    assert other.read_text() == "precious"
+    assert [path.name for path in folder.glob(".*")] == [LOCK]
+
+
+def test_another_number_of_threads_is_told(shapes, workplace, capsys, monkeypatch):
+    """Sums of several threads end in other bits."""
+    folder = workplace / "run"
+    tiny_run(shapes, folder).run()
+    assert Checkpoint.load(folder / "last.npz").omp_num_threads == os.environ["OMP_NUM_THREADS"]
+    tiny_run(shapes, folder, resume="auto", epochs=2)
+    assert "OMP_NUM_THREADS" not in capsys.readouterr().out
+    monkeypatch.setenv("OMP_NUM_THREADS", "63")
+    tiny_run(shapes, folder, resume="auto", epochs=2)
+    assert "OMP_NUM_THREADS was 1 and is 63" in capsys.readouterr().out
