@@ -5,7 +5,7 @@
 
 Starts a scheduler, servers and workers as processes with the environment that MXNet wants, and ends them all where one
 of them fails: the others would wait for it for ever. The batch is that of all workers together. In place of train-voc
-or train-coco a script of your own may stand, by its path.
+or train-coco a script of your own may stand, by its path, if it joins by aploss_mx.training.distributed.Workers.
 """
 
 from __future__ import annotations
@@ -24,11 +24,12 @@ from typing import NamedTuple, Sequence
 from aploss_mx.commands.errors import INTERRUPTED
 from aploss_mx.commands.flags import positive_int
 from aploss_mx.cores import sharing_cores
+from aploss_mx.training.roll_call import LOST
 
 TRAININGS = ("train-voc", "train-coco")
 PACKAGES = Path(__file__).resolve().parents[2]  # where aploss_mx lies, which a script's process may not know
-# MXNet's schedulers and servers are Python processes that import it; aploss_mx prepares numpy for that.
-SERVE = "import aploss_mx, mxnet"
+END_WITH_PARENT = [sys.executable, "-m", "aploss_mx.parent"]
+SERVE = ["-m", "aploss_mx.training.serve"]
 POLL_SECONDS = 0.2
 PATIENCE_SECONDS = 10  # between asking a process to end and ending it
 
@@ -41,10 +42,12 @@ class Member(NamedTuple):
 
 
 def free_port() -> int:
-    """Return a port of this machine that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """Return a port of this machine that nobody listens on now, nor on the next one."""
+    while True:
+        with socket.create_server(("127.0.0.1", 0)) as first, suppress(OSError, OverflowError):
+            port = first.getsockname()[1]
+            socket.create_server(("127.0.0.1", port + 1)).close()
+            return port
 
 
 def start(command: Sequence[str], workers: int, servers: int) -> list[Member]:
@@ -60,13 +63,15 @@ def start(command: Sequence[str], workers: int, servers: int) -> list[Member]:
     }
     members = []
     for role, count, arguments in (
-        ("scheduler", 1, ["-c", SERVE]),
-        ("server", servers, ["-c", SERVE]),
+        ("scheduler", 1, SERVE),
+        ("server", servers, SERVE),
         ("worker", workers, [*(["-m", "aploss_mx"] if command[0] in TRAININGS else []), *command]),
     ):
         for number in range(count):
             process = subprocess.Popen(
-                [sys.executable, *arguments], env={**environment, "DMLC_ROLE": role}, start_new_session=True
+                [*END_WITH_PARENT, str(os.getpid()), sys.executable, *arguments],
+                env={**environment, "DMLC_ROLE": role},
+                start_new_session=True,
             )
             members.append(Member(f"{role} {number}" if count > 1 else role, process))
     return members
@@ -76,7 +81,8 @@ def watch(members: Sequence[Member], workers: int) -> int:
     """Wait until all workers have ended well, or one member has not; return the exit status of the group."""
     while True:
         statuses = [member.process.poll() for member in members]
-        for member, status in zip(members, statuses):
+        # A process that ends because of another one does so after it.
+        for member, status in sorted(zip(members, statuses), key=lambda pair: pair[1] == LOST):
             if status:
                 how = f"signal {signal.Signals(-status).name}" if status < 0 else f"status {status}"
                 print(f"launch_local: {member.name} ended with {how}; stopping the others", file=sys.stderr)

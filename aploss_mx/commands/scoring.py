@@ -44,4 +44,5 @@ def report_metrics(
     print(format_table(metrics))
     if output:
         write_text(output, json.dumps(metrics, indent=1) + "\n")
+        print(f"wrote {output}")
     return metrics

@@ -17,6 +17,7 @@ from aploss_mx.report.figures import plot_training
 from aploss_mx.training.distributed import DISTRIBUTED, KV_STORES
 from aploss_mx.training.loop import TrainingRun
 from aploss_mx.training.options import Options
+from aploss_mx.training.roll_call import add_timeout_flag, timeouts_of
 
 OpenDataset = Callable[[Union[str, Sequence[str]], str], Dataset]
 
@@ -43,6 +44,7 @@ def training_parser(
         help="kvstore that sums gradients: device or local on this machine; dist_sync over several, "
         "see launch-local (default: device)",
     )
+    add_timeout_flag(parser)
     parser.add_argument(
         "--resume", default="", metavar="auto|FILE", help="go on from the run's last checkpoint, or from a file"
     )
@@ -74,6 +76,7 @@ def run_training(arguments: argparse.Namespace, open_dataset: OpenDataset) -> di
         num_workers=arguments.num_workers,
         resume=arguments.resume,
         log_interval=arguments.log_interval,
+        timeouts=timeouts_of(arguments.timeout),
     )
     if arguments.eval_only:
         if options.kv_store in DISTRIBUTED:
@@ -83,7 +86,8 @@ def run_training(arguments: argparse.Namespace, open_dataset: OpenDataset) -> di
         dataset = open_dataset(detector.classes, detector.recipe.val_split)
         preflight(dataset, detector.recipe.max_detections)
         detections = detect(detector, dataset, options.num_workers)
-        return report_metrics(dataset, detections, options.save_prefix / "evaluation.json")
+        folder = arguments.save_prefix or checkpoint.parent  # not that of the recipe, which need not be the checkpoint's
+        return report_metrics(dataset, detections, folder / "evaluation.json")
 
     options.checkpoint()
     options.check_free()

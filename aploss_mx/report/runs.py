@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import json
 import os
-import signal
 import subprocess
 import threading
 import time
@@ -19,14 +17,13 @@ from tqdm import tqdm
 
 from aploss_mx.atomic import write_text
 from aploss_mx.cores import sharing_cores
+from aploss_mx.parent import end_with
 
 STARTED, DONE, LOG, LOCK = "started.json", "done.json", "run.log", ".lock"
 POLL_SECONDS = 0.5
 LINES_OF_LOG = 15  # shown of a run that failed
 PLACES = ("--save-prefix", "--params", "--output")  # flags that say where a run stands, not what it is
 PATHS = ("--dataset-root", "--pretrained")
-SIGNAL_OF_PARENTS_DEATH = 1  # PR_SET_PDEATHSIG of Linux
-_LIBC = ctypes.CDLL(None)  # here, since a fork of several threads may wait for the loader's lock for ever
 
 
 class RunError(RuntimeError):
@@ -115,7 +112,7 @@ class Runner:
 
     def _run(self, command: Sequence[str], log: Path) -> None:
         with open(log, "a", encoding="utf-8") as file:
-            end_with_parent = partial(_end_with, os.getpid())
+            end_with_parent = partial(end_with, os.getpid())  # or the lock on its folder would be gone
             process = subprocess.Popen(
                 command, stdout=file, stderr=subprocess.STDOUT, env=self._environment, preexec_fn=end_with_parent
             )
@@ -127,13 +124,6 @@ class Runner:
         if status:
             end = "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-LINES_OF_LOG:])
             raise RunError(f"a run failed with status {status}; the end of {log}:\n{end}")
-
-
-def _end_with(parent: int) -> None:
-    # Otherwise the training would go on, and the lock on its folder be gone.
-    _LIBC.prctl(SIGNAL_OF_PARENTS_DEATH, signal.SIGTERM)
-    if os.getppid() != parent:  # which ended before
-        os._exit(1)
 
 
 def _differences(old: Sequence[str], new: Sequence[str]) -> str:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import sys
-from typing import Any, Mapping
+from contextlib import contextmanager
+from typing import Any, Iterator, Mapping
 
 import mxnet as mx
 import numpy as np
+
+from aploss_mx.training.roll_call import TIMEOUTS, Presence, Timeouts, address_of
 
 LOCAL, DISTRIBUTED = ("device", "local"), ("dist_sync",)
 KV_STORES = LOCAL + DISTRIBUTED
@@ -50,6 +54,8 @@ class Workers:
     ----------
     kv_store : str
         One of KV_STORES.
+    timeouts : Timeouts
+        How long to wait for the others, before and after they have joined, until this process ends.
 
     Attributes
     ----------
@@ -66,12 +72,15 @@ class Workers:
 
     joined = False  # whether this process is one of several
 
-    def __init__(self, kv_store: str):
+    def __init__(self, kv_store: str, timeouts: Timeouts = TIMEOUTS):
         self.count, self.rank = count_workers(kv_store), 0
         self.kv_store: Any = kv_store
+        self._presence: Presence | None = None
         if kv_store in DISTRIBUTED:
-            self.kv_store = mx.kv.create(kv_store)
             Workers.joined = True
+            self._presence = Presence("worker", address_of(os.environ), timeouts)
+            self.kv_store = mx.kv.create(kv_store)
+            atexit.register(self._presence.leave)  # before MXNet waits for the others
             self.rank = self.kv_store.rank
             self.kv_store.init(TOTALS_KEY, mx.nd.zeros((TOTALS,)))
 
@@ -82,12 +91,22 @@ class Workers:
 
     def mean(self, values: np.ndarray) -> np.ndarray:
         """Return the mean over the workers of two numbers, float32 on the way if there are several; all must ask."""
-        if self.count == 1:
+        if self._presence is None:
             return values
+        self._presence.step()
         array = mx.nd.array(values)
         self.kv_store.push(TOTALS_KEY, array)
         self.kv_store.pull(TOTALS_KEY, array)
         return array.asnumpy().astype(np.float64) / self.count
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Tell the others that this worker is at work without them."""
+        if self._presence:
+            self._presence.update(alone=True)
+        yield
+        if self._presence:
+            self._presence.update(alone=False)
 
     def share_parameters(self, trainer: mx.gluon.Trainer) -> None:
         """Give all devices of all workers the parameters of the first one, and wait until they have them.
@@ -98,6 +117,10 @@ class Workers:
         trainer._init_kvstore()
         trainer._init_params()
         mx.nd.waitall()
+        self.wait_for_all()
+
+    def wait_for_all(self) -> None:
+        """Wait until all workers are here."""
         self.mean(np.zeros(TOTALS))  # which nobody has before all have asked
 
 

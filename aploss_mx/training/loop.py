@@ -90,7 +90,7 @@ class TrainingRun:
         options.checkpoint()
         options.check_writable()
         processes = LoaderProcesses(options.num_workers)
-        self.workers = Workers(options.kv_store)
+        self.workers = Workers(options.kv_store, options.timeouts)
         self.lock = options.lock() if self.workers.leads else None
         try:
             self._prepare(train_samples, processes, share)
@@ -160,7 +160,9 @@ class TrainingRun:
             If a loss or a parameter is not finite.
         """
         try:
-            return self._run()
+            metrics = self._run()
+            self.workers.wait_for_all()  # while it is watched: MXNet would wait, too
+            return metrics
         finally:
             self.log.close()
             self._unlock()
@@ -188,7 +190,10 @@ class TrainingRun:
                 if self._evaluates_after(self.epoch):
                     metrics = self._evaluate_and_log(checkpoint, interrupt)
                 interrupt.check()
-        return metrics or (self.evaluate() if self.workers.leads else {})
+        if metrics or not self.workers.leads:
+            return metrics
+        with self.workers.alone():
+            return self.evaluate()
 
     def evaluate(self, after_batch: Callable[[], None] = lambda: None) -> dict[str, Any]:
         """Evaluate on the validation samples; writes ``detections.json`` and ``metrics.json``."""
@@ -202,7 +207,8 @@ class TrainingRun:
 
     def _evaluate_and_log(self, checkpoint: Checkpoint, interrupt: GracefulInterrupt) -> dict[str, Any]:
         """Evaluate after an epoch whose `checkpoint` is saved already; keep it if it is the best so far."""
-        metrics = self.evaluate(interrupt.check)
+        with self.workers.alone():
+            metrics = self.evaluate(interrupt.check)
         figures = {name: metrics[name] or 0.0 for name in ("AP", "AP50", "AP75")}
         is_best = figures["AP"] >= self.best.get("AP", -1.0)
         if is_best:

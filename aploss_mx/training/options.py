@@ -13,6 +13,7 @@ import mxnet as mx
 import portalocker
 
 from aploss_mx.config import ConfigError
+from aploss_mx.training.roll_call import TIMEOUTS, Timeouts
 
 LOCK = ".training.lock"
 
@@ -35,6 +36,8 @@ class Options:
         '' to start anew, 'auto' to go on from the folder's last checkpoint if there is one, or a checkpoint's path.
     log_interval : int
         Steps between rows of the metrics file.
+    timeouts : Timeouts
+        How long to wait for the other workers of a distributed run.
     """
 
     save_prefix: Path
@@ -43,6 +46,7 @@ class Options:
     num_workers: int = 2
     resume: str = ""
     log_interval: int = 20
+    timeouts: Timeouts = TIMEOUTS
 
     @property
     def last(self) -> Path:
