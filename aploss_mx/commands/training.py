@@ -86,7 +86,7 @@ def run_training(arguments: argparse.Namespace, open_dataset: OpenDataset) -> di
         dataset = open_dataset(detector.classes, detector.recipe.val_split)
         preflight(dataset, detector.recipe.max_detections)
         detections = detect(detector, dataset, options.num_workers)
-        folder = arguments.save_prefix or checkpoint.parent  # not that of the recipe, which need not be the checkpoint's
+        folder = arguments.save_prefix or checkpoint.parent  # the recipe need not be the checkpoint's
         return report_metrics(dataset, detections, folder / "evaluation.json")
 
     options.checkpoint()

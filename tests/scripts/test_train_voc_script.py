@@ -77,6 +77,18 @@ def test_eval_only_repeats_the_last_evaluation_and_changes_nothing_else(shapes, 
     assert {path: path.stat().st_mtime_ns for path in trained.rglob("*")} == before
 
 
+def test_eval_only_writes_beside_the_checkpoint_and_says_so(shapes, trained, tmp_path, monkeypatch, capsys):
+    """The flags leave the default recipe, whose folder may hold another run."""
+    monkeypatch.chdir(tmp_path)
+    flags = tiny_flags(shapes, trained)
+    start = flags.index("--save-prefix")
+    train_voc.main([*flags[:start], *flags[start + 2 :], "--eval-only", "--resume", str(trained / "best.npz")])
+    written = trained / "evaluation.json"
+    assert capsys.readouterr().out.endswith(f"wrote {written}\n")
+    written.unlink()
+    assert not any(tmp_path.iterdir())
+
+
 def test_eval_only_heeds_test_settings(shapes, trained, capsys):
     train_voc.main([*tiny_flags(shapes, trained, score_threshold="1", test_long="96", test_short="96"), "--eval-only"])
     assert "mean" in capsys.readouterr().out

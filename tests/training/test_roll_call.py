@@ -14,9 +14,9 @@ from queue import Empty, SimpleQueue
 import pytest
 from tiny_training import REPOSITORY
 
+from aploss_mx.commands.launch_local import free_port
 from aploss_mx.training import roll_call
 from aploss_mx.training.roll_call import LOST, Presence, Roll, Timeouts
-from aploss_mx.commands.launch_local import free_port
 
 WANTED = {"worker": 2, "server": 1}
 QUICK = Timeouts(start=1.5, training=1.0)

@@ -1,0 +1,36 @@
+"""What the process's environment says before MXNet is imported."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+from tiny_training import REPOSITORY
+
+
+def import_with(threads: str | None) -> subprocess.CompletedProcess:
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    if threads is not None:
+        environment["OMP_NUM_THREADS"] = threads
+    program = "import aploss_mx, os; print(os.environ['OMP_NUM_THREADS'])"
+    command = [sys.executable, "-c", program]
+    return subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("threads", ["0", "-1", "two", "1.5", "2,", "2,0", " "])
+def test_no_number_of_threads_is_told_before_anything_starts(threads):
+    done = import_with(threads)
+    assert done.returncode == 1
+    assert done.stderr.endswith(f"OMP_NUM_THREADS must be a number of threads, at least 1, not {threads!r}\n")
+
+
+@pytest.mark.parametrize("threads", ["1", "3", "4,2"])
+def test_a_number_of_threads_is_left_alone(threads):
+    assert import_with(threads).stdout == f"{threads}\n"
+
+
+@pytest.mark.parametrize("threads", [None, ""])
+def test_without_one_all_cores_are_used(threads):
+    assert import_with(threads).stdout == f"{len(os.sched_getaffinity(0))}\n"
