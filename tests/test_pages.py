@@ -189,7 +189,8 @@ def test_other_trainings():
 
 
 def test_what_a_whole_backbone_has_begun_with():
-    (whole,) = (row for row in measured("whole/learning_rates.csv") if row["row"].startswith("ap, adam, lr 0.001,"))
+    begun = "ap, adam, lr 0.001, backbone x 0.1"
+    (whole,) = (row for row in measured("whole/learning_rates.csv") if row["row"] == begun)
     old = [row for row in measured("small/learning_rates.csv") if row["row"].startswith("ap,")]
     best = max(old, key=lambda row: float(row["AP"]))
     figures = claim(r"reaches AP ([\d.]+ and AP50 [\d.]+) after", RESULTS).replace("AP50", "")
