@@ -6,7 +6,7 @@ import json
 import zipfile
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Sequence
+from typing import Any, Sequence
 
 import mxnet as mx
 import numpy as np
@@ -54,6 +54,9 @@ class Checkpoint:
         Score from which on detections are worth showing, as its evaluation found; None before one.
     omp_num_threads : str or None
         The environment's OMP_NUM_THREADS, on which the last bits depend; None where it was not noted.
+    calibration : tuple of float, or None
+        Slope and offset of `evaluation.calibration.Calibration`, as its evaluation found them; None before one, and
+        where it had too little to go by.
     """
 
     recipe: Recipe
@@ -68,6 +71,7 @@ class Checkpoint:
     optimizer: dict[str, list[np.ndarray]] = field(repr=False)
     best_f1_score: float | None = None
     omp_num_threads: str | None = None
+    calibration: tuple[float, float] | None = None
 
     def save(self, path: Path) -> None:
         """Write the checkpoint, replacing an older one only when it is complete."""
@@ -87,6 +91,7 @@ class Checkpoint:
             "pretrained": self.pretrained,
             "best_f1_score": self.best_f1_score,
             "omp_num_threads": self.omp_num_threads,
+            "calibration": self.calibration,
             "arrays": list(arrays),  # no checksum covers an archive's list of contents
         }
         with replacing(path) as temporary:
@@ -129,6 +134,7 @@ class Checkpoint:
                 optimizer=_optimizer_arrays(arrays),
                 best_f1_score=about["best_f1_score"],
                 omp_num_threads=about.get("omp_num_threads"),
+                calibration=_calibration(about.get("calibration")),
             )
             damaged = checkpoint.not_finite()
         except CheckpointError:
@@ -237,6 +243,16 @@ def is_checkpoint(path: str | Path) -> bool:
             return "about.npy" in archive.namelist()
     except (OSError, zipfile.BadZipFile):
         return False
+
+
+def _calibration(values: Any) -> tuple[float, float] | None:
+    """Return slope and offset as JSON holds them; checkpoints of before have none."""
+    if values is None:
+        return None
+    slope, offset = map(float, values)
+    if not (0 < slope < float("inf") and abs(offset) < float("inf")):
+        raise ValueError(f"a calibration cannot be {values}")
+    return slope, offset
 
 
 def _optimizer_arrays(arrays: dict[str, np.ndarray]) -> dict[str, list[np.ndarray]]:

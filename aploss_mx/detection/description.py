@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import Any
 
 from aploss_mx.config import TEST_SETTINGS
@@ -32,6 +33,8 @@ def describe(detector: Detector) -> str:
         "classes": list(detector.classes),
         "background": detector.recipe.background,
         **{name: recipe[name] for name in ("pixels", *TEST_SETTINGS)},
+        "shown_score": detector.shown_score,
+        "calibration": detector.calibration and asdict(detector.calibration),
         "input": {
             "resize": (
                 "both sides to test_short"
@@ -60,6 +63,7 @@ def describe(detector: Detector) -> str:
         "outputs": {
             "logits": "(B, N, classes), or (B, N, 1 + classes) with background, whose logits come first",
             "deltas": "(B, N, 4): dx, dy, dw, dh of each anchor",
+            "confidence": "1 / (1 + exp(-(calibration.slope * log(score / (1 - score)) + calibration.offset)))",
             "score": "softmax over 1 + classes" if detector.recipe.background else "1 / (1 + exp(-logit))",
             "delta_deviations": STDS.astype(float).round(6).tolist(),
             "largest_log_scale": MAX_LOG_SCALE,

@@ -1,9 +1,10 @@
-"""A trained network with all it takes to use it: classes, preprocessing, decoding and NMS."""
+"""Find objects in images: a trained network with classes, preprocessing, decoding, NMS and confidences."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Callable, Iterable, Sequence, Union
+from typing import Any, Callable, Iterable, Sequence, Union, overload
 
 import mxnet as mx
 import numpy as np
@@ -15,9 +16,10 @@ from aploss_mx.data.loader import EvaluationSet, Loader, evaluation_loader
 from aploss_mx.data.processes import LoaderProcesses
 from aploss_mx.data.sample import Sample
 from aploss_mx.data.transforms import EvalTransform, View
+from aploss_mx.detection.exported import is_exported, load_exported
 from aploss_mx.detection.postprocess import PostProcessing, drop_background, merge, to_image
+from aploss_mx.evaluation.calibration import Calibration
 from aploss_mx.geometry.detections import Detections
-from symbols.retinanet import RetinaNet
 
 Images = Union[np.ndarray, mx.nd.NDArray]
 
@@ -27,7 +29,7 @@ class Detector:
 
     Parameters
     ----------
-    network : RetinaNet
+    network : RetinaNet, SymbolBlock or ONNXNetwork
         With its parameters on `device`.
     classes : sequence of str
         Names of the network's classes.
@@ -36,20 +38,24 @@ class Detector:
     device : Context
     shown_score : float or None
         Score from which on detections are worth showing; by default the lowest that the recipe keeps.
+    calibration : Calibration or None
+        How scores become confidences; without one, detections have none.
     """
 
     def __init__(
         self,
-        network: RetinaNet,
+        network: Any,
         classes: Sequence[str],
         recipe: Recipe,
         device: mx.Context,
         shown_score: float | None = None,
+        calibration: Calibration | None = None,
     ):
         self.network = network
         self.classes = tuple(classes)
         self.recipe = recipe
         self.shown_score = recipe.score_threshold if shown_score is None else shown_score
+        self.calibration = calibration
         self.device = device
         self.views = views_of(recipe)
         self.postprocess = PostProcessing(
@@ -58,25 +64,75 @@ class Detector:
 
     @classmethod
     def load(cls, path: str | Path, device: mx.Context | None = None, **settings: Any) -> Detector:
-        """Load a checkpoint; `settings` override its recipe's, such as ``test_short=600``.
+        """Load a checkpoint, or what `aploss-mx export` wrote; `settings` override the recipe's: ``test_short=600``.
+
+        Parameters
+        ----------
+        path : str or Path
+            A checkpoint, a folder of an export, or the exported network in it, ``…-symbol.json`` or ``model.onnx``.
+        device : Context
+            By default the CPU.
 
         Raises
         ------
         CheckpointError
             As `Checkpoint.load`.
+        ExportedError
+            As `exported.load_exported`.
         ConfigError
             If a setting cannot be used.
         """
         device = device or mx.cpu()
+        path = Path(path).expanduser()
+        if is_exported(path):
+            network, recipe, about = load_exported(path, device)
+            fitted = about["calibration"] and Calibration(**about["calibration"])
+            return cls(network, about["classes"], recipe.override(**settings), device, about["shown_score"], fitted)
         checkpoint = Checkpoint.load(path)
         network = checkpoint.network(device)
         network.hybridize(static_alloc=True)
         recipe = checkpoint.recipe.override(**settings)
-        return cls(network, checkpoint.classes, recipe, device, checkpoint.best_f1_score)
+        fitted = checkpoint.calibration and Calibration(*checkpoint.calibration)
+        return cls(network, checkpoint.classes, recipe, device, checkpoint.best_f1_score, fitted)
 
-    def predict(self, image: np.ndarray) -> Detections:
-        """Return the detections in one image, uint8 RGB of shape (H, W, 3), highest score first, in its pixels."""
-        return self._detect([view(image)[None] for view in self.views], [image.shape[:2]])[0]
+    @overload
+    def predict(self, images: np.ndarray, batch_size: int = 8) -> Detections: ...
+
+    @overload
+    def predict(self, images: Sequence[np.ndarray], batch_size: int = 8) -> list[Detections]: ...
+
+    def predict(self, images: np.ndarray | Sequence[np.ndarray], batch_size: int = 8) -> Detections | list[Detections]:
+        """Return the detections in an image, or those in each of several, highest score first, in its own pixels.
+
+        Parameters
+        ----------
+        images : ndarray of uint8, shape (H, W, 3), or sequence of such
+            In RGB.
+        batch_size : int
+            How many of several images go through the network together, at most; those that it sees in one size do.
+
+        Raises
+        ------
+        ValueError
+            If an image has another shape or type.
+        """
+        if isinstance(images, np.ndarray) and images.ndim == 3:
+            return self.predict([images])[0]
+        for image in images:
+            if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.shape[2:] != (3,):
+                shown = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
+                raise ValueError(f"images must be RGB arrays, uint8 of shape (H, W, 3), not {shown}")
+        alike: dict[tuple, list[int]] = {}
+        for index, image in enumerate(images):
+            shapes = tuple(view.transform.input_shape(*image.shape[:2]) for view in self.views)
+            alike.setdefault(shapes, []).append(index)
+        found: dict[int, Detections] = {}
+        for indices in alike.values():
+            for start in range(0, len(indices), batch_size):
+                part = indices[start : start + batch_size]
+                views = [np.stack([view(images[index]) for index in part]) for view in self.views]
+                found.update(zip(part, self._detect(views, [images[index].shape[:2] for index in part])))
+        return [found[index] for index in range(len(images))]
 
     def loader(self, samples: Sequence[Sample], num_workers: int) -> Loader:
         """Return the loader that `detect` takes."""
@@ -130,7 +186,10 @@ class Detector:
                 shown, scale = view.transform.input_shape(height, width), view.transform.scale(height, width)
                 found = self.postprocess.candidates(logits[row], deltas[row], *shown)
                 candidates[row].append(to_image(found, scale, width, height, view.mirrored))
-        return [self.postprocess.suppress(merge(of_image)) for of_image in candidates]
+        return [self._with_confidence(self.postprocess.suppress(merge(of_image))) for of_image in candidates]
+
+    def _with_confidence(self, found: Detections) -> Detections:
+        return replace(found, confidence=self.calibration.confidence(found.scores)) if self.calibration else found
 
 
 def views_of(recipe: Recipe) -> list[View]:

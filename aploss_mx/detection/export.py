@@ -104,7 +104,7 @@ def export_onnx_boxes(detector: Detector, network: Path, path: Path) -> Path:
     recipe = detector.recipe
     if recipe.test_scales or recipe.test_flip:
         raise ExportError("an ONNX model with boxes looks once: leave out test_scales and test_flip")
-    model = add_boxes(onnx.load(network), recipe, detector.classes, describe(detector))
+    model = add_boxes(onnx.load(network), recipe, detector.classes, describe(detector), detector.calibration)
     onnx.checker.check_model(model)
     with replacing(path) as temporary:
         onnx.save(model, temporary)

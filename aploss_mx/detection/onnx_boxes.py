@@ -17,6 +17,7 @@ from scipy.special import logit
 
 from aploss_mx.config import Recipe
 from aploss_mx.data.pixels import PIXELS
+from aploss_mx.evaluation.calibration import LIMIT, Calibration
 from aploss_mx.geometry.anchors import ANCHORS_PER_CELL, STRIDES, cell_anchors
 from aploss_mx.geometry.coder import MAX_LOG_SCALE, STDS
 
@@ -79,7 +80,13 @@ class Nodes:
         return self.op("Slice", value, *ends, self.integers(axis))
 
 
-def add_boxes(model: onnx.ModelProto, recipe: Recipe, classes: Sequence[str], description: str) -> onnx.ModelProto:
+def add_boxes(
+    model: onnx.ModelProto,
+    recipe: Recipe,
+    classes: Sequence[str],
+    description: str,
+    calibration: Calibration | None = None,
+) -> onnx.ModelProto:
     """Return the detector around a network.
 
     Parameters
@@ -91,29 +98,35 @@ def add_boxes(model: onnx.ModelProto, recipe: Recipe, classes: Sequence[str], de
     classes : sequence of str
     description : str
         What ``model.json`` says, for the model's metadata.
+    calibration : Calibration or None
+        How scores become confidences.
 
     Returns
     -------
     ModelProto
         Of input ``image``, uint8 (H, W, 3) in RGB, of any size; and outputs ``boxes``, float32 (D, 4), corners in the
-        image's pixels, ``scores``, float32 (D,), highest first, and ``labels``, int64 (D,), from 0.
+        image's pixels, ``scores``, float32 (D,), highest first, ``labels``, int64 (D,), from 0, and with a calibration
+        ``confidences``, float32 (D,).
     """
     before, after = Nodes("before"), Nodes("after")
     shape, scale, input_shape = _prepare(before, recipe)
-    _detect(after, recipe, len(classes), shape, scale, input_shape)
+    best = _detect(after, recipe, len(classes), shape, scale, input_shape)
+    outputs = [
+        helper.make_tensor_value_info("boxes", TensorProto.FLOAT, ["detections", 4]),
+        helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["detections"]),
+        helper.make_tensor_value_info("labels", TensorProto.INT64, ["detections"]),
+    ]
+    if calibration:
+        outputs.append(helper.make_tensor_value_info("confidences", TensorProto.FLOAT, ["detections"]))
+        bounded = after.op("Clip", best, -LIMIT, LIMIT)
+        scaled = after.op("Add", after.op("Mul", bounded, calibration.slope), calibration.offset)
+        after.op("Sigmoid", scaled, outputs=["confidences"])
     graph = model.graph
     nodes = [*before.nodes, *graph.node, *after.nodes]
     for field, values in (
         (graph.node, nodes),
         (graph.input, [helper.make_tensor_value_info(IMAGE, TensorProto.UINT8, ["height", "width", 3])]),
-        (
-            graph.output,
-            [
-                helper.make_tensor_value_info("boxes", TensorProto.FLOAT, ["detections", 4]),
-                helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["detections"]),
-                helper.make_tensor_value_info("labels", TensorProto.INT64, ["detections"]),
-            ],
-        ),
+        (graph.output, outputs),
         (graph.value_info, []),
     ):
         del field[:]
@@ -146,8 +159,8 @@ def _prepare(g: Nodes, recipe: Recipe) -> tuple[str, str, str]:
     return shape, g.op("Concat", x, y, axis=0), input_shape
 
 
-def _detect(g: Nodes, recipe: Recipe, classes: int, shape: str, scale: str, input_shape: str) -> None:
-    """Decode, threshold and suppress as `PostProcessing`; the outputs are ``boxes``, ``scores`` and ``labels``."""
+def _detect(g: Nodes, recipe: Recipe, classes: int, shape: str, scale: str, input_shape: str) -> str:
+    """Write ``boxes``, ``scores`` and ``labels`` as `PostProcessing` finds them; return the logits of the scores."""
     logits = g.op("Squeeze", "logits", g.integers(0))
     if recipe.background:
         logits = _drop_background(g, logits, classes + 1)
@@ -200,6 +213,7 @@ def _detect(g: Nodes, recipe: Recipe, classes: int, shape: str, scale: str, inpu
     g.op("Gather", box, chosen, axis=0, outputs=["boxes"])
     g.op("Sigmoid", best, outputs=["scores"])
     g.op("Gather", label, chosen, outputs=["labels"])
+    return best
 
 
 def _anchors(g: Nodes, stride: int, rows: str, columns: str) -> str:

@@ -19,6 +19,9 @@ class Detections:
         Higher is surer; only their order counts.
     labels : ndarray of int64, shape (D,)
         Index of each detection's class, from 0.
+    confidence : ndarray of float32, shape (D,), or None
+        How likely each detection is right, in [0, 1] and in the order of the scores; None where the detector is not
+        calibrated, see `aploss_mx.evaluation.calibration`.
 
     Raises
     ------
@@ -30,6 +33,7 @@ class Detections:
     boxes: np.ndarray = field(default_factory=lambda: np.zeros((0, 4), np.float32))
     scores: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
     labels: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    confidence: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         count = len(self.boxes)
@@ -38,6 +42,8 @@ class Detections:
                 f"detections need boxes (D, 4), scores (D,) and labels (D,), got {self.boxes.shape}, "
                 f"{self.scores.shape} and {self.labels.shape}"
             )
+        if self.confidence is not None and self.confidence.shape != (count,):
+            raise ValueError(f"detections need confidence (D,), got {self.confidence.shape} for {count} boxes")
         if not np.issubdtype(self.labels.dtype, np.integer) or (self.labels < 0).any():
             raise ValueError(
                 f"detections need integer labels from 0, got {self.labels.dtype} labels {np.unique(self.labels)[:5]}"

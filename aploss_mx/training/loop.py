@@ -213,7 +213,13 @@ class TrainingRun:
         is_best = figures["AP"] >= self.best.get("AP", -1.0)
         if is_best:
             self.best = {"epoch": self.epoch, **figures}
-        checkpoint = replace(checkpoint, best=self.best, best_f1_score=metrics["best_F1_score"])
+        fitted = metrics["calibration"]
+        checkpoint = replace(
+            checkpoint,
+            best=self.best,
+            best_f1_score=metrics["best_F1_score"],
+            calibration=None if fitted["slope"] is None else (fitted["slope"], fitted["offset"]),
+        )
         if is_best:
             checkpoint.save(self.options.best)
         checkpoint.save(self.options.last)

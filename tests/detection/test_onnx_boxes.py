@@ -14,6 +14,7 @@ from aploss_mx.data.pixels import read_image
 from aploss_mx.detection.description import describe
 from aploss_mx.detection.detector import Detector
 from aploss_mx.detection.export import ExportError, export_onnx, export_onnx_boxes
+from aploss_mx.evaluation.calibration import Calibration
 from aploss_mx.geometry.boxes import pairwise_iou
 from symbols.retinanet import get_network
 
@@ -87,6 +88,16 @@ def test_nothing_found_is_three_empty_outputs(tmp_path):
     found = len(detector.predict(np.zeros((40, 60, 3), np.uint8)))
     assert (boxes.shape, scores.shape, labels.shape) == ((found, 4), (found,), (found,))
     assert scores.max(initial=0) < 1e-6  # the last level has no threshold
+
+
+def test_confidences_of_a_calibrated_detector(tmp_path, shared_data):
+    detector = make_detector()
+    detector.calibration = Calibration(1.7, 0.4)
+    session = open_session(detector, tmp_path)
+    assert [value.name for value in session.get_outputs()] == ["boxes", "scores", "labels", "confidences"]
+    image = cv2.resize(read_image(shared_data / "demo" / "dog.jpg"), (96, 96))
+    (confidences,) = session.run(["confidences"], {"image": image})
+    np.testing.assert_allclose(confidences, detector.predict(image).confidence, atol=1e-5)
 
 
 def test_the_model_says_what_it_is(tmp_path):

@@ -127,7 +127,8 @@ def test_evaluations_come_at_the_interval_and_at_the_end(shapes, folder, monkeyp
 
     def evaluate(run, _):
         evaluated.append(run.epoch)
-        return {"AP": scores[run.epoch], "AP50": 0.5, "AP75": None, "best_F1_score": scores[run.epoch]}
+        return {"AP": scores[run.epoch], "AP50": 0.5, "AP75": None, "best_F1_score": scores[run.epoch],
+                "calibration": {"slope": 2.0, "offset": scores[run.epoch]}}  # fmt: skip
 
     monkeypatch.setattr(TrainingRun, "evaluate", evaluate)
     monkeypatch.setattr(TrainingRun, "_train_epoch", lambda run, *_: None)
@@ -138,6 +139,7 @@ def test_evaluations_come_at_the_interval_and_at_the_end(shapes, folder, monkeyp
     assert Checkpoint.load(folder / "last.npz").epoch == 5
     assert Checkpoint.load(folder / "best.npz").best_f1_score == 0.3
     assert Checkpoint.load(folder / "last.npz").best_f1_score == 0.2
+    assert Checkpoint.load(folder / "last.npz").calibration == (2.0, 0.2)
     assert Checkpoint.load(folder / "last.npz").best == {"epoch": 4, "AP": 0.3, "AP50": 0.5, "AP75": 0.0}
 
 

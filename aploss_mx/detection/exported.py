@@ -1,0 +1,121 @@
+"""Load exported networks in place of a checkpoint's: MXNet symbols, in float32 or INT8, and ONNX models.
+
+Each stands beside the ``model.json`` that `description.describe` wrote.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import mxnet as mx
+
+from aploss_mx.config import TEST_SETTINGS, Recipe
+
+DESCRIPTION = "model.json"
+SYMBOL = "-symbol.json"
+NETWORKS = ("model-symbol.json", "int8-symbol.json", "model.onnx")
+"""What a folder may hold; where it holds several, the first is taken."""
+
+
+class ExportedError(ValueError):
+    """An export that cannot be used; the message says which file and why."""
+
+
+class ONNXNetwork:
+    """A network that onnxruntime computes, called as a Gluon block is.
+
+    Parameters
+    ----------
+    path : Path
+        A model of `export.export_onnx`.
+
+    Raises
+    ------
+    ExportedError
+        If onnxruntime is missing or cannot read the model.
+    """
+
+    def __init__(self, path: Path):
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise ExportedError(f"{path} needs onnxruntime ({error}): pip install onnxruntime") from error
+        try:
+            self._session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime has a dozen exceptions of its own, without a common base
+            raise ExportedError(f"{path} is no ONNX model that onnxruntime can read ({error})") from error
+        names = [value.name for value in self._session.get_inputs()]
+        if names != ["data"]:
+            raise ExportedError(f"{path} takes {', '.join(names)}: give the network alone, model.onnx")
+
+    def __call__(self, images: mx.nd.NDArray) -> list[mx.nd.NDArray]:
+        return [mx.nd.array(array) for array in self._session.run(None, {"data": images.asnumpy()})]
+
+
+def is_exported(path: Path) -> bool:
+    """Return whether a path is an export by its name: a folder, a symbol or an ONNX model."""
+    return path.is_dir() or path.name.endswith(SYMBOL) or path.suffix == ".onnx"
+
+
+def load_exported(path: Path, device: mx.Context) -> tuple[Any, Recipe, dict[str, Any]]:
+    """Return an exported network, the recipe of its test settings, and its description.
+
+    Parameters
+    ----------
+    path : Path
+        A file of NETWORKS, or the folder that holds one.
+    device : Context
+        Where an MXNet symbol computes; ONNX models compute on the CPU.
+
+    Raises
+    ------
+    ExportedError
+        If a file is missing or cannot be used.
+    """
+    if path.is_dir():
+        found = [path / name for name in NETWORKS if (path / name).is_file()]
+        if not found:
+            raise ExportedError(f"{path} holds no exported network: none of {', '.join(NETWORKS)}")
+        path = found[0]
+    if not path.is_file():
+        raise ExportedError(f"no exported network {path}")
+    about = _read_description(path.with_name(DESCRIPTION))
+    if path.suffix == ".onnx":
+        network = ONNXNetwork(path)
+    else:
+        params = path.with_name(path.name[: -len(SYMBOL)] + "-0000.params")
+        try:
+            network = mx.gluon.SymbolBlock.imports(str(path), ["data"], str(params), ctx=device)
+        except (mx.MXNetError, OSError, ValueError, AssertionError) as error:
+            reason = str(error).strip().splitlines()[-1]
+            raise ExportedError(f"{path} and {params.name} are no network of MXNet's ({reason})") from error
+        network.hybridize(static_alloc=True)
+    settings = {name: about[name] for name in ("pixels", *TEST_SETTINGS)}
+    recipe = Recipe.from_dict({"loss": "ohem" if about["background"] else "ap", **settings}, str(path))
+    return network, recipe, about
+
+
+def _read_description(path: Path) -> dict[str, Any]:
+    try:
+        about = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ExportedError(f"no {path}: it is written beside the network and belongs to it") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise ExportedError(f"{path} cannot be read as JSON ({error})") from error
+    wanted = ("classes", "background", "pixels", "shown_score", "calibration", *TEST_SETTINGS)
+    missing = [name for name in wanted if not isinstance(about, dict) or name not in about]
+    if missing:
+        raise ExportedError(f"{path} lacks {', '.join(missing)}: export the detector again")
+    classes = about["classes"]
+    if not isinstance(classes, list) or not classes or not all(isinstance(name, str) for name in classes):
+        raise ExportedError(f"{path}: classes must be a list of names")
+    fitted = about["calibration"]
+    if fitted is not None:
+        numbers = [fitted.get(name) for name in ("slope", "offset")] if isinstance(fitted, dict) else [None]
+        if not all(isinstance(number, (int, float)) for number in numbers) or numbers[0] <= 0:
+            raise ExportedError(f"{path}: calibration must be null, or a slope above 0 and an offset")
+    if not isinstance(about["shown_score"], (int, float)):
+        raise ExportedError(f"{path}: shown_score must be a number")
+    return about

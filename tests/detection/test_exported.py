@@ -1,0 +1,158 @@
+"""Exported networks in a checkpoint's place: the detector finds the same by each of them, and says what is wrong."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+
+import mxnet as mx
+import numpy as np
+import pytest
+from tiny_training import tiny_recipe
+
+from aploss_mx.checkpoint import Checkpoint, parameters_of
+from aploss_mx.data.pixels import read_image
+from aploss_mx.detection.detector import Detector
+from aploss_mx.detection.exported import ExportedError
+from aploss_mx.detection.quantize import has_int8_units, quantize
+from scripts import export
+from symbols.retinanet import get_network
+
+CLASSES = ("cat", "dog", "bird")
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    """A calibrated detector of random weights, with scores that differ."""
+    mx.random.seed(0)
+    network = get_network("resnet18_v1b", len(CLASSES), 16, mx.cpu(), None)
+    for head in (network.class_head, network.box_head):
+        head[-1].weight.set_data(mx.nd.random.normal(0, 0.02, head[-1].weight.shape))
+    recipe = tiny_recipe(test_short=96, test_long=160)
+    path = tmp_path_factory.mktemp("trained") / "last.npz"
+    trained = Checkpoint(
+        recipe, CLASSES, 1, 1, 1, 0.0, {}, (), parameters_of(network), {}, 0.3, calibration=(1.5, 0.25)
+    )
+    trained.save(path)
+    yield path
+    path.unlink()
+
+
+@pytest.fixture(scope="module")
+def exported(checkpoint, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("exported")
+    export.main(["--params", str(checkpoint), "--output", str(folder), "--format", "mxnet", "onnx"])
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def photograph(shared_data):
+    return read_image(shared_data / "demo" / "dog.jpg")
+
+
+@pytest.mark.parametrize("name", ["", "model-symbol.json", "model.onnx"])
+def test_the_same_is_found(checkpoint, exported, photograph, name):
+    ours, theirs = Detector.load(checkpoint), Detector.load(exported / name)
+    assert theirs.classes == ours.classes
+    assert theirs.shown_score == ours.shown_score == 0.3
+    assert theirs.calibration == ours.calibration
+    expected, found = ours.predict(photograph), theirs.predict(photograph)
+    np.testing.assert_array_equal(found.labels, expected.labels)
+    np.testing.assert_allclose(found.boxes, expected.boxes, atol=0.01)
+    np.testing.assert_allclose(found.scores, expected.scores, atol=1e-5)
+    np.testing.assert_allclose(found.confidence, expected.confidence, atol=1e-5)
+
+
+def test_test_settings_can_be_changed(exported, photograph):
+    assert len(Detector.load(exported, max_detections=7).predict(photograph)) == 7
+
+
+def test_int8_is_near_float32_and_loads(checkpoint, exported, photograph, tmp_path):
+    detector = Detector.load(checkpoint)
+    block = quantize(detector, [photograph, photograph[:, ::-1], photograph[:300]])
+    block.export(str(tmp_path / "int8"))
+    assert b"quantized" in (tmp_path / "int8-symbol.json").read_bytes()
+    shutil.copy(exported / "model.json", tmp_path)
+    quantized = Detector.load(tmp_path)
+    inputs = detector.views[0](photograph)[None]
+    for ours, theirs in zip(detector.forward(inputs), quantized.forward(inputs)):
+        assert np.corrcoef(ours.ravel(), theirs.ravel())[0, 1] > 0.9  # of random weights
+        assert not np.array_equal(ours, theirs)
+    assert len(quantized.predict(photograph)) > 5
+
+
+def test_int8_without_images_is_refused(checkpoint):
+    with pytest.raises(ValueError, match="images to calibrate"):
+        quantize(Detector.load(checkpoint), [])
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"), [("sse2 avx512_vnni", True), ("avx_vnni", True), ("avx2 avx512f", False), (None, False)]
+)
+def test_int8_units_are_seen(tmp_path, flags, expected):
+    if flags is not None:
+        (tmp_path / "cpuinfo").write_text(f"flags\t\t: fpu {flags} vme\n")
+    assert has_int8_units(tmp_path / "cpuinfo") is expected
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (None, "model.json: it is written beside"),
+        ("{", "cannot be read as JSON"),
+        ({"classes": None}, "classes must be a list"),
+        ({"classes": []}, "classes must be a list"),
+        ({"topk": -1}, "topk = -1"),
+        ({"calibration": [1, 2]}, "calibration must be null"),
+        ({"calibration": {"slope": -1, "offset": 0}}, "calibration must be null"),
+        ({"shown_score": "high"}, "shown_score must be a number"),
+        ({"nms_threshold": ...}, "lacks nms_threshold"),
+    ],
+    ids=str,
+)
+def test_descriptions_that_cannot_be_used(exported, tmp_path, change, message):
+    shutil.copy(exported / "model-symbol.json", tmp_path)
+    shutil.copy(exported / "model-0000.params", tmp_path)
+    if isinstance(change, dict):
+        about = {**json.loads((exported / "model.json").read_text()), **change}
+        change = json.dumps({name: value for name, value in about.items() if value is not ...})
+    if change is not None:
+        (tmp_path / "model.json").write_text(change)
+    with pytest.raises(ValueError, match=message):
+        Detector.load(tmp_path)
+
+
+def test_networks_that_cannot_be_used(exported, tmp_path):
+    with pytest.raises(ExportedError, match="holds no exported network"):
+        Detector.load(tmp_path)
+    with pytest.raises(ExportedError, match=r"no exported network .*nowhere\.onnx"):
+        Detector.load(tmp_path / "nowhere.onnx")
+    shutil.copy(exported / "model.json", tmp_path)
+    for name in ("model.onnx", "model-symbol.json"):
+        (tmp_path / name).write_text("{}")
+        with pytest.raises(ExportedError, match=name):
+            Detector.load(tmp_path / name)
+
+
+def test_checkpoints_of_before_have_no_calibration(checkpoint, tmp_path, photograph):
+    replace(Checkpoint.load(checkpoint), calibration=None).save(tmp_path / "before.npz")
+    assert Detector.load(tmp_path / "before.npz").predict(photograph).confidence is None
+
+
+def test_several_images_at_once(checkpoint, photograph):
+    detector = Detector.load(checkpoint)
+    images = [photograph, photograph[:, :300], photograph[::-1], photograph[:200, :600], photograph[:, :300][::-1]]
+    together = detector.predict(images, batch_size=2)
+    for image, found in zip(images, together):
+        alone = detector.predict(image)
+        np.testing.assert_array_equal(found.labels, alone.labels)
+        np.testing.assert_allclose(found.boxes, alone.boxes, atol=0.01)
+    assert detector.predict([]) == []
+
+
+@pytest.mark.parametrize("image", [np.zeros((9, 9), np.uint8), np.zeros((9, 9, 3), np.float32), "photo.jpg"], ids=type)
+def test_what_is_no_image_is_refused(checkpoint, image):
+    with pytest.raises(ValueError, match="uint8 of shape"):
+        Detector.load(checkpoint).predict([image])
