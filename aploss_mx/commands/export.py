@@ -3,12 +3,16 @@
 %(prog)s --params runs/voc07_resnet50/last.npz --output exported
 %(prog)s --params runs/voc07_resnet50/last.npz --output exported --onnx
 %(prog)s --params runs/voc07_resnet50/last.npz --output exported --format onnx --boxes
+%(prog)s --params runs/voc07_resnet50/last.npz --output exported --int8 --calibrate 64 --images ~/data/photographs
 %(prog)s --params runs/voc07_resnet50/last.npz --compact detector.npz
 
 Symbol and model.onnx take images (B, 3, H, W), normalised, H and W multiples of 32, and give class logits (B, N, K) and
 box deltas (B, N, 4), without decoding and NMS; with --loss ohem the logits have the background's in front. model.json
 tells everything else that a program needs. --boxes adds detector.onnx, which takes an image's pixels, uint8 (H, W, 3)
 in RGB, and gives boxes in its pixels, scores and labels. ONNX needs the extra: pip install -e '.[onnx]'.
+
+--int8 writes an MXNet symbol whose convolutions compute in INT8, on CPUs, which those with VNNI do several times as
+fast; --images are like those that the detector will see. `aploss-mx demo` and `evaluate` take the folder as --params.
 
 --compact writes a checkpoint for detection and fine-tuning: convolutions in float16, without the optimizer.
 """
@@ -19,12 +23,19 @@ import argparse
 from pathlib import Path
 from typing import Sequence
 
+import mxnet as mx
+import numpy as np
+
 from aploss_mx.atomic import write_text
 from aploss_mx.checkpoint import Checkpoint
+from aploss_mx.commands.demo import find_pictures
 from aploss_mx.commands.errors import readable_errors
+from aploss_mx.commands.flags import positive_int
+from aploss_mx.data.pixels import read_image
 from aploss_mx.detection.description import describe
 from aploss_mx.detection.detector import Detector
 from aploss_mx.detection.export import export_onnx, export_onnx_boxes, export_symbol
+from aploss_mx.detection.quantize import has_int8_units, quantize
 
 FORMATS = ("mxnet", "onnx")
 
@@ -39,7 +50,20 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
     )
     parser.add_argument("--onnx", action="store_true", help="the same as --format mxnet onnx")
     parser.add_argument("--boxes", action="store_true", help="with onnx: write detector.onnx, pixels in, boxes out")
+    parser.add_argument("--int8", action="store_true", help="write the network in INT8, for CPUs, in place of float32")
+    parser.add_argument(
+        "--calibrate",
+        type=positive_int,
+        default=32,
+        metavar="N",
+        help="images that tell INT8's ranges, spread over --images (default: %(default)s)",
+    )
+    parser.add_argument("--images", metavar="FILE|FOLDER|GLOB", help="pictures for --calibrate; quote a pattern")
     arguments = parser.parse_args(argv)
+    if arguments.int8 and (arguments.onnx or "onnx" in arguments.format):
+        parser.error("--int8 is of --format mxnet")
+    if arguments.int8 and not (arguments.output and arguments.images):
+        parser.error("--int8 wants --output, and --images to calibrate with")
     formats = set(FORMATS if arguments.onnx else arguments.format)
     if arguments.boxes and "onnx" not in formats:
         parser.error("--boxes is of --format onnx")
@@ -56,12 +80,24 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
             written.append(arguments.compact)
         if arguments.output:
             detector = Detector.load(arguments.params)
+            quantized = quantized_network(detector, arguments) if arguments.int8 else None
             written.append(arguments.output / "model.json")
             write_text(written[-1], describe(detector))
-            if "mxnet" in formats:
+            if quantized:
+                written += export_symbol(quantized, arguments.output, "int8")
+            elif "mxnet" in formats:
                 written += export_symbol(detector.network, arguments.output)
             if "onnx" in formats:
                 written.append(export_onnx(detector.network, arguments.output / "model.onnx"))
             if arguments.boxes:
                 written.append(export_onnx_boxes(detector, written[-1], arguments.output / "detector.onnx"))
         print("wrote " + ", ".join(map(str, written)))
+
+
+def quantized_network(detector: Detector, arguments: argparse.Namespace) -> mx.gluon.SymbolBlock:
+    """Return the network in INT8, calibrated on images spread evenly over those given."""
+    files = find_pictures(arguments.images)
+    chosen = np.unique(np.linspace(0, len(files) - 1, min(arguments.calibrate, len(files))).round().astype(int))
+    if not has_int8_units():
+        print("this CPU has no VNNI: INT8 computes the same here, and is no faster than float32")
+    return quantize(detector, [read_image(files[index]) for index in chosen])

@@ -31,10 +31,8 @@ def checkpoint(tmp_path_factory):
         head[-1].weight.set_data(mx.nd.random.normal(0, 0.02, head[-1].weight.shape))
     recipe = tiny_recipe(test_short=96, test_long=160)
     path = tmp_path_factory.mktemp("trained") / "last.npz"
-    trained = Checkpoint(
-        recipe, CLASSES, 1, 1, 1, 0.0, {}, (), parameters_of(network), {}, 0.3, calibration=(1.5, 0.25)
-    )
-    trained.save(path)
+    trained = Checkpoint(recipe, CLASSES, 1, 1, 1, 0.0, {}, (), parameters_of(network), {})
+    replace(trained, best_f1_score=0.3, calibration=(1.5, 0.25)).save(path)
     yield path
     path.unlink()
 
@@ -69,12 +67,12 @@ def test_test_settings_can_be_changed(exported, photograph):
     assert len(Detector.load(exported, max_detections=7).predict(photograph)) == 7
 
 
-def test_int8_is_near_float32_and_loads(checkpoint, exported, photograph, tmp_path):
+def test_int8_is_near_float32_and_loads(checkpoint, photograph, shared_data, tmp_path):
     detector = Detector.load(checkpoint)
-    block = quantize(detector, [photograph, photograph[:, ::-1], photograph[:300]])
-    block.export(str(tmp_path / "int8"))
+    flags = ["--params", str(checkpoint), "--output", str(tmp_path), "--int8", "--calibrate", "3"]
+    export.main([*flags, "--images", str(shared_data / "demo")])
     assert b"quantized" in (tmp_path / "int8-symbol.json").read_bytes()
-    shutil.copy(exported / "model.json", tmp_path)
+    assert not (tmp_path / "model-symbol.json").exists()
     quantized = Detector.load(tmp_path)
     inputs = detector.views[0](photograph)[None]
     for ours, theirs in zip(detector.forward(inputs), quantized.forward(inputs)):
@@ -83,9 +81,15 @@ def test_int8_is_near_float32_and_loads(checkpoint, exported, photograph, tmp_pa
     assert len(quantized.predict(photograph)) > 5
 
 
-def test_int8_without_images_is_refused(checkpoint):
+def test_int8_without_images_is_refused(checkpoint, tmp_path):
     with pytest.raises(ValueError, match="images to calibrate"):
         quantize(Detector.load(checkpoint), [])
+    flags = ["--params", str(checkpoint), "--output", str(tmp_path / "out"), "--int8"]
+    with pytest.raises(SystemExit):
+        export.main(flags)
+    with pytest.raises(SystemExit, match="no such file"):
+        export.main([*flags, "--images", str(tmp_path)])
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
