@@ -18,6 +18,7 @@ from typing import Callable
 import numpy as np
 from matplotlib.figure import Figure
 
+from aploss_mx.atomic import replacing
 from aploss_mx.commands.errors import readable_errors
 from aploss_mx.commands.flags import positive_int
 from aploss_mx.data.shapes import SHAPES_CLASSES, generate
@@ -95,8 +96,10 @@ def main(argv: list[str] | None = None) -> None:
         for name, run in experiments(arguments).items():
             if name in arguments.only:
                 figure, text = run()
-                figure.savefig(arguments.output / f"{name}.png", dpi=150)
-                print(f"{name}: {text}")
+                path = arguments.output / f"{name}.png"
+                with replacing(path) as temporary:
+                    figure.savefig(temporary, dpi=150)
+                print(f"{name}: {text}\nwrote {path}")
 
 
 if __name__ == "__main__":

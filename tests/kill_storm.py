@@ -160,7 +160,7 @@ def main() -> None:
     rounds: list[Round] = []
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
-        paint_shapes(place / "shapes", num_train=24, num_val=8)
+        paint_shapes(place / "shapes", num_train=8, num_val=4)
         storms = [
             threading.Thread(
                 target=storm,

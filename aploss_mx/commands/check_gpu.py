@@ -163,6 +163,7 @@ def check_with_cupy(arguments: argparse.Namespace) -> None:
         )
     if arguments.output:
         write_csv(arguments.output, rows)
+        print(f"wrote {arguments.output}")
 
 
 # MXNet -------------------------------------------------------------------------------------------

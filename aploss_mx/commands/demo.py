@@ -80,8 +80,10 @@ def run(arguments: argparse.Namespace) -> None:
         shown = int((found.scores >= min_score).sum())
         tqdm.write(f"{file}: {shown} object(s) with a score of {min_score:.3g} or more → {target}")
     save_detections(arguments.output / "detections.json", detections, detector.classes)
+    print(f"wrote {arguments.output / 'detections.json'}")
     if pictures:
         write_picture(arguments.sheet, contact_sheet(pictures, min(5, len(pictures))))
+        print(f"wrote {arguments.sheet}")
     for error in unreadable:
         print(f"left out: {error}", file=sys.stderr)
     if not detections:

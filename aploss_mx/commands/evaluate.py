@@ -116,6 +116,9 @@ def run(arguments: argparse.Namespace) -> None:
         save_voc_results(arguments.voc_results, detections, dataset.classes, *voc_split.groups())
     if arguments.coco_results:
         save_coco_results(arguments.coco_results, detections, dataset.samples, dataset.category_ids)
+    written = [path for path in (arguments.save_detections, arguments.voc_results, arguments.coco_results) if path]
+    if written:
+        print("wrote " + ", ".join(map(str, written)))
     if not arguments.detect_only:
         report_metrics(dataset, detections, arguments.output, arguments.min_area)
 

@@ -122,6 +122,7 @@ def run(arguments: argparse.Namespace) -> None:
         print("| " + " | ".join(map(str, row.values())) + " |")
     if arguments.output:
         write_csv(arguments.output, rows)
+        print(f"wrote {arguments.output}")
 
 
 if __name__ == "__main__":

@@ -98,6 +98,7 @@ def main(argv: list[str] | None = None) -> None:
     rows = measure(sorted(arguments.scores), sorted(arguments.positives), arguments.repeats)
     print("\n".join(draw(rows, arguments.output)))
     write_csv(arguments.output.with_suffix(".csv"), rows)
+    print(f"wrote {arguments.output}, {arguments.output.with_suffix('.csv')}")
 
 
 if __name__ == "__main__":

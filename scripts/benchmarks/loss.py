@@ -353,9 +353,11 @@ def main(argv: list[str] | None = None) -> None:
             print("\n".join(map(contender_line, measured)), flush=True)
             contenders += measured
     if args.output:
-        write_csv(args.output, rows)
-        if contenders:
-            write_csv(args.output.with_name(f"{args.output.stem}_contenders.csv"), contenders)
+        tables = {args.output: rows, args.output.with_name(f"{args.output.stem}_contenders.csv"): contenders}
+        for path, table in tables.items():
+            if table:
+                write_csv(path, table)
+                print(f"wrote {path}")
 
 
 if __name__ == "__main__":

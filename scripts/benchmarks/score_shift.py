@@ -121,6 +121,7 @@ def run(arguments: argparse.Namespace) -> None:
         print("| " + " | ".join(row.values()) + " |")
     if arguments.output:
         write_csv(arguments.output, rows)
+        print(f"wrote {arguments.output}")
 
 
 if __name__ == "__main__":

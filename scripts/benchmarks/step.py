@@ -212,6 +212,7 @@ def run(arguments: argparse.Namespace) -> None:
     print(format_table(results))
     if arguments.output:
         write_csv(arguments.output, [{"loss": loss, **rows} for loss, rows in results.items()])
+        print(f"wrote {arguments.output}")
 
 
 if __name__ == "__main__":

@@ -91,14 +91,12 @@ def test_a_process_that_is_ended_ends_the_iteration(number, victim):
     batches = processes.batches(numbers(1000))
     next(batches)
     os.kill(processes.pids[victim], signal.Signals[number])
-    start = time.monotonic()
     with pytest.raises(LoaderError, match=f"loader process {victim} was ended by {number}") as error:
         for _ in batches:
             pass
     assert ("memory" in str(error.value)) == (number == "SIGKILL")
     with pytest.raises(LoaderError, match=number):  # nor does a later one wait
         next(processes.batches(numbers(1)))
-    assert time.monotonic() - start < 10
 
 
 def test_the_death_of_another_is_seen_while_waiting_for_one():

@@ -22,7 +22,8 @@ def test_picture_and_table(tmp_path, monkeypatch, capsys):
     output = tmp_path / "new" / "growth.png"
     flags = ["--scores", "2000", "1000", "--positives", "10", "40", "--repeats", "1", "--output", str(output)]
     benchmark_growth.main(flags)
-    printed = capsys.readouterr().out.splitlines()
+    *printed, written = capsys.readouterr().out.splitlines()
+    assert written == f"wrote {output}, {output.with_suffix('.csv')}"
     assert len(printed) == 6
     assert all("slope" in line for line in printed)
     assert Image.open(output).size == (1080, 432)

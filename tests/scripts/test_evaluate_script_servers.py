@@ -32,6 +32,7 @@ def test_evaluating_a_checkpoint_gives_what_training_gave(coco, trained_on_coco,
     assert json.loads(output.read_text()) == expected
     assert f"COCO: AP {100 * expected['AP']:.1f}" in printed
     assert all(name in printed for name in SHAPES_CLASSES)
+    assert f"wrote {found}, {results}\n" in printed and f"wrote {output}\n" in printed
 
     run_evaluate("--detections", found, "--min-area", "1e6", *data)
     assert "COCO: AP -" in capsys.readouterr().out  # all objects are smaller
