@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import Sequence
 
 import aploss_mx
+from aploss_mx.extras import needs
 
 COMMANDS = {
     "train-voc": ("aploss_mx.commands.train_voc", "train on data in PASCAL VOC layout"),
@@ -30,7 +31,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "aploss-mx") -> int:
     parser = argparse.ArgumentParser(
         prog,
         usage=f"{prog} COMMAND …",
-        description=aploss_mx.__doc__,
+        description=aploss_mx.__doc__.splitlines()[0],
         epilog=f"commands:\n{commands}\n\n{prog} COMMAND --help tells a command's flags.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -38,5 +39,9 @@ def main(argv: Sequence[str] | None = None, prog: str = "aploss-mx") -> int:
     parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="one of those below")
     argv = sys.argv[1:] if argv is None else list(argv)
     command = parser.parse_args(argv[:1]).command
-    result = import_module(COMMANDS[command][0]).main(argv[1:], prog=f"{prog} {command}")
+    try:
+        module = import_module(COMMANDS[command][0])
+    except ModuleNotFoundError as error:
+        sys.exit(f"error: {prog} {command} {needs(error)}")
+    result = module.main(argv[1:], prog=f"{prog} {command}")
     return result if isinstance(result, int) else 0

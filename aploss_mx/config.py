@@ -10,7 +10,7 @@ from typing import Any, Callable, Sequence
 import yaml
 
 from aploss_mx.ranking.checks import SCOPES
-from symbols.resnet import BACKBONES
+from symbols.backbones import BACKBONES
 
 RECIPES = Path(__file__).parent / "recipes"
 GROUPING = {"ranking_batch", "ranking_scope"}

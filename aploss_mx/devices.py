@@ -1,8 +1,23 @@
-"""Which devices a command runs on."""
+"""The devices and the cores that a command runs on."""
 
 from __future__ import annotations
 
-import mxnet as mx
+import os
+from typing import TYPE_CHECKING
+
+from symbols.mxnet_setup import count_cores, variables_set
+
+if TYPE_CHECKING:
+    import mxnet as mx
+
+
+def sharing_cores(processes: int) -> dict[str, str]:
+    """Return the environment of one of so many processes at a time, which computes on its share of the cores.
+
+    OMP_NUM_THREADS stays what it is where somebody gave it to this process.
+    """
+    given = {name: value for name, value in os.environ.items() if name not in variables_set}
+    return {"OMP_NUM_THREADS": str(max(1, count_cores() // processes)), **given}
 
 
 def parse_devices(gpus: str = "", cpus: int = 1) -> list[mx.Context]:
@@ -13,6 +28,8 @@ def parse_devices(gpus: str = "", cpus: int = 1) -> list[mx.Context]:
     ValueError
         If an id is no number, is named twice, or there is no such GPU.
     """
+    import mxnet as mx  # here, since what only counts cores needs no MXNet
+
     if not gpus:
         if cpus < 1:
             raise ValueError(f"--cpus must be at least 1, not {cpus}")

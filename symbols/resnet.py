@@ -6,13 +6,7 @@ import mxnet as mx
 from gluoncv.model_zoo import get_model
 from mxnet.gluon import HybridBlock, nn
 
-BACKBONES = {
-    "resnet18_v1b": (128, 256, 512),
-    "resnet34_v1b": (128, 256, 512),
-    "resnet50_v1b": (512, 1024, 2048),
-    "resnet101_v1b": (512, 1024, 2048),
-}
-"""Names of the backbones and the channels of their C3, C4 and C5."""
+from symbols.backbones import BACKBONES
 
 BATCH_NORM_ROLES = ("gamma", "beta", "running_mean", "running_var")
 

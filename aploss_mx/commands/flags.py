@@ -6,8 +6,7 @@ import argparse
 
 import mxnet as mx
 
-from aploss_mx.cores import count_cores
-from aploss_mx.devices import parse_devices
+from aploss_mx.devices import count_cores, parse_devices
 
 
 def positive_int(text: str) -> int:

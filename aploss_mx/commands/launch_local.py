@@ -23,7 +23,7 @@ from typing import NamedTuple, Sequence
 
 from aploss_mx.commands.errors import INTERRUPTED
 from aploss_mx.commands.flags import positive_int
-from aploss_mx.cores import sharing_cores
+from aploss_mx.devices import sharing_cores
 from aploss_mx.training.roll_call import LOST
 
 TRAININGS = ("train-voc", "train-coco")

@@ -15,9 +15,9 @@ from typing import Any, Callable, Iterator, Sequence
 import numpy as np
 from numba import float32, float64, int32, int64, njit, types, void
 
-from aploss_mx.cores import count_cores
 from aploss_mx.ranking.breakpoints import Breakpoints
 from aploss_mx.ranking.problem import CHUNK, RankingProblem
+from symbols.mxnet_setup import count_threads
 
 STATISTICS_BYTES = 1 << 25  # of the chunks at work together
 STEPS_DOWN = 8  # among a cell's breakpoints, before a binary search takes over
@@ -72,7 +72,7 @@ class CompiledPasses:
 @lru_cache(maxsize=None)
 def _threads() -> Any:
     """Return the pool that all rankings of this process share."""
-    return ThreadPoolExecutor(int(os.environ.get("OMP_NUM_THREADS") or count_cores()), "ranking")
+    return ThreadPoolExecutor(count_threads(), "ranking")
 
 
 # A fork has the pool, but not its threads.

@@ -16,7 +16,7 @@ from typing import Any, Iterator, Sequence
 from tqdm import tqdm
 
 from aploss_mx.atomic import write_text
-from aploss_mx.cores import sharing_cores
+from aploss_mx.devices import sharing_cores
 from aploss_mx.parent import end_with
 
 STARTED, DONE, LOG, LOCK = "started.json", "done.json", "run.log", ".lock"

@@ -33,10 +33,10 @@ from aploss_mx.atomic import write_csv
 from aploss_mx.commands.errors import readable_errors
 from aploss_mx.commands.flags import add_gpus_flag, one_device, positive_int
 from aploss_mx.config import SETTINGS_OF_LOSSES, ConfigError, Recipe, add_recipe_flags, recipe_from_flags
-from aploss_mx.cores import count_cores
 from aploss_mx.data.dataset import open_dataset
 from aploss_mx.data.pixels import read_image
 from aploss_mx.detection.detector import Detector
+from aploss_mx.devices import count_cores
 from aploss_mx.training.loop import TrainingRun
 from aploss_mx.training.options import Options
 from symbols.arithmetic import multiply_adds

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from aploss_mx import cores
+from aploss_mx import devices
 from aploss_mx.report.runs import RunError, Runner, about, commit_of, is_done
 
 
@@ -154,7 +154,7 @@ def test_stopping_ends_commands_and_waiting(tmp_path, capsys):
 
 @pytest.mark.parametrize("jobs, given, expected", [(1, None, "all"), (2, None, "3"), (9, None, "1"), (2, "5", "5")])
 def test_commands_at_a_time_share_the_cores(tmp_path, monkeypatch, jobs, given, expected):
-    monkeypatch.setattr(cores, "count_cores", lambda: 7)
+    monkeypatch.setattr(devices, "count_cores", lambda: 7)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     if given:
         monkeypatch.setenv("OMP_NUM_THREADS", given)

@@ -9,12 +9,14 @@ import sys
 import pytest
 from tiny_training import REPOSITORY
 
+from symbols.mxnet_setup import count_cores
+
 
 def import_with(threads: str | None) -> subprocess.CompletedProcess:
     environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
     if threads is not None:
         environment["OMP_NUM_THREADS"] = threads
-    program = "import aploss_mx, os; print(os.environ['OMP_NUM_THREADS'])"
+    program = "import os; from symbols.mxnet_setup import prepare; prepare(); print(os.environ['OMP_NUM_THREADS'])"
     command = [sys.executable, "-c", program]
     return subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False)
 
@@ -33,4 +35,4 @@ def test_a_number_of_threads_is_left_alone(threads):
 
 @pytest.mark.parametrize("threads", [None, ""])
 def test_without_one_all_cores_are_used(threads):
-    assert import_with(threads).stdout == f"{len(os.sched_getaffinity(0))}\n"
+    assert import_with(threads).stdout == f"{count_cores()}\n"
