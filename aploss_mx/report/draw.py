@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from pathlib import Path
 from typing import Sequence, Tuple
 
 import cv2
-import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+
+from aploss_mx.report.fonts import font_of
 
 Color = Tuple[int, int, int]
 Rectangle = Tuple[int, int, int, int]
@@ -145,9 +145,9 @@ def _check_detections(
 def _fit_font(text: str, width: int, height: int) -> ImageFont.FreeTypeFont:
     """Font in proportion to the picture, but small enough for the text's caption to fit into it."""
     size = max(10, round(min(width, height) / 28))
-    while size > _MIN_FONT_SIZE and np.any(np.greater(_caption_size(_font(size), text), (width, height))):
+    while size > _MIN_FONT_SIZE and np.any(np.greater(_caption_size(font_of(text, size), text), (width, height))):
         size -= 1
-    return _font(size)
+    return font_of(text, size)
 
 
 def _caption_size(font: ImageFont.FreeTypeFont, text: str) -> tuple[int, int]:
@@ -181,11 +181,6 @@ def _draw_caption(
 
 def _padding(font_size: int) -> int:
     return max(1, round(font_size / 5))
-
-
-@lru_cache(maxsize=64)
-def _font(size: int) -> ImageFont.FreeTypeFont:
-    return ImageFont.truetype(str(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")), size)
 
 
 def _text_color(background: Color) -> Color:
