@@ -9,7 +9,7 @@ from typing import Any, Callable, Sequence
 
 import yaml
 
-from aploss_mx.ranking.checks import SCOPES
+from aploss_mx.ranking.checks import SCOPES, check_width
 from symbols.backbones import BACKBONES
 
 RECIPES = Path(__file__).parent / "recipes"
@@ -47,6 +47,12 @@ def _positive_float(value: Any) -> float:
     number = float(value)
     if not 0 < number < float("inf"):
         raise ValueError("must be a positive number")
+    return number
+
+
+def _width(value: Any) -> float:
+    number = float(value)
+    check_width("it", number)
     return number
 
 
@@ -142,9 +148,9 @@ class Recipe:
         "classification loss: ap (the paper's), auc, smooth-ap (gradient descent on smoothed AP), hinge-ap (structured "
         "hinge), focal, or ohem (cross entropy with hard example mining)",
     )
-    delta: float = _setting(1.0, _positive_float, "ap, auc: half width of the step function's ramp")
+    delta: float = _setting(1.0, _width, "ap, auc: half width of the step function's ramp")
     interpolated: bool = _setting(True, _boolean, "ap: interpolate the precision, true or false")
-    temperature: float = _setting(0.5, _positive_float, "smooth-ap: temperature of the sigmoid")
+    temperature: float = _setting(0.5, _width, "smooth-ap: temperature of the sigmoid")
     ranking_batch: int = _setting(
         0,
         _count,

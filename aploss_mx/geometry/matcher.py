@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from aploss_mx.geometry.boxes import pairwise_iou
+from aploss_mx.geometry.boxes import pairwise_iou, rows_at_once
 
 POSITIVE_IOU = 0.5
 NEGATIVE_IOU = 0.4
@@ -30,11 +30,15 @@ def match_anchors(anchors: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     """
     if len(boxes) == 0:
         return np.full(len(anchors), NEGATIVE, np.int64)
-    iou = pairwise_iou(boxes, anchors)
-    best_box = iou.argmax(axis=0)
-    best_iou = iou.max(axis=0)
-    best_of_box = iou.max(axis=1, keepdims=True)
-    forced = ((iou == best_of_box) & (best_of_box > 0)).any(axis=0)
+    best_box, best_iou, forced = np.zeros(len(anchors), np.int64), 0.0, np.zeros(len(anchors), bool)
+    rows = rows_at_once(len(anchors))  # of thousands of boxes, all pairs would take gigabytes
+    for first in range(0, len(boxes), rows):
+        iou = pairwise_iou(boxes[first : first + rows], anchors)
+        better = iou.max(axis=0) > best_iou
+        best_box[better] = first + iou.argmax(axis=0)[better]
+        best_iou = np.maximum(best_iou, iou.max(axis=0))
+        best_of_box = iou.max(axis=1, keepdims=True)
+        forced |= ((iou == best_of_box) & (best_of_box > 0)).any(axis=0)
     matches = np.where(best_iou < NEGATIVE_IOU, NEGATIVE, IGNORED)
     positive = forced | (best_iou >= POSITIVE_IOU)
     matches[positive] = best_box[positive]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from mxnet.gluon import HybridBlock
+from aploss_mx.losses.class_loss import PointwiseLoss
 
 
-class FocalLoss(HybridBlock):
+class FocalLoss(PointwiseLoss):
     """Sigmoid focal loss, -alpha_t (1 - p_t)^gamma log(p_t): its sum over the batch divided by the positives.
 
     p_t is the probability that the logit's sigmoid gives to the truth; alpha_t is alpha for a positive, 1 - alpha
@@ -27,12 +27,13 @@ class FocalLoss(HybridBlock):
     Outputs
     -------
     loss : NDArray or Symbol, shape (1,)
+        float64 of float64 logits, else float32.
         Divided by the number of positive anchors, at least 1.
 
     Raises
     ------
     ValueError
-        If `alpha` or `gamma` is none of these.
+        If `alpha` or `gamma` is none of these; by a call, if the logits are no floating point numbers.
     """
 
     def __init__(self, alpha: float = 0.25, gamma: float = 2.0, **kwargs):
@@ -45,7 +46,7 @@ class FocalLoss(HybridBlock):
         self._gamma = gamma
 
     def hybrid_forward(self, F, logits, class_targets):
-        targets = F.expand_dims(class_targets.astype("float32"), axis=2)
+        targets = F.expand_dims(class_targets, axis=2)
         valid = F.broadcast_like(targets >= 0, logits, lhs_axes=(2,), rhs_axes=(2,))
         # Left out before any arithmetic: what an ignored logit holds must not matter, not even NaN.
         logits = F.where(valid, logits, F.zeros_like(logits))
@@ -56,7 +57,7 @@ class FocalLoss(HybridBlock):
         focal = F.exp(-self._gamma * _softplus(F, towards_truth)) * _softplus(F, -towards_truth)
         alpha = (2 * self._alpha - 1) * positive + (1 - self._alpha)
         total = (valid * alpha * focal).sum().reshape((1,))
-        return F.broadcast_div(total, F.broadcast_maximum(positive.sum(), F.ones((1,))))
+        return F.broadcast_div(total, F.maximum(positive.sum(), 1))
 
 
 def _softplus(F, x):

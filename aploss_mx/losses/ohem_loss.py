@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from mxnet.gluon import HybridBlock
+from aploss_mx.losses.class_loss import PointwiseLoss
 
 
-class OHEMCrossEntropyLoss(HybridBlock):
+class OHEMCrossEntropyLoss(PointwiseLoss):
     """Softmax cross entropy over K classes and background, of all positives and the hardest negatives of each image.
 
     An image with p positives trains p · `negative_ratio` negatives, those of the highest loss; one without positives
@@ -26,12 +26,13 @@ class OHEMCrossEntropyLoss(HybridBlock):
     Outputs
     -------
     loss : NDArray or Symbol, shape (1,)
+        float64 of float64 logits, else float32.
         Exactly 0, with gradient 0, where the batch has no positive.
 
     Raises
     ------
     ValueError
-        If `negative_ratio` is not a positive number.
+        If `negative_ratio` is not a positive number; by a call, if the logits are no floating point numbers.
     """
 
     def __init__(self, negative_ratio: float = 3.0, **kwargs):
@@ -40,17 +41,16 @@ class OHEMCrossEntropyLoss(HybridBlock):
             raise ValueError(f"negative_ratio must be a positive number, not {negative_ratio}")
         self._negative_ratio = negative_ratio
 
-    def hybrid_forward(self, F, logits, class_targets):
-        targets = class_targets.astype("float32")
+    def hybrid_forward(self, F, logits, targets):
         valid = F.broadcast_like(F.expand_dims(targets >= 0, axis=2), logits, lhs_axes=(2,), rhs_axes=(2,))
         logits = F.where(valid, logits, F.zeros_like(logits))
         losses = -F.pick(F.log_softmax(logits, axis=2), F.relu(targets), axis=2)
 
         positive, negative = targets > 0, targets == 0
         hardness = F.where(negative, F.BlockGrad(losses), -F.ones_like(losses))
-        rank = hardness.argsort(axis=1, is_ascend=False, dtype="int32").argsort(axis=1)
-        wanted = self._negative_ratio * positive.sum(axis=1, keepdims=True)
-        trained = positive + negative * F.broadcast_lesser(rank, wanted)
+        rank = hardness.argsort(axis=1, is_ascend=False, dtype="int32").argsort(axis=1, dtype="float32")
+        wanted = self._negative_ratio * positive.sum(axis=1, keepdims=True).astype("float32")
+        trained = positive + F.where(F.broadcast_lesser(rank, wanted), negative, F.zeros_like(negative))
         # A product, not a selection: a loss that is not finite shows, be it trained or not.
         total = (trained * losses).sum().reshape((1,))
-        return F.broadcast_div(total, F.broadcast_maximum(positive.sum(), F.ones((1,))))
+        return F.broadcast_div(total, F.maximum(positive.sum(), 1))

@@ -15,7 +15,7 @@ from typing import Callable
 
 import mxnet as mx
 
-from aploss_mx.ranking.checks import check_grouping
+from aploss_mx.ranking.checks import check_floating_point, check_grouping
 from aploss_mx.ranking.gpu import rtc
 from aploss_mx.ranking.problem import Method, solve_anchors
 
@@ -85,6 +85,7 @@ class RankingProp(mx.operator.CustomOpProp):
         return [logits, logits[:2]], [[1], logits], []
 
     def infer_type(self, in_type):
+        check_floating_point(in_type[0])
         return in_type, [in_type[0], in_type[0]], []
 
     def declare_backward_dependency(self, out_grad, in_data, out_data):

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from mxnet.gluon import HybridBlock
-
+from aploss_mx.losses.class_loss import ClassLoss
 from aploss_mx.losses.operator import METHODS
 from aploss_mx.ranking.checks import check_grouping
 
 
-class RankingLoss(HybridBlock):
+class RankingLoss(ClassLoss):
     """Base of the ranking losses: a registered operator applied to logits and class targets.
 
     Parameters
@@ -41,7 +40,8 @@ class RankingLoss(HybridBlock):
     Raises
     ------
     ValueError
-        If `ranking_batch` or `ranking_scope` is none of these, or the operator cannot use its attributes.
+        If `ranking_batch` or `ranking_scope` is none of these, or the operator cannot use its attributes; by a call,
+        if the logits are no floating point numbers.
     """
 
     def __init__(self, op_type: str, ranking_batch: int, ranking_scope: str, attributes: dict[str, Any], **kwargs):

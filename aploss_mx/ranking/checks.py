@@ -5,6 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 SCOPES = ("all", "class")
+# Within these float64 has room for what rankings multiply and divide.
+LARGEST_SCORE = 1e150
+LEAST_WIDTH, LARGEST_WIDTH = 1e-100, 1e100
 
 
 def check_labels(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -13,7 +16,7 @@ def check_labels(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np
     Raises
     ------
     ValueError
-        If the shapes differ or a label is not in {-1, 0, 1}.
+        If the shapes differ, a label is not in {-1, 0, 1}, or a finite score that counts is beyond ±1e150.
     """
     scores, labels = np.asarray(scores), np.asarray(labels)
     if scores.dtype.kind != "f":
@@ -23,6 +26,8 @@ def check_labels(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np
     whole = labels.dtype.kind in "iub" or np.array_equal(labels, np.rint(labels))
     if labels.size and not (whole and labels.min() >= -1 and labels.max() <= 1):
         raise ValueError("labels must be -1 (ignored), 0 (negative) or 1 (positive)")
+    if scores.dtype.itemsize > 4 and (np.isfinite(scores) & ~within_range(scores))[labels >= 0].any():
+        raise ValueError(f"scores must lie within ±{LARGEST_SCORE:g}, or not be finite")
     return scores, labels
 
 
@@ -47,7 +52,23 @@ def check_grouping(ranking_batch: int, ranking_scope: str) -> None:
         raise ValueError(f"ranking_scope must be one of {', '.join(SCOPES)}, not {ranking_scope!r}")
 
 
+def check_floating_point(dtype: np.dtype | type | str) -> None:
+    """Raise ValueError unless logits of this type are floating point numbers, as their gradient must be."""
+    if np.dtype(dtype).kind != "f":
+        raise ValueError(f"logits must be floating point numbers, not {np.dtype(dtype)}")
+
+
+def within_range(scores: np.ndarray) -> np.ndarray:
+    """Return which scores are numbers that rankings can compute with."""
+    return np.isfinite(scores) if scores.dtype.itemsize <= 4 else np.abs(scores) <= LARGEST_SCORE
+
+
 def check_delta(delta: float) -> None:
-    """Raise ValueError unless `delta` is a positive, finite number."""
-    if not (np.isfinite(delta) and delta > 0):
-        raise ValueError(f"delta is half the width of the step's ramp and must be a positive number, not {delta}")
+    """Raise ValueError unless `delta` is a number from 1e-100 to 1e100."""
+    check_width("delta, half the width of the step's ramp,", delta)
+
+
+def check_width(name: str, value: float) -> None:
+    """Raise ValueError unless a number of the scores' unit is positive, neither too small nor too large."""
+    if not LEAST_WIDTH <= value <= LARGEST_WIDTH:
+        raise ValueError(f"{name} must be a positive number, {LEAST_WIDTH:g} to {LARGEST_WIDTH:g}, not {value}")

@@ -46,7 +46,7 @@ def ap_loss_and_grad(
     labels : ndarray, shape of `scores`
         1 positive, 0 negative, -1 ignored.
     delta : float
-        Half the width of the piecewise step function, in units of the scores (Eq. 14).
+        Half the width of the piecewise step function, in units of the scores (Eq. 14); 1e-100 to 1e100.
     interpolated : bool
         Whether the precision is interpolated: made non-decreasing in the positives' scores (§3.4).
 
@@ -60,7 +60,8 @@ def ap_loss_and_grad(
     Raises
     ------
     ValueError
-        If the shapes differ, a label is not in {-1, 0, 1}, or `delta` is not a positive number.
+        If the shapes differ, a label is not in {-1, 0, 1}, a finite score that counts is beyond ±1e150, or `delta` is
+        outside of its range.
     """
     return solve_labels(ap_loss(delta, interpolated), scores, labels)
 

@@ -6,7 +6,7 @@ from typing import Callable, Iterator, NamedTuple
 
 import numpy as np
 
-from aploss_mx.ranking.checks import check_class_targets, check_grouping, check_labels
+from aploss_mx.ranking.checks import check_class_targets, check_grouping, check_labels, within_range
 
 CHUNK = 1 << 15  # scores at a time: the working arrays of one chunk stay in the processor's cache
 
@@ -87,9 +87,9 @@ class RankingProblem(NamedTuple):
             yield column, RankingProblem(scores, self.ignored, rows[columns == column])
 
     def is_finite(self) -> bool:
-        """Return whether all scores of valid rows are finite."""
+        """Return whether all scores of valid rows are finite, and float64 ones within ±1e150."""
         for rows in self._chunks_of_rows():
-            finite = np.isfinite(self.scores[rows])
+            finite = within_range(self.scores[rows])
             if not finite.all() and (self.ignored is None or not finite[~self.ignored[rows]].all()):
                 return False
         return True

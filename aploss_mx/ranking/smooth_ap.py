@@ -22,6 +22,7 @@ from typing import Iterator
 import numpy as np
 from scipy.special import expit
 
+from aploss_mx.ranking.checks import check_width
 from aploss_mx.ranking.problem import CHUNK, Method, RankingProblem, solve_labels
 
 # A sigmoid's poles lie pi from the real axis: on a cell of this width, polynomials through n Chebyshev nodes err by
@@ -71,10 +72,9 @@ def smooth_ap_loss(temperature: float = 0.5, epsilon: float = 1e-6) -> Method:
 
 
 def check_smoothing(temperature: float, epsilon: float) -> None:
-    """Raise ValueError unless both are positive, finite numbers."""
-    for name, value in (("temperature", temperature), ("epsilon", epsilon)):
-        if not (np.isfinite(value) and value > 0):
-            raise ValueError(f"{name} must be a positive number, not {value}")
+    """Raise ValueError unless both are numbers from 1e-100 to 1e100."""
+    check_width("temperature", temperature)
+    check_width("epsilon", epsilon)
 
 
 def _solve(temperature: float, epsilon: float, problem: RankingProblem, grad: np.ndarray) -> float:

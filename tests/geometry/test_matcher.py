@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from fractions import Fraction
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aploss_mx.geometry import boxes as geometry_boxes
+from aploss_mx.geometry.anchors import make_anchors
+from aploss_mx.geometry.boxes import pairwise_iou
 from aploss_mx.geometry.matcher import IGNORED, NEGATIVE, match_anchors
 
 EDGES = st.integers(0, 12)
@@ -111,3 +116,24 @@ def test_box_that_no_anchor_overlaps_makes_no_positive():
 def test_no_boxes():
     matches = match_anchors(np.array([[0, 0, 10, 10]] * 3, np.float32), np.zeros((0, 4), np.float32))
     assert matches.dtype == np.int64 and matches.tolist() == [NEGATIVE] * 3
+
+
+@pytest.mark.parametrize("pairs", [1, 7, 100, 1000])
+@given(anchors=whole_number_boxes(1), boxes=whole_number_boxes(0))
+def test_chunks_of_boxes_change_nothing(pairs, anchors, boxes):
+    expected, overlap = match_anchors(anchors, boxes), pairwise_iou(boxes, anchors)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(geometry_boxes, "PAIRS", pairs)
+        np.testing.assert_array_equal(match_anchors(anchors, boxes), expected)
+        np.testing.assert_array_equal(pairwise_iou(boxes, anchors), overlap)
+
+
+def test_a_picture_of_3000_objects_takes_no_gigabytes():
+    corners = np.random.default_rng(0).uniform(0, 240, (3000, 2))
+    boxes = np.hstack([corners, corners + 12]).astype(np.float32)
+    anchors = make_anchors(256, 256)
+    tracemalloc.start()
+    matches = match_anchors(anchors, boxes)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert (matches >= 0).any() and peak < 1e8  # all pairs at once: 0.9 GB

@@ -76,8 +76,10 @@ def test_a_full_disk_is_told_with_the_files_name_and_nobody_waits(tmp_path, full
 def test_rows_are_in_the_file_at_once(tmp_path):
     log = MetricsLog(tmp_path)
     assert read_metrics(log.path) == []
-    log.write({**STEP, "step": 1})
-    assert steps(read_metrics(log.path)) == [1]
+    for step in (1, 2):
+        log.write({**STEP, "step": step})
+        assert steps(read_metrics(log.path)) == list(range(1, step + 1))
+        assert {at for at, *_ in scalars(tmp_path)} == set(range(1, step + 1))
     log.close()
 
 
