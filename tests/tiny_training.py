@@ -19,6 +19,7 @@ from aploss_mx.data.shapes import SHAPES_CLASSES, generate
 from aploss_mx.data.voc import VOCDetection
 from aploss_mx.training.loop import TrainingRun
 from aploss_mx.training.options import Options
+from aploss_mx.training.setup import set_up
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SETTINGS = {
@@ -68,7 +69,7 @@ def tiny_run(shapes: Path, folder: Path, resume: str = "", cpus: int = 1, worker
     val = VOCDetection(shapes, recipe.val_split, SHAPES_CLASSES)
     devices = [mx.cpu(number) for number in range(cpus)]
     options = Options(folder, devices, num_workers=workers, resume=resume, log_interval=1)
-    return TrainingRun(recipe, SHAPES_CLASSES, train.samples, val.samples, options)
+    return set_up(recipe, SHAPES_CLASSES, train.samples, val.samples, options)
 
 
 def tiny_flags(shapes: Path, folder: Path, **settings) -> list[str]:

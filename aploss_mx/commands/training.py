@@ -15,9 +15,9 @@ from aploss_mx.devices import parse_devices
 from aploss_mx.evaluation.evaluate import format_table
 from aploss_mx.report.figures import plot_training
 from aploss_mx.training.distributed import DISTRIBUTED, KV_STORES
-from aploss_mx.training.loop import TrainingRun
 from aploss_mx.training.options import Options
 from aploss_mx.training.roll_call import add_timeout_flag, timeouts_of
+from aploss_mx.training.setup import set_up
 
 OpenDataset = Callable[[Union[str, Sequence[str]], str], Dataset]
 
@@ -97,7 +97,7 @@ def run_training(arguments: argparse.Namespace, open_dataset: OpenDataset) -> di
     recipe = recipe.override(classes=train.classes)
     preflight(train)
     preflight(val, recipe.max_detections)
-    run = TrainingRun(recipe, train.classes, train.samples, val.samples, options)
+    run = set_up(recipe, train.classes, train.samples, val.samples, options)
     metrics = run.run()
     if not run.workers.leads:
         return metrics

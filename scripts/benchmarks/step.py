@@ -39,6 +39,7 @@ from aploss_mx.detection.detector import Detector
 from aploss_mx.devices import count_cores
 from aploss_mx.training.loop import TrainingRun
 from aploss_mx.training.options import Options
+from aploss_mx.training.setup import set_up
 from symbols.arithmetic import multiply_adds
 
 EPILOG = """\
@@ -143,7 +144,7 @@ def measure(recipe: Recipe, root: str, device: mx.Context, steps: int, images: i
         raise ConfigError(f"{train.name} has {len(train)} images, too few for {steps + 1} steps of {recipe.batch_size}")
     with tempfile.TemporaryDirectory() as folder:
         options = Options(Path(folder), [device], num_workers=0)
-        run = TrainingRun(recipe, train.classes, train.samples, val.samples, options)
+        run = set_up(recipe, train.classes, train.samples, val.samples, options)
         rows = time_training(run, steps)
         run.log.close()
     rows["class loss, share of a step"] = rows["class loss"] / rows["whole step"]

@@ -17,8 +17,8 @@ from aploss_mx.data.voc import VOC_CLASSES, VOCDetection
 from aploss_mx.detection.detector import Detector
 from aploss_mx.losses import APLoss
 from aploss_mx.losses.from_recipe import make_class_loss
-from aploss_mx.training.loop import TrainingRun
 from aploss_mx.training.options import Options
+from aploss_mx.training.setup import set_up
 
 LOSSES = list(SETTINGS_OF_LOSSES)
 STEPS = 200
@@ -33,7 +33,7 @@ def test_200_steps_on_8_images_lower_it(loss, shapes, folder):
     settings = {"augmentation": "none", "data_shape": 32, "batch_size": 8, "optimizer": "adam", "lr": 0.001}
     recipe = tiny_recipe(loss=loss, classes=",".join(classes), **settings)
     options = Options(folder, [mx.cpu()], num_workers=0)
-    run = TrainingRun(recipe, classes, dataset.samples[:8], dataset.samples[:8], options)
+    run = set_up(recipe, classes, dataset.samples[:8], dataset.samples[:8], options)
     for parameter in run.network.backbone.collect_params().values():
         parameter.grad_req = "null"  # the heads' learning is enough to see, and much faster
     batch = next(iter(run.loader))

@@ -12,8 +12,8 @@ from tiny_training import assert_same_arrays, tiny_recipe, tiny_run
 from aploss_mx.checkpoint import Checkpoint, CheckpointError, parameters_of
 from aploss_mx.data.sample import Sample
 from aploss_mx.data.shapes import SHAPES_CLASSES
-from aploss_mx.training.loop import TrainingRun
 from aploss_mx.training.options import Options
+from aploss_mx.training.setup import set_up
 from symbols.retinanet import get_network
 
 
@@ -27,7 +27,7 @@ def test_fine_tuning_with_other_classes(shapes, trained, folder, capsys):
     recipe = tiny_recipe(classes=",".join(classes), pretrained=str(trained / "last.npz"))
     samples = [Sample("one", run.val_samples[0].image_path, 64, 64, np.array([[8, 8, 40, 40]], np.float32),
                       np.array([1]), np.array([False]))] * 4  # fmt: skip
-    other = TrainingRun(recipe, classes, samples, samples[:1], Options(folder / "other", [mx.cpu()], num_workers=0))
+    other = set_up(recipe, classes, samples, samples[:1], Options(folder / "other", [mx.cpu()], num_workers=0))
     lines = capsys.readouterr().out
     assert "lacks 2 parameters, which start at random: class_head.4.bias, class_head.4.weight" in lines
     new = parameters_of(other.network)

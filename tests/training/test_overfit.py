@@ -12,8 +12,8 @@ from aploss_mx.config import Recipe
 from aploss_mx.data.voc import VOC_CLASSES, VOCDetection
 from aploss_mx.detection.detector import Detector
 from aploss_mx.evaluation.evaluate import evaluate
-from aploss_mx.training.loop import TrainingRun
 from aploss_mx.training.options import Options
+from aploss_mx.training.setup import set_up
 
 IMAGES = 8
 STEPS_AN_EPOCH = 50
@@ -48,7 +48,7 @@ def test_eight_images_are_learned_by_heart(shared_data, shared_weights, tmp_path
     )
     options = Options(tmp_path / "run", [mx.cpu()], num_workers=1)
     # An epoch ends with a checkpoint, so the images are repeated for fewer of them.
-    run = TrainingRun(recipe, VOC_CLASSES, samples * STEPS_AN_EPOCH, samples, options)
+    run = set_up(recipe, VOC_CLASSES, samples * STEPS_AN_EPOCH, samples, options)
     metrics = run.run()
     detector = Detector.load(options.last)
     shutil.rmtree(tmp_path / "run")

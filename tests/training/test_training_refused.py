@@ -16,7 +16,9 @@ from aploss_mx.config import ConfigError, load_recipe
 from aploss_mx.data.shapes import SHAPES_CLASSES
 from aploss_mx.training.loop import TrainingRun
 from aploss_mx.training.metrics_log import read_metrics
+from aploss_mx.training.options import LOCK
 from aploss_mx.training.resume import CHANGEABLE
+from aploss_mx.training.setup import set_up
 
 OTHER = {
     "network": "resnet34_v1b",
@@ -77,8 +79,10 @@ def as_somebody() -> Iterator[None]:
 
 
 def content_of(folder) -> dict[str, tuple[int, int]]:
-    """Size and time of all files: enough to see that none was touched."""
-    return {str(path): (path.stat().st_size, path.stat().st_mtime_ns) for path in folder.rglob("*")}
+    """Size and time of all files but the lock: enough to see that none was touched."""
+    return {
+        str(path): (path.stat().st_size, path.stat().st_mtime_ns) for path in folder.rglob("*") if path.name != LOCK
+    }
 
 
 def test_a_folder_that_holds_a_run_is_left_alone(shapes, trained):
@@ -105,7 +109,7 @@ def test_all_changed_settings_are_named(shapes, trained):
 def test_a_run_does_not_go_on_with_other_classes(shapes, trained):
     run = tiny_run(shapes, trained, resume="auto")
     with pytest.raises(CheckpointError, match="classes are circle, square"):
-        TrainingRun(run.recipe, SHAPES_CLASSES[::-1], [], [], run.options)
+        set_up(run.recipe, SHAPES_CLASSES[::-1], [], [], run.options)
 
 
 def test_every_setting_is_changed_in_these_tests():
