@@ -108,6 +108,7 @@ def test_all_changed_settings_are_named(shapes, trained):
 
 def test_a_run_does_not_go_on_with_other_classes(shapes, trained):
     run = tiny_run(shapes, trained, resume="auto")
+    run.held.close()
     with pytest.raises(CheckpointError, match="classes are circle, square"):
         set_up(run.recipe, SHAPES_CLASSES[::-1], [], [], run.options)
 
