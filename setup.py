@@ -27,6 +27,19 @@ REQUIREMENTS = [
     "tqdm>=4.60,<5",
 ]
 
+# MXNet's CUDA build brings no CUDA; `aploss_mx.cuda_libraries` loads these before it.
+CUDA = [
+    "nvidia-cublas-cu11==11.11.*",
+    "nvidia-cuda-nvrtc-cu11==11.8.*",
+    "nvidia-cuda-runtime-cu11==11.8.*",
+    "nvidia-cudnn-cu11==8.9.*",
+    "nvidia-cufft-cu11==10.9.*",
+    "nvidia-curand-cu11==10.3.*",
+    "nvidia-cusolver-cu11==11.4.*",
+    "nvidia-nccl-cu11==2.16.*",
+    "nvidia-nvtx-cu11==11.8.*",
+]
+
 # Compiles the ranking losses' passes on the CPU; without it NumPy makes them, with the same bits.
 NUMBA = "numba>=0.56"
 
@@ -34,6 +47,10 @@ setup(
     name="aploss_mx",
     version="0.1.0",
     description="AP-loss (Chen et al., CVPR 2019) for one-stage detectors, in Apache MXNet and GluonCV",
+    author="The aploss_mx maintainers",
+    license="Apache-2.0",
+    url="https://arxiv.org/abs/1904.06373",  # the paper
+    keywords=["object detection", "average precision", "ranking loss", "RetinaNet", "MXNet", "GluonCV"],
     long_description=(Path(__file__).parent / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     python_requires=">=3.8,<3.13",
@@ -43,7 +60,7 @@ setup(
     install_requires=REQUIREMENTS,
     extras_require={
         "cpu": ["mxnet==1.9.1"],
-        "gpu": ["mxnet-cu112==1.9.1"],
+        "gpu": ["mxnet-cu112==1.9.1", *CUDA],
         # MXNet 1.9.1 uses onnx.mapping, which 1.18 is the last to have and 1.17 the last to have whole.
         "onnx": ["onnx>=1.8,<1.18"],
         "fast": [NUMBA],
@@ -58,5 +75,10 @@ setup(
             "ruff>=0.12",
         ],
     },
-    classifiers=[f"Programming Language :: Python :: 3.{minor}" for minor in range(8, 13)],
+    classifiers=[
+        "Intended Audience :: Science/Research",
+        "Operating System :: POSIX :: Linux",
+        *(f"Programming Language :: Python :: 3.{minor}" for minor in range(8, 13)),
+        "Topic :: Scientific/Engineering :: Image Recognition",
+    ],
 )

@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from aploss_mx.extras import needs
-from symbols.mxnet_setup import after_mxnet
+from symbols.mxnet_setup import after_mxnet, before_mxnet
 
 if TYPE_CHECKING:
     from aploss_mx.config import Recipe, load_recipe
@@ -75,4 +75,5 @@ def __dir__() -> list[str]:
     return __all__
 
 
+before_mxnet(lambda: import_module("aploss_mx.cuda_libraries").load_cuda_libraries())
 after_mxnet(lambda: import_module("aploss_mx.losses"))  # which registers the operators
