@@ -12,8 +12,12 @@ from typing import Sequence
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-RESULTS = (REPOSITORY / "results" / "README.md").read_text(encoding="utf-8")
+PAGES = {
+    str(path.relative_to(REPOSITORY)): path.read_text(encoding="utf-8")
+    for path in (*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/*.md"), REPOSITORY / "results" / "README.md")
+}
+README, RESULTS = PAGES["README.md"], PAGES["results/README.md"]
+METHOD, SPEED = PAGES["docs/method.md"], PAGES["docs/speed.md"]
 # By header: the label of each row, and the table and row of results/small that it shows.
 ROWS = {
     "| loss | AP paper |": {
@@ -46,13 +50,13 @@ def numbers(row: dict[str, str], *columns: str) -> list[float]:
     return [float(row[column]) for column in columns]
 
 
-def table(header: str, page: str = README) -> list[list[str]]:
+def table(header: str, page: str) -> list[list[str]]:
     """Cells of the rows under the one line that starts so, without the ruler."""
     _, rest = page.split(f"\n{header}")
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in rest.split("\n\n")[0].splitlines()[2:]]
 
 
-def claim(pattern: str, page: str = README) -> str:
+def claim(pattern: str, page: str) -> str:
     """The group of the one place that the pattern matches, where a blank may be the end of a line."""
     (found,) = re.findall(pattern.replace(" ", r"\s+"), page, re.DOTALL)
     return found
@@ -67,6 +71,23 @@ def assert_shown(text: str, expected: Sequence[float]) -> None:
         assert abs(float(number.replace(",", "")) - value) <= unit * 0.5001, (number, value, text)
 
 
+# By the first cell of the summary: the rows of results/small whose first measure it compares.
+SUMMARY = {
+    "Table 1a": ("table1a", ["batch 8", "batch 1"]),
+    "Table 1b": ("table1b", ["delta 1", "delta 0.5", "delta 2"]),
+    "Table 1c": ("table1c", ["interpolated true", "interpolated false"]),
+    "Table 2, VOC": ("table2", [f"{loss}, VOC07" for loss in ("ap", "focal", "ohem", "auc")]),
+    "Table 3, VOC2007": ("table3", ["ap, VOC07, multi-scale", "ap, VOC07, single scale"]),
+}
+
+
+def committed_figures(name: str, row: str) -> list[str]:
+    """Paper, measured and difference of AP, AP50 and AP75, as a table of results/small has them."""
+    text = (REPOSITORY / "results" / "small" / f"{name}.md").read_text(encoding="utf-8")
+    (line,) = (line for line in text.splitlines() if line.startswith(f"| {row} |"))
+    return [cell.strip() for cell in line.strip("|").split("|")][2:]
+
+
 @pytest.mark.parametrize("page, header", [(README, "| loss | AP paper |"), *((RESULTS, header) for header in ROWS)])
 def test_pages_show_the_committed_figures(page, header):
     """Paper and measured of each row's figures, without the differences."""
@@ -75,10 +96,33 @@ def test_pages_show_the_committed_figures(page, header):
     assert [label for label, *_ in cells] == list(rows)
     for label, *figures in cells:
         name, row = rows[label]
-        committed = (REPOSITORY / "results" / "small" / f"{name}.md").read_text(encoding="utf-8")
-        (line,) = (line for line in committed.splitlines() if line.startswith(f"| {row} |"))
-        _, _, *expected = (cell.strip() for cell in line.strip("|").split("|"))
-        assert figures == [figure for place, figure in enumerate(expected) if place % 3 < 2]
+        assert figures == [figure for place, figure in enumerate(committed_figures(name, row)) if place % 3 < 2]
+
+
+def test_summary():
+    shown = {cells[0].strip("[").partition("]")[0]: cells for cells in table("| of the paper |", RESULTS)}
+    for label, (name, rows) in SUMMARY.items():
+        _, _, *figures, _ = shown.pop(label)
+        for place, cell in enumerate(figures):
+            assert cell == " / ".join(committed_figures(name, row)[place].partition(" ±")[0] for row in rows)
+    assert not any(paper or here for _, _, paper, here, _ in shown.values())
+
+
+def anchors(page: str) -> set[str]:
+    """What GitHub calls a page's headings: the words in small letters, joined by hyphens."""
+    headings = re.findall(r"^#+ (.*)$", re.sub(r"```.*?```", "", page, flags=re.DOTALL), re.MULTILINE)
+    plain = (re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).lower() for heading in headings)
+    return {re.sub(r"[^\w\- ]", "", heading).replace(" ", "-") for heading in plain}
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_links_lead_somewhere(name):
+    for link in re.findall(r"\]\((?!https?://)([^)\s]+)\)", PAGES[name]):
+        path, _, anchor = link.partition("#")
+        target = (REPOSITORY / name).parent / path if path else REPOSITORY / name
+        assert target.exists(), link
+        if anchor:
+            assert anchor in anchors(PAGES[str(target.resolve().relative_to(REPOSITORY))]), link
 
 
 def test_pages_show_every_table():
@@ -111,7 +155,7 @@ def test_ends_of_the_optimisers():
 
 def test_times_of_loss_and_loop():
     rows = measured("loss.csv")
-    cells = table("| scores | positives |")
+    cells = table("| scores | positives |", SPEED)
     assert len(rows) == len(cells) == 6
     for row, (scores, positives, regime, *times) in zip(rows, cells):
         assert regime == row["regime"]
@@ -129,16 +173,17 @@ def test_claims_of_speed():
         (late if row["regime"] == "late" else early).append((loop / exact, loop / numpy))
         gains.append(numpy / exact)
     ends = [end(speeds) for part in (early, late) for speeds in zip(*part) for end in (min, max)]
-    assert_shown(claim(r"\[measured\]\(#speed\) at (.*?)\n\n"), ends)
-    assert_shown(claim(r"on the CPU\]\(#speed\) up to ([\d.]+) times"), [max(gains)])
+    assert_shown(claim(r"The exact loss is measured at (.*?)\n\n", SPEED), ends)
+    assert_shown(claim(r"\[measured\]\(docs/speed.md\) at (.*?)\n\n", README), ends[:2] + ends[4:6])
+    assert_shown(claim(r"on the CPU\]\(speed.md\) up to ([\d.]+) times", PAGES["docs/devices.md"]), [max(gains)])
     memory = [float(row["memory"]) for row in rows]
-    assert_shown(claim(r"the gradient included, is (.*?) times"), [min(memory), max(memory)])
+    assert_shown(claim(r"the gradient included, is (.*?) times", SPEED), [min(memory), max(memory)])
 
 
 def test_times_of_all_losses():
     rows = measured("loss_contenders.csv")
     names = list(dict.fromkeys(row["contender"] for row in rows))
-    cells = table(f"| scores as in training | {' | '.join(f'`{name}`' for name in names)} |")
+    cells = table(f"| scores as in training | {' | '.join(f'`{name}`' for name in names)} |", SPEED)
     assert [regime for regime, *_ in cells] == ["early", "mid", "late"]
     for regime, *times in cells:
         of_regime = [row for row in rows if row["regime"] == regime]
@@ -155,17 +200,17 @@ def test_times_of_steps():
     }
     rows = [*measured("step_resnet50_512.csv"), *measured("step_resnet101_512.csv")]
     assert [row["loss"] for row in rows] == ["ap", "focal"] * 2
-    cells = table("| seconds | ResNet-50, `ap` | ResNet-50, `focal` | ResNet-101, `ap` | ResNet-101, `focal` |")
+    cells = table("| seconds | ResNet-50, `ap` | ResNet-50, `focal` | ResNet-101, `ap` | ResNet-101, `focal` |", SPEED)
     assert {*columns, "forward", "backward", "whole step", "peak memory"} == {name for name, *_ in cells}
     for name, *times in cells:
         assert_shown(" | ".join(times), [float(row[columns.get(name, name)]) for row in rows])
     shares = [100 * float(row["class loss, share of a step"]) for row in rows[::2]]
-    assert_shown(claim(r"AP-loss takes ([\d.]+ to [\d.]+) % of these steps"), [min(shares), max(shares)])
+    assert_shown(claim(r"AP-loss takes ([\d.]+ to [\d.]+) % of these steps", SPEED), [min(shares), max(shares)])
 
 
 def test_losses_on_the_quickstart():
     times = {row["loss"]: numbers(row, "class loss", "whole step") for row in measured("step_quickstart.csv")}
-    rows = table("| `--loss` | seeds |")
+    rows = table("| `--loss` | seeds |", METHOD)
     assert {f"`{loss}`" for loss in times} == {name for name, *_ in rows}
     for name, seeds, *cells in rows:
         loss = name.strip("`")
@@ -180,7 +225,7 @@ def test_losses_on_the_quickstart():
 def test_other_trainings():
     files = ("quickstart/metrics", "small_voc/metrics", "small_bccd/metrics", "small_coco/metrics",
              "small_coco/metrics_from_32x32")  # fmt: skip
-    rows = table("| data | recipe |")
+    rows = table("| data | recipe |", RESULTS)
     assert len(rows) == len(files)
     for name, (_, _, _, *precisions, _) in zip(files, rows):
         metrics = json.loads((REPOSITORY / "results" / f"{name}.json").read_text(encoding="utf-8"))
