@@ -4,8 +4,11 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
+# What the losses' mathematics take, for whatever framework; any numpy.
+MATHEMATICS = ["numpy>=1.20", "scipy>=1.5"]
+
 # What MXNet 1.9.1 and GluonCV 0.10.5 were tested with; see the README for the versions of Python.
-REQUIREMENTS = [
+DETECTOR = [
     "gluoncv==0.10.5.post0",
     # MXNet 1.9.1 uses names that numpy 1.24 removed; Python 3.12 has no older numpy and gets them back at import.
     "numpy>=1.20,<1.24; python_version<'3.12'",
@@ -56,16 +59,17 @@ setup(
     python_requires=">=3.8,<3.13",
     packages=find_packages(include=["aploss_mx", "aploss_mx.*", "symbols"]),
     entry_points={"console_scripts": ["aploss-mx = aploss_mx.cli:main"]},
-    package_data={"aploss_mx": ["recipes/*.yaml", "ranking/gpu/kernels.cu"]},
-    install_requires=REQUIREMENTS,
+    package_data={"aploss_mx": ["py.typed", "recipes/*.yaml", "ranking/gpu/kernels.cu"]},
+    install_requires=MATHEMATICS,
     extras_require={
-        "cpu": ["mxnet==1.9.1"],
-        "gpu": ["mxnet-cu112==1.9.1", *CUDA],
+        "cpu": [*DETECTOR, "mxnet==1.9.1"],
+        "gpu": [*DETECTOR, "mxnet-cu112==1.9.1", *CUDA],
         # MXNet 1.9.1 uses onnx.mapping, which 1.18 is the last to have and 1.17 the last to have whole.
         "onnx": ["onnx>=1.8,<1.18"],
         "fast": [NUMBA],
         "dev": [
             "hypothesis>=6",
+            "mypy>=1.8",
             NUMBA,
             "nvidia-cuda-nvrtc-cu11==11.8.*",  # the compiler that mx.rtc loads; compiles without a GPU
             "onnx>=1.8,<1.18",
@@ -73,6 +77,9 @@ setup(
             "pytest>=7",
             "pytest-xdist>=3",
             "ruff>=0.12",
+            "setuptools",
+            "types-PyYAML",
+            "wheel",
         ],
     },
     classifiers=[
