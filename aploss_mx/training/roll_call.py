@@ -185,19 +185,17 @@ class Roll:
         self._wanted, self._timeouts, self._end = wanted, timeouts, end
         self._where = "{}:{}".format(*address)
         self._states: dict[socket.socket, State] = {}
+        self._came: dict[socket.socket, float] = {}
         self._lost = ""
         self._listener = socket.create_server(address)
         for task in (self._accept, self._watch):
             threading.Thread(target=task, daemon=True).start()
 
-    @property
-    def timeouts(self) -> Timeouts:
-        """The shortest of all."""
-        states = list(self._states.values())
-        return Timeouts(
-            min([self._timeouts.start, *(state.start for state in states)]),
-            min([self._timeouts.training, *(state.training for state in states)]),
-        )
+    def _limits(self, begin: float) -> tuple[float, float]:
+        """Return until when those who are here wait for the others, and how long they wait for a step."""
+        members = list(self._states.items())
+        until = [begin + self._timeouts.start, *(self._came[peer] + state.start for peer, state in members)]
+        return min(until), min([self._timeouts.training, *(state.training for _, state in members)])
 
     def _accept(self) -> None:
         while True:
@@ -206,16 +204,19 @@ class Roll:
 
     def _hear(self, peer: socket.socket, host: str) -> None:
         """Listen to one process until it ends; what is none of ours is left alone."""
-        peer.settimeout(self.timeouts.training)
+        peer.settimeout(self._timeouts.training)
         why = "has ended"
         try:
             with peer.makefile("rb") as file:
                 for line in iter(lambda: file.readline(LONGEST_LINE), b""):
-                    self._states[peer] = State(**json.loads(line))
+                    state = State(**json.loads(line))
+                    self._came.setdefault(peer, time.monotonic())
+                    self._states[peer] = state
+                    peer.settimeout(min(self._timeouts.training, state.training))
         except (ValueError, TypeError):
             why = "says what is none of aploss_mx"
         except SILENCE:
-            why = f"says nothing for {self.timeouts.training:g} s"
+            why = f"says nothing for {peer.gettimeout():g} s"
         except OSError:
             why = "has ended"
         state = self._states.get(peer)
@@ -226,28 +227,31 @@ class Roll:
 
     def _watch(self) -> None:
         begin = since = time.monotonic()
-        progress, said = None, ""
+        progress: list[int] = []
+        said = ""
         while not self._lost:
             time.sleep(BEAT_SECONDS)
             now = time.monotonic()
             states = list(self._states.values())
-            if sum(state.done for state in states) == self._wanted["worker"]:
-                time.sleep(self.timeouts.training)  # a process that is well ends meanwhile
+            workers = [state for state in states if state.role == "worker"]
+            until, patience = self._limits(begin)
+            if sum(state.done for state in workers) == self._wanted["worker"]:
+                time.sleep(patience)  # a process that is well ends meanwhile
                 self._end("all workers are done, but MXNet's scheduler does not end")
                 return
             waiting = self._waiting(states)
             if waiting != said and now - begin > SAY_AFTER_SECONDS:
                 said = waiting
                 _say(said or "all are there")
-            if progress != (progress := [len(states), *(state.steps for state in states)]):
-                since = now
-            if any(state.alone for state in states):
-                since = now
-            limit = self.timeouts.start if waiting or -1 in progress else self.timeouts.training
-            if waiting and now - begin > limit:
-                self._lost = f"{waiting}, for {limit:g} s"
-            elif now - since > limit:
-                self._lost = f"no step within {limit:g} s, though all are there: are the ports between them open?"
+            steps = [state.steps for state in workers]
+            if steps != progress or any(state.alone for state in workers):
+                progress, since = steps, now
+            starting = waiting or -1 in steps
+            if starting and now > until:
+                self._lost = waiting or f"MXNet has not joined all that came to {self._where}"
+                self._lost += f", after {now - begin:.0f} s: are the ports between all of them open?"
+            elif not starting and now - since > patience + 10 * BEAT_SECONDS:  # silence is noticed before
+                self._lost = f"no step within {patience:g} s: are the ports between all of them open?"
             self._tell(waiting)
         self._tell("")
         time.sleep(BEAT_SECONDS)

@@ -70,14 +70,37 @@ def test_whoever_is_missing_is_named_and_the_wait_ends(capfd):
     host = socket.gethostname()
     for _, reason in reasons:
         assert f"waiting at 127.0.0.1:{group.address[1]}, where 1 of 2 worker(s) and 1 of 1 server(s) have" in reason
-        assert f"worker {host}:{os.getpid()}, server {host}:{os.getpid()}), for 1.5 s" in reason
+        assert f"worker {host}:{os.getpid()}, server {host}:{os.getpid()}), after " in reason
     assert capfd.readouterr().err.count("1 of 2 worker(s) and 1 of 1 server(s)") >= 3  # before that, by each
 
 
 def test_the_shortest_timeout_of_all_holds():
     group = Group(LONG)
     group.join("worker", timeouts=QUICK)
-    assert all("for 1.5 s" in reason for _, reason in group.reasons(2))
+    assert all("1 of 2 worker(s) and 0 of 1 server(s)" in reason for _, reason in group.reasons(2))
+
+
+def test_who_comes_late_waits_for_its_own_time():
+    group = Group(LONG)
+    time.sleep(1)
+    group.join("worker", timeouts=Timeouts(1.5, 60))
+    group.nobody_ends(0.8)
+    group.reasons(2)
+
+
+@pytest.mark.parametrize("here", [(), ("server",), ("worker", "server"), ("worker", "worker", "server")])
+def test_at_the_start_nobody_has_to_make_steps(here):
+    group = Group(Timeouts(60, 0.5))
+    for role in here:
+        group.join(role)
+    group.nobody_ends(2)
+
+
+def test_a_join_that_mxnet_does_not_finish_is_the_end():
+    group = Group(Timeouts(1.5, 60))
+    for role in ("worker", "worker", "server"):
+        group.join(role)
+    assert all("MXNet has not joined all" in reason for _, reason in group.reasons(4))
 
 
 def test_without_a_scheduler_the_wait_ends_as_well(capfd):
@@ -112,9 +135,9 @@ def test_those_who_are_well_go_on():
 
 
 def test_nobody_making_steps_is_the_end():
-    group = Group(QUICK)
-    for role in ("worker", "worker", "server"):
-        group.join(role, 5)
+    group = Group(Timeouts(start=60, training=1))
+    for role, steps in (("worker", 5), ("worker", 5), ("server", -1)):
+        group.join(role, steps)
     assert all("no step within" in reason for _, reason in group.reasons(4))
 
 
