@@ -12,7 +12,7 @@ import pytest
 
 from aploss_mx.archive import write_params
 from aploss_mx.atomic import remove_unfinished, replacing, write_text
-from aploss_mx.report.pictures import write_picture
+from aploss_mx.report.draw import write_picture
 
 
 def files_in(folder) -> list[str]:

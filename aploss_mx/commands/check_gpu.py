@@ -31,6 +31,7 @@ from aploss_mx.ranking.gpu import rtc
 from aploss_mx.ranking.gpu.launches import COMPILER_OPTIONS, THREADS, read_kernels, read_source, solve_group
 from aploss_mx.ranking.problem import solve_anchors
 from aploss_mx.ranking.random_scores import BATCHES, REGIMES, random_batch
+from aploss_mx.report.markdown import format_head, format_row
 from symbols.retinanet import get_network
 
 METHODS = (ap_loss(), ap_loss(0.25, interpolated=False), auc_loss())
@@ -155,12 +156,10 @@ def check_with_cupy(arguments: argparse.Namespace) -> None:
     for size in arguments.sizes:
         check_kernels(device, size)
     rows = [time_kernels(device, size, regime, arguments.repeats) for size in arguments.sizes for regime in REGIMES]
-    print("\n| " + " | ".join(rows[0]) + " |\n|" + " ---: |" * len(rows[0]))
+    print(f"\n{format_head(list(rows[0]))}")
+    forms = ("{:,}", "{:,}", "{}", "{:.0f}", "{:.0f} GB/s", "{:.2f}")
     for row in rows:
-        print(
-            f"| {row['scores']:,} | {row['positives']:,} | {row['regime']} | {row['microseconds']:.0f} | "
-            f"{row['bandwidth']:.0f} GB/s | {row['of a copy']:.2f} |"
-        )
+        print(format_row(form.format(value) for form, value in zip(forms, row.values())))
     if arguments.output:
         write_csv(arguments.output, rows)
         print(f"wrote {arguments.output}")

@@ -22,8 +22,7 @@ from aploss_mx.config import add_test_flags, settings_given
 from aploss_mx.data.pixels import read_image
 from aploss_mx.detection.detector import Detector
 from aploss_mx.evaluation.detections import save_detections
-from aploss_mx.report.draw import contact_sheet
-from aploss_mx.report.pictures import annotate, write_picture
+from aploss_mx.report.draw import annotate, contact_sheet, write_picture
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 

@@ -118,10 +118,13 @@ class PiecewiseRanking:
     objective : Objective
     delta : float
         Half the width of the ramp (Eq. 14).
+    compiled : bool
+        Whether the passes may be numba's; the bits are the same.
     """
 
     objective: Objective
     delta: float
+    compiled: bool = True
 
     def __post_init__(self) -> None:
         check_delta(self.delta)
@@ -135,7 +138,8 @@ class PiecewiseRanking:
         ascending = np.argsort(positive_scores, kind="stable")
         positive_scores = positive_scores[ascending]
         breakpoints = Breakpoints(positive_scores, self.delta)
-        passes = [make_passes(breakpoints, part) for part in parts]
+        make = make_passes if self.compiled else NumPyPasses
+        passes = [make(breakpoints, part) for part in parts]
 
         own = breakpoints.accumulate(positive_scores, breakpoints.bins_of(positive_scores))
         # f(0) = 0.5 of a positive itself gives way to the 1 of its own rank.

@@ -1,23 +1,25 @@
-"""Detections drawn into pictures, and pictures gathered on one sheet."""
+"""Draw detections into pictures, and gather pictures on one sheet."""
 
 from __future__ import annotations
 
 from functools import lru_cache
+from pathlib import Path
 from typing import Sequence, Tuple
 
 import cv2
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageColor, ImageDraw, ImageFont
 
+from aploss_mx.atomic import replacing
+from aploss_mx.geometry.detections import Detections
+from aploss_mx.palette import BLUE, GREEN, ORANGE, PURPLE, SKY_BLUE, VERMILION, YELLOW
 from aploss_mx.report.fonts import font_of
 
 Color = Tuple[int, int, int]
 Rectangle = Tuple[int, int, int, int]
 
-# The palette of Okabe and Ito (2008), "Color Universal Design", without its black and with the strong colours first.
-_OKABE_ITO: tuple[Color, ...] = (
-    (230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (213, 94, 0), (204, 121, 167), (0, 114, 178),
-)  # fmt: skip
+_STRONG = (ORANGE, SKY_BLUE, GREEN, YELLOW, VERMILION, PURPLE, BLUE)  # the palette without black, the strongest first
+LEGIBLE = 320  # longer side in pixels below which pictures are enlarged for drawing
 _MIN_FONT_SIZE = 5  # px; smaller text cannot be read
 
 
@@ -38,7 +40,7 @@ def _palette() -> list[Color]:
     # Neither near black, where text and shadows are, nor near white, where skies are.
     candidates = candidates[(lightness > 30) & (lightness < 92)]
     points = _cielab(candidates)
-    palette = list(_OKABE_ITO)
+    palette = [ImageColor.getrgb(color) for color in _STRONG]
     distances = np.linalg.norm(points[:, None] - _cielab(np.array(palette)), axis=2).min(axis=1)
     while distances.max() > 0:
         farthest = distances.argmax()
@@ -241,3 +243,19 @@ def contact_sheet(images: Sequence[np.ndarray], columns: int, captions: Sequence
         top = gap + band + row * (band + cell_height + gap) + (cell_height - picture.height) // 2
         sheet.paste(picture, (left, top))
     return np.array(sheet)
+
+
+def annotate(image: np.ndarray, found: Detections, classes: Sequence[str], min_score: float) -> np.ndarray:
+    """Draw detections; small pictures are enlarged first, so that captions leave something to see."""
+    factor = max(1, LEGIBLE // max(image.shape[:2]))
+    image = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC)
+    return draw_detections(image, found.boxes * factor, found.labels, found.scores, classes, min_score=min_score)
+
+
+def write_picture(path: Path, picture: np.ndarray) -> None:
+    """Write an RGB picture, in the format of the path's suffix."""
+    done, data = cv2.imencode(path.suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+    if not done:
+        raise OSError(f"cannot write {path}")
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)

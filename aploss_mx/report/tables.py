@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Mapping, Sequence
 
 from aploss_mx.atomic import write_csv
+from aploss_mx.report.markdown import format_head, format_row
 from aploss_mx.report.paper import AP_METRICS, COCO_METRICS
 from aploss_mx.report.plan import SCALES, rows_of
 
@@ -78,13 +79,12 @@ def format_table(table: str, scale_name: str, rows: Sequence[Mapping[str, str]])
         "",
         f"{_sentence(SCALES[scale_name].describe(table))}.",
         "",
-        "| row | seeds | " + " | ".join(heads) + " |",
-        "| --- | ---: |" + " ---: |" * len(heads),
+        format_head(["row", "seeds", *heads], texts=1),
     ]
     for row, figures in groupby(summary, key=lambda one: one["row"]):
         figures = list(figures)
         cells = [cell for one in figures for cell in (_cells(one) if compared else _cells(one)[1:2])]
-        lines.append(f"| {row} | {max(one['seeds'] for one in figures)} | " + " | ".join(cells) + " |")
+        lines.append(format_row([row, max(one["seeds"] for one in figures), *cells]))
     return "\n".join([*lines, "", _noise([one for one in summary if one["figure"] == names[0]])]) + "\n"
 
 

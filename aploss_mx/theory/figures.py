@@ -11,19 +11,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
+from aploss_mx.palette import BLUE, CURVES
 from aploss_mx.ranking.error_driven import error_driven_update
 from aploss_mx.ranking.steps import heaviside, piecewise_step
 from aploss_mx.theory import counterexample, linear, observation, rankings
 from aploss_mx.theory.ramps import STEPS, ap_losses, learn_with
 
-# Okabe and Ito's colours, each with a line style of its own.
-CURVES = (
-    ("#000000", "-"),
-    ("#0072B2", "--"),
-    ("#D55E00", ":"),
-    ("#009E73", "-."),
-    ("#CC79A7", (0, (5, 1, 1, 1, 1, 1))),
-)
 COMPARISON_STEPS = 400  # of a learner on data that cannot be separated
 
 
@@ -54,7 +47,7 @@ def convergence(problems: Sequence[linear.LinearProblem]) -> tuple[Figure, str]:
     bounds = np.array([linear.most_steps(problem) for problem in problems])
     figure, axes = _figure(1)
     edges = np.geomspace(1, max(bounds.max(), steps.max()) * 1.1, 40)
-    axes.hist(steps, edges, color="#0072B2", label="steps taken, T")
+    axes.hist(steps, edges, color=BLUE, label="steps taken, T")
     axes.hist(bounds, edges, histtype="step", color="black", linewidth=1.5, hatch="///", label="|P| (|P| + 1) R² / γ²")
     axes.set(xscale="log", xlabel="steps to AP-loss 0", ylabel="separable problems (count)")
     axes.set_title("Proposition 1: convergence in finitely many steps")
@@ -130,7 +123,7 @@ def score_shift() -> tuple[Figure, str]:
     for row in range(2):
         for label, marker, name in ((0, "o", "negative"), (1, "^", "positive")):
             scores = logits[row, class_targets[row] == label, 0]
-            face = "none" if label == 0 else "#0072B2"
+            face = "none" if label == 0 else BLUE
             strips.scatter(scores, np.full(len(scores), row), marker=marker, s=60, facecolor=face, edgecolor="black",
                            label=name if row == 0 else None)  # fmt: skip
     strips.set(xlabel="score (logit)", yticks=[0, 1], yticklabels=["image 1", "image 2"], ylim=(-0.6, 1.8))

@@ -33,6 +33,7 @@ from aploss_mx.data.sample import Sample
 from aploss_mx.data.transforms import TrainTransform
 from aploss_mx.losses import BoxLoss
 from aploss_mx.losses.from_recipe import make_class_loss
+from aploss_mx.report.markdown import format_head, format_row
 from aploss_mx.training.resume import new_network
 from symbols.retinanet import RetinaNet
 
@@ -116,10 +117,9 @@ def run(arguments: argparse.Namespace) -> None:
                 "box loss": f"{norms.box_loss:.4g}",
                 "share": f"{norms.share:.3f}",
             })  # fmt: skip
-    print("\n| " + " | ".join(rows[0]) + " |")
-    print("| --- | --- |" + " ---: |" * (len(rows[0]) - 2))
+    print(f"\n{format_head(list(rows[0]), texts=2)}")
     for row in rows:
-        print("| " + " | ".join(map(str, row.values())) + " |")
+        print(format_row(row.values()))
     if arguments.output:
         write_csv(arguments.output, rows)
         print(f"wrote {arguments.output}")

@@ -7,8 +7,6 @@ python scripts/benchmarks/growth.py --output growth.png
 from __future__ import annotations
 
 import argparse
-import statistics
-import time
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +17,7 @@ from aploss_mx.atomic import replacing, write_csv
 from aploss_mx.commands.flags import positive_int
 from aploss_mx.ranking.exact import ap_loss_and_grad
 from aploss_mx.ranking.random_scores import REGIMES, random_scores
+from aploss_mx.timing import median_seconds
 
 SCORES = tuple(int(number) for number in np.logspace(5, np.log10(2e7), 8))
 POSITIVES = tuple(int(number) for number in np.logspace(1, np.log10(2e4), 8))
@@ -29,17 +28,6 @@ EPILOG = """\
 The slope of a line through the points, both axes logarithmic, is the power of the growth: 1 where the time is in
 proportion, as that of a loop over the positives would be in the second panel.
 """
-
-
-def typical_seconds(size: int, positives: int, regime: str, repeats: int) -> float:
-    """Return the median time of loss and gradient of random scores."""
-    scores, labels = random_scores(size, positives, regime, seed=0)
-    laps = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        ap_loss_and_grad(scores, labels)
-        laps.append(time.perf_counter() - start)
-    return statistics.median(laps)
 
 
 def slope(sizes: list[int], seconds: list[float]) -> float:
@@ -54,7 +42,7 @@ def measure(scores: list[int], positives: list[int], repeats: int) -> list[dict[
     rows = []
     for regime in REGIMES:
         for panel, size, count in tqdm(points, regime, leave=False, disable=None):
-            seconds = typical_seconds(size, count, regime, repeats)
+            seconds = median_seconds(repeats, ap_loss_and_grad, *random_scores(size, count, regime, seed=0))
             rows.append({"panel": panel, "regime": regime, "scores": size, "positives": count, "seconds": seconds})
     return rows
 

@@ -13,12 +13,10 @@ from __future__ import annotations
 
 import argparse
 import platform
-import statistics
-import time
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Callable, NamedTuple
-from unittest import mock
+from typing import Callable, NamedTuple
 
 import aploss_mx  # noqa: F401  (prepares the process for `import mxnet`)
 
@@ -30,10 +28,11 @@ from mxnet import autograd
 from aploss_mx.atomic import write_csv
 from aploss_mx.config import SETTINGS_OF_LOSSES, Recipe
 from aploss_mx.losses.from_recipe import make_class_loss
-from aploss_mx.ranking import exact as exact_module
-from aploss_mx.ranking.exact import ap_loss_and_grad
-from aploss_mx.ranking.passes_numpy import NumPyPasses
+from aploss_mx.ranking.exact import ap_loss, ap_loss_and_grad
+from aploss_mx.ranking.problem import solve_labels
 from aploss_mx.ranking.random_scores import BATCHES, REGIMES, random_batch, random_scores
+from aploss_mx.report.markdown import format_head, format_row
+from aploss_mx.timing import median_seconds, timed
 
 DELTA = 1.0
 FIRST_POSITIVES = 3  # visited to estimate what the whole loop would take
@@ -133,18 +132,6 @@ def loop_ap_loss_and_grad(scores: np.ndarray, labels: np.ndarray) -> tuple[float
     return loss, grad
 
 
-def seconds(function: Callable, *args) -> tuple[float, Any]:
-    """Call once; return the wall-clock time and the result."""
-    start = time.perf_counter()
-    result = function(*args)
-    return time.perf_counter() - start, result
-
-
-def typical_seconds(repeats: int, function: Callable, *args) -> float:
-    """Return the median time of several calls: the loop runs once, and a best of many would flatter its rival."""
-    return statistics.median(seconds(function, *args)[0] for _ in range(repeats))
-
-
 def time_loop(
     scores: np.ndarray, labels: np.ndarray, budget: float, complete: bool
 ) -> tuple[float, int, np.ndarray | None]:
@@ -159,14 +146,14 @@ def time_loop(
     grad : ndarray or None
         The gradient of a loop in full.
     """
-    preparation, pairs = seconds(prune, scores, labels)
+    preparation, pairs = timed(prune, scores, labels)
     positives = len(pairs.positives)
-    estimate = preparation + typical_seconds(2, visit_positives, pairs, FIRST_POSITIVES) * positives / FIRST_POSITIVES
+    estimate = preparation + median_seconds(2, visit_positives, pairs, FIRST_POSITIVES) * positives / FIRST_POSITIVES
     if complete or estimate <= budget:
-        elapsed, (_, grad) = seconds(loop_ap_loss_and_grad, scores, labels)
+        elapsed, (_, grad) = timed(loop_ap_loss_and_grad, scores, labels)
         return elapsed, positives, grad
     visits = max(FIRST_POSITIVES, int(positives * budget / estimate))
-    return preparation + seconds(visit_positives, pairs, visits)[0] * positives / visits, visits, None
+    return preparation + timed(visit_positives, pairs, visits)[0] * positives / visits, visits, None
 
 
 def peak_memory(function: Callable, *args) -> int:
@@ -183,10 +170,9 @@ def benchmark(size: int, positives: int, regime: str, args: argparse.Namespace) 
     """Measure one row of the table."""
     scores, labels = random_scores(size, positives, regime, args.seed)
     loss, grad = ap_loss_and_grad(scores, labels, DELTA)
-    exact = typical_seconds(args.repeats, ap_loss_and_grad, scores, labels, DELTA)
-    copy = typical_seconds(args.repeats, np.copyto, np.zeros_like(scores), scores)
-    with mock.patch.object(exact_module, "make_passes", NumPyPasses):
-        numpy = typical_seconds(args.repeats, ap_loss_and_grad, scores, labels, DELTA)
+    exact = median_seconds(args.repeats, ap_loss_and_grad, scores, labels, DELTA)
+    copy = median_seconds(args.repeats, np.copyto, np.zeros_like(scores), scores)
+    numpy = median_seconds(args.repeats, solve_labels, replace(ap_loss(DELTA), compiled=False), scores, labels)
     loop, visits, loop_grad = time_loop(scores, labels, args.loop_seconds, args.complete)
     distance = None
     if loop_grad is not None:
@@ -236,7 +222,7 @@ def time_contenders(size: str, regime: str, args: argparse.Namespace) -> list[di
                 "regime": regime,
                 "contender": name,
                 "value": value,
-                "seconds": typical_seconds(args.repeats, step),
+                "seconds": median_seconds(args.repeats, step),
             }
         )
     for row in rows:
@@ -249,10 +235,8 @@ CONTENDER_HEADER = ["scores", "regime", "loss", "value", "seconds", "to ap"]
 
 def contender_line(row: dict[str, object]) -> str:
     """Format one measured row under `CONTENDER_HEADER`."""
-    return (
-        f"| {row['scores']:,} | {row['regime']} | {row['contender']} | {row['value']:.4f} | {row['seconds']:.4f} | "
-        f"{row['to_ap']:.2f}× |"
-    )
+    forms = ("{:,}", "{}", "{}", "{:.4f}", "{:.4f}", "{:.2f}×")
+    return format_row(form.format(value) for form, value in zip(forms, row.values()))
 
 
 HEADER = [
@@ -275,7 +259,7 @@ def markdown_line(row: dict[str, object]) -> str:
     """Format one measured row under `HEADER`; ~ marks what is scaled from a part of the loop."""
     scaled = "" if row["loop_complete"] else "~"
     part = "" if row["loop_complete"] else f" (k = {row['loop_visits']})"
-    cells = [
+    return format_row([
         f"{row['scores']:,}",
         f"{row['positives']:,}",
         row["regime"],
@@ -288,8 +272,7 @@ def markdown_line(row: dict[str, object]) -> str:
         "" if row["distance"] is None else f"{row['distance']:.1e}",
         f"{row['copies']:.1f}×",
         f"{row['memory']:.2f}×",
-    ]
-    return "| " + " | ".join(cells) + " |"
+    ])  # fmt: skip
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
@@ -335,8 +318,7 @@ def main(argv: list[str] | None = None) -> None:
         f"Python {platform.python_version()}, NumPy {np.__version__}, {platform.machine()}; delta = {DELTA}, "
         f"exact: median of {args.repeats}\n"
     )
-    print("| " + " | ".join(HEADER) + " |")
-    print("|" + " ---: |" * len(HEADER))
+    print(format_head(HEADER))
     rows = []
     for size in args.sizes:
         for regime in args.regimes:
@@ -345,8 +327,7 @@ def main(argv: list[str] | None = None) -> None:
     contenders = []
     sizes = [size for size in args.sizes if size in CONTENDERS]
     if sizes:
-        print("\n| " + " | ".join(CONTENDER_HEADER) + " |")
-        print("|" + " ---: |" * len(CONTENDER_HEADER))
+        print(f"\n{format_head(CONTENDER_HEADER)}")
     for size in sizes:
         for regime in args.regimes:
             measured = time_contenders(size, regime, args)

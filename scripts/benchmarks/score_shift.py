@@ -31,6 +31,7 @@ from aploss_mx.data.transforms import TrainTransform
 from aploss_mx.detection.detector import Detector
 from aploss_mx.detection.postprocess import drop_background
 from aploss_mx.ranking.measure import measure_ap_loss
+from aploss_mx.report.markdown import format_head, format_row
 
 
 def ap_losses(
@@ -115,10 +116,9 @@ def run(arguments: argparse.Namespace) -> None:
         losses = ap_losses(detector, dataset.samples, arguments.groups, arguments.seed, arguments.num_workers)
         figures = {f"{group} together": f"{loss:.4f}" for group, loss in zip(arguments.groups, losses)}
         rows.append({"checkpoint": str(Path(path.resolve().parent.name, path.name)), "split": split, **figures})
-    print("\n| " + " | ".join(rows[0]) + " |")
-    print("| --- | --- |" + " ---: |" * len(arguments.groups))
+    print(f"\n{format_head(list(rows[0]), texts=2)}")
     for row in rows:
-        print("| " + " | ".join(row.values()) + " |")
+        print(format_row(row.values()))
     if arguments.output:
         write_csv(arguments.output, rows)
         print(f"wrote {arguments.output}")

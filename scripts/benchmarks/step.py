@@ -37,6 +37,7 @@ from aploss_mx.data.dataset import open_dataset
 from aploss_mx.data.pixels import read_image
 from aploss_mx.detection.detector import Detector
 from aploss_mx.devices import count_cores
+from aploss_mx.report.markdown import format_head, format_row
 from aploss_mx.training.loop import TrainingRun
 from aploss_mx.training.options import Options
 from aploss_mx.training.setup import set_up
@@ -170,11 +171,11 @@ UNITS = {
 
 def format_table(results: dict[str, dict[str, float]]) -> str:
     """Lay out the rows of all losses as Markdown."""
-    lines = ["| | unit | " + " | ".join(results) + " |", "| --- | --- |" + " ---: |" * len(results)]
+    lines = [format_head(["part", "unit", *results], texts=2)]
     for name in next(iter(results.values())):
         unit = UNITS.get(name, "s")
         values = [100 * rows[name] if unit == "%" else rows[name] for rows in results.values()]
-        lines.append(f"| {name} | {unit} | " + " | ".join(f"{value:.3g}" for value in values) + " |")
+        lines.append(format_row([name, unit, *(f"{value:.3g}" for value in values)]))
     return "\n".join(lines)
 
 

@@ -37,7 +37,7 @@ def test_table_and_csv(shapes, tmp_path, capsys):
     benchmark_step.main([*flags, "--output", str(tmp_path / "new" / "step.csv")])
     printed = capsys.readouterr().out
     assert "resnet18_v1b, 4 images of 64x64 a step, tested at 64/64; cpu(0)" in printed
-    assert "| | unit | ap | focal |" in printed
+    assert "| part | unit | ap | focal |" in printed
     with (tmp_path / "new" / "step.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row.pop("loss") for row in rows] == ["ap", "focal"]
