@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Callable, Sequence
+from typing import Any, Callable
 
 import yaml
 
@@ -254,7 +253,7 @@ def load_recipe(name_or_path: str) -> Recipe:
     ConfigError
         If there is no such recipe, it is no YAML mapping, or a setting cannot be used.
     """
-    path = Path(name_or_path)
+    path = Path(name_or_path).expanduser()
     if not path.suffix:
         path = RECIPES / f"{name_or_path}.yaml"
     try:
@@ -282,51 +281,3 @@ TEST_SETTINGS = (
     "max_detections",
 )
 """The settings that a trained detector may be used with in other values."""
-
-
-def add_recipe_flags(parser: argparse.ArgumentParser, default: str) -> None:
-    """Add ``--recipe`` and a flag for each setting; see `recipe_from_flags`."""
-    group = parser.add_argument_group(
-        "recipe", "Settings that the result depends on; each flag overrides the recipe's. In brackets: the paper's."
-    )
-    group.add_argument(
-        "--recipe", default=default, help=f"YAML file or one of {', '.join(recipe_names())} (default: %(default)s)"
-    )
-    _add_flags(group, [item.name for item in fields(Recipe)])
-
-
-def add_test_flags(parser: argparse.ArgumentParser) -> None:
-    """Add a flag for each of TEST_SETTINGS."""
-    _add_flags(
-        parser.add_argument_group(
-            "test settings", "Without a flag, the checkpoint's recipe decides. In brackets: the paper's."
-        ),
-        TEST_SETTINGS,
-    )
-
-
-def _add_flags(group: argparse._ArgumentGroup, names: Sequence[str]) -> None:
-    for item in fields(Recipe):
-        if item.name in names:
-            # A flag that is true or false may stand alone for true.
-            alone = {"nargs": "?", "const": "true"} if isinstance(item.default, bool) else {}
-            shown = ",".join(map(str, item.default)) if isinstance(item.default, tuple) else str(item.default)
-            help_text = f"{item.metadata['help']} [{shown}]" if shown else item.metadata["help"]
-            group.add_argument(f"--{item.name.replace('_', '-')}", metavar="…", help=help_text, **alone)
-
-
-def recipe_from_flags(arguments: argparse.Namespace) -> Recipe:
-    """Return the recipe that the command line asks for.
-
-    Raises
-    ------
-    ConfigError
-        As `load_recipe`, and for values that cannot be used.
-    """
-    return load_recipe(arguments.recipe).override(**settings_given(arguments))
-
-
-def settings_given(arguments: argparse.Namespace) -> dict[str, str]:
-    """Return the recipe's settings that the command line gives, as text."""
-    given = {item.name: getattr(arguments, item.name, None) for item in fields(Recipe)}
-    return {name: value for name, value in given.items() if value is not None}

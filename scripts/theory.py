@@ -18,6 +18,7 @@ from typing import Callable
 import numpy as np
 from matplotlib.figure import Figure
 
+from aploss_mx.arguments import ArgumentParser
 from aploss_mx.atomic import replacing
 from aploss_mx.commands.errors import readable_errors
 from aploss_mx.commands.flags import positive_int
@@ -72,7 +73,7 @@ def training_curves(arguments: argparse.Namespace) -> dict[str, np.ndarray]:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     names = list(experiments(argparse.Namespace(seed=0)))
     parser.add_argument(
         "--output", type=Path, default=Path("runs/theory"), help="folder of the figures (default: %(default)s)"

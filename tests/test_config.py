@@ -11,17 +11,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aploss_mx.commands.recipe_flags import add_test_flags, recipe_from_flags, settings_given
 from aploss_mx.commands.training import training_parser
-from aploss_mx.config import (
-    TEST_SETTINGS,
-    ConfigError,
-    Recipe,
-    add_test_flags,
-    load_recipe,
-    recipe_from_flags,
-    recipe_names,
-    settings_given,
-)
+from aploss_mx.config import TEST_SETTINGS, ConfigError, Recipe, load_recipe, recipe_names
 
 NAMES = [item.name for item in fields(Recipe)]
 # Words that the data set or the weights judge, not the recipe.

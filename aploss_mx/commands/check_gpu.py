@@ -23,6 +23,7 @@ import mxnet as mx
 import numpy as np
 from mxnet import autograd
 
+from aploss_mx.arguments import ArgumentParser
 from aploss_mx.atomic import write_csv
 from aploss_mx.commands.flags import positive_int
 from aploss_mx.losses import APLoss, AUCLoss, BoxLoss
@@ -236,7 +237,7 @@ def check_with_mxnet(contexts: list[mx.Context], convolution_limit: float = 1e-2
 
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         prog, description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--mxnet", action="store_true", help="check MXNet's operators instead of CuPy's kernels")

@@ -16,9 +16,10 @@ from typing import Sequence
 import cv2
 from tqdm import tqdm
 
+from aploss_mx.arguments import ArgumentParser
 from aploss_mx.commands.errors import readable_errors
 from aploss_mx.commands.flags import add_gpus_flag, one_device
-from aploss_mx.config import add_test_flags, settings_given
+from aploss_mx.commands.recipe_flags import add_test_flags, settings_given
 from aploss_mx.data.pixels import read_image
 from aploss_mx.detection.detector import Detector
 from aploss_mx.evaluation.detections import save_detections
@@ -28,7 +29,7 @@ SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
-    parser = argparse.ArgumentParser(prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--params", required=True, metavar="FILE", help="checkpoint of the detector")
     parser.add_argument("--input", required=True, metavar="FILE|FOLDER|GLOB", help="pictures; quote a pattern")
     parser.add_argument("--output", type=Path, default=Path("runs/demo"), metavar="FOLDER", help="default: %(default)s")

@@ -15,10 +15,12 @@ import re
 from pathlib import Path
 from typing import Sequence
 
+from aploss_mx.arguments import ArgumentParser
 from aploss_mx.commands.errors import readable_errors
 from aploss_mx.commands.flags import add_gpus_flag, add_workers_flag, one_device
+from aploss_mx.commands.recipe_flags import add_test_flags, settings_given
 from aploss_mx.commands.scoring import detect, preflight, report_metrics
-from aploss_mx.config import TEST_SETTINGS, add_test_flags, settings_given
+from aploss_mx.config import TEST_SETTINGS
 from aploss_mx.data.check import Dataset, check_images
 from aploss_mx.data.dataset import is_coco, open_dataset
 from aploss_mx.data.problems import raise_if_errors
@@ -33,7 +35,7 @@ h = ymax - ymin + 1 in VOC's 1-based inclusive pixels."""
 
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         prog, description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     source = parser.add_mutually_exclusive_group(required=True)

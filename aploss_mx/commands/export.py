@@ -26,6 +26,7 @@ from typing import Sequence
 import mxnet as mx
 import numpy as np
 
+from aploss_mx.arguments import ArgumentParser
 from aploss_mx.atomic import write_text
 from aploss_mx.checkpoint import Checkpoint
 from aploss_mx.commands.demo import find_pictures
@@ -41,7 +42,7 @@ FORMATS = ("mxnet", "onnx")
 
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
-    parser = argparse.ArgumentParser(prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--params", required=True, metavar="FILE", help="checkpoint of the detector")
     parser.add_argument("--output", type=Path, metavar="FOLDER", help="folder for symbol, parameters and ONNX")
     parser.add_argument("--compact", type=Path, metavar="FILE", help="small checkpoint to write, .npz")

@@ -21,6 +21,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple, Sequence
 
+from aploss_mx.arguments import ArgumentParser
 from aploss_mx.commands.errors import INTERRUPTED
 from aploss_mx.commands.flags import positive_int
 from aploss_mx.devices import sharing_cores
@@ -104,7 +105,7 @@ def stop(members: Sequence[Member]) -> None:
 
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
-    parser = argparse.ArgumentParser(prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workers", type=positive_int, default=2, help="worker processes (default: %(default)s)")
     parser.add_argument("--servers", type=positive_int, default=1, help="parameter servers (default: %(default)s)")
     parser.add_argument(

@@ -21,6 +21,7 @@ from typing import Sequence
 
 import numpy as np
 
+from aploss_mx.arguments import ArgumentParser
 from aploss_mx.atomic import write_text
 from aploss_mx.commands.errors import INTERRUPTED
 from aploss_mx.commands.flags import positive_int
@@ -45,7 +46,7 @@ PICTURES, COLUMNS = 6, 3  # of Figure 6
 
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
-    parser = argparse.ArgumentParser(prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True, metavar="WHAT")
     for name in (*TABLES, *FIGURES):
         _add_run_flags(commands.add_parser(name, help=f"train, test and report {name}"))

@@ -6,9 +6,10 @@ import argparse
 from pathlib import Path
 from typing import Any, Callable, Sequence, Union
 
+from aploss_mx.arguments import ArgumentParser
 from aploss_mx.commands.flags import add_gpus_flag, add_workers_flag, positive_int
+from aploss_mx.commands.recipe_flags import add_recipe_flags, recipe_from_flags, settings_given
 from aploss_mx.commands.scoring import detect, preflight, report_metrics
-from aploss_mx.config import add_recipe_flags, recipe_from_flags, settings_given
 from aploss_mx.data.check import Dataset
 from aploss_mx.detection.detector import Detector
 from aploss_mx.devices import parse_devices
@@ -26,9 +27,7 @@ def training_parser(
     description: str | None, default_recipe: str, default_root: str, prog: str | None = None
 ) -> argparse.ArgumentParser:
     """Return the parser of a training command."""
-    parser = argparse.ArgumentParser(
-        prog, description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = ArgumentParser(prog, description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset-root", default=default_root, help="folder of the data set (default: %(default)s)")
     parser.add_argument("--save-prefix", type=Path, help="folder of the run (default: runs/RECIPE)")
     add_gpus_flag(parser, "0,1")

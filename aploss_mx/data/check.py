@@ -6,7 +6,6 @@ root of data in COCO layout.
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from collections import Counter
@@ -18,6 +17,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from aploss_mx.arguments import ArgumentParser
 from aploss_mx.data.dataset import is_coco, open_dataset
 from aploss_mx.data.images import QUARTER_TURNS, UPRIGHT, open_image, orientation_of, reason_of, stored_size
 from aploss_mx.data.problems import (
@@ -238,7 +238,7 @@ def _check_size(sample: Sample, size: tuple[int, int], orientation: int) -> list
 
 def main(argv: Sequence[str] | None = None, prog: str = "python -m aploss_mx.data.check") -> int:
     """Print the report of a data set; 0 if training can start, 1 if not, 2 (by argparse) on misuse."""
-    parser = argparse.ArgumentParser(prog, description="Check a data set in VOC or COCO layout.")
+    parser = ArgumentParser(prog, description="Check a data set in VOC or COCO layout.")
     parser.add_argument(
         "--dataset-root", required=True, help="folder above VOC2007, or that holds ImageSets or annotations itself"
     )

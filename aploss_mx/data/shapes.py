@@ -15,6 +15,8 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from aploss_mx.arguments import ArgumentParser
+
 SHAPES_CLASSES: tuple[str, ...] = ("circle", "square", "triangle", "star", "cross")
 SPLITS: tuple[str, ...] = ("train", "val")
 
@@ -368,7 +370,7 @@ def _jpeg(image: np.ndarray) -> bytes:
 
 def main(argv: Sequence[str] | None = None, prog: str = "python -m aploss_mx.data.shapes") -> None:
     """Generate the data set from the command line."""
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         prog,
         description="Paint a small detection data set in the layout of PASCAL VOC: no download, and enough to see "
         f"a detector learn within minutes. Its classes are {', '.join(SHAPES_CLASSES)}.",

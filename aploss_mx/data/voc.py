@@ -129,6 +129,7 @@ def parse_classes(text: str) -> tuple[str, ...]:
     ValueError
         A name is empty or occurs twice, or the file is missing or is not UTF-8 text.
     """
+    text = os.path.expanduser(text)
     if os.path.isfile(text):
         try:
             names = Path(text).read_text(encoding="utf-8-sig").rstrip().split("\n")

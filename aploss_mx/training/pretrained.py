@@ -6,7 +6,6 @@ a state dict (``.npz`` or ``.safetensors``) as GluonCV parameters, and lists wha
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 from typing import NamedTuple
@@ -18,6 +17,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from aploss_mx.archive import ArchiveError, read_npz, write_params
+from aploss_mx.arguments import ArgumentParser
 from symbols.resnet import BACKBONES, ResNetFeatures
 
 BATCH_NORM_EPS = 1e-5
@@ -64,7 +64,7 @@ def load_pretrained(backbone: ResNetFeatures, name: str, source: str) -> Pretrai
     params = backbone._collect_params_with_prefix()
     if source == "none":
         return Pretrained(sorted(params), [])
-    arrays = _from_gluoncv(name) if source == "gluoncv" else _from_file(Path(source))
+    arrays = _from_gluoncv(name) if source == "gluoncv" else _from_file(Path(source).expanduser())
     found = {}
     for key, array in arrays.items():
         if key in params:
@@ -169,9 +169,7 @@ def convert(source: str, target: str, name: str) -> Pretrained:
 
 def main(argv: list[str] | None = None) -> None:
     """Convert from the command line."""
-    parser = argparse.ArgumentParser(
-        "python -m aploss_mx.training.pretrained", description="Weights for the backbones."
-    )
+    parser = ArgumentParser("python -m aploss_mx.training.pretrained", description="Weights for the backbones.")
     commands = parser.add_subparsers(dest="command", required=True)
     converting = commands.add_parser("convert", help="write a torchvision state dict as GluonCV parameters")
     converting.add_argument("source", help=".npz or .safetensors file in torchvision's naming")

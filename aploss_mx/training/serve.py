@@ -11,12 +11,13 @@ import os
 import socket
 import sys
 
+from aploss_mx.arguments import ArgumentParser
 from aploss_mx.training.roll_call import Presence, Roll, Timeouts, add_timeout_flag, address_of, timeouts_of
 
 
 def main(argv: list[str] | None = None) -> None:
     """Serve; importing MXNet does that."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_timeout_flag(parser)
     timeouts = timeouts_of(parser.parse_args(argv).timeout)
     role, address = os.environ.get("DMLC_ROLE"), address_of(os.environ)

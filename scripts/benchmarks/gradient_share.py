@@ -20,6 +20,7 @@ import mxnet as mx
 import numpy as np
 from mxnet import autograd
 
+from aploss_mx.arguments import ArgumentParser
 from aploss_mx.atomic import write_csv
 from aploss_mx.checkpoint import Checkpoint
 from aploss_mx.commands.errors import readable_errors
@@ -82,7 +83,7 @@ def gradient_norms(
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--params", nargs="+", type=Path, required=True, metavar="FILE", help="checkpoints")
     parser.add_argument("--dataset-root", required=True, help="folder of a data set in VOC or COCO layout")
     parser.add_argument("--split", help="images (default: each checkpoint's --train-split)")

@@ -13,6 +13,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
+from aploss_mx.arguments import ArgumentParser
 from aploss_mx.atomic import replacing, write_csv
 from aploss_mx.commands.flags import positive_int
 from aploss_mx.ranking.exact import ap_loss_and_grad
@@ -71,9 +72,7 @@ def draw(rows: list[dict[str, object]], path: Path) -> list[str]:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = ArgumentParser(description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, required=True, metavar="PNG", help="picture; a CSV goes beside it")
     parser.add_argument("--scores", nargs="+", type=positive_int, default=SCORES, help="sizes of the first panel")
     parser.add_argument("--positives", nargs="+", type=positive_int, default=POSITIVES, help="those of the second")

@@ -25,6 +25,7 @@ import mxnet as mx
 import numpy as np
 from mxnet import autograd
 
+from aploss_mx.arguments import ArgumentParser
 from aploss_mx.atomic import write_csv
 from aploss_mx.config import SETTINGS_OF_LOSSES, Recipe
 from aploss_mx.losses.from_recipe import make_class_loss
@@ -276,9 +277,7 @@ def markdown_line(row: dict[str, object]) -> str:
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = ArgumentParser(description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
     sizes = ", ".join(f"{name}: {size:,} scores, {positives:,} positives" for name, (size, positives) in SIZES.items())
     parser.add_argument(
         "--sizes", nargs="+", choices=SIZES, default=["voc", "coco"], help=f"{sizes} (default: voc coco)"

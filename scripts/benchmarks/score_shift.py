@@ -19,6 +19,7 @@ from typing import Sequence
 import numpy as np
 from tqdm import tqdm
 
+from aploss_mx.arguments import ArgumentParser
 from aploss_mx.atomic import write_csv
 from aploss_mx.commands.errors import readable_errors
 from aploss_mx.commands.flags import add_gpus_flag, add_workers_flag, one_device, positive_int
@@ -78,7 +79,7 @@ def ap_losses(
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--params", nargs="+", type=Path, required=True, metavar="FILE", help="checkpoints to compare")
     parser.add_argument("--dataset-root", required=True, help="folder of a data set in VOC or COCO layout")
     parser.add_argument("--split", help="images to rank (default: the first checkpoint's --val-split)")

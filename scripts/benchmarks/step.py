@@ -29,10 +29,12 @@ import aploss_mx  # noqa: F401  (prepares the process for `import mxnet`)
 import mxnet as mx
 from mxnet import autograd
 
+from aploss_mx.arguments import ArgumentParser
 from aploss_mx.atomic import write_csv
 from aploss_mx.commands.errors import readable_errors
 from aploss_mx.commands.flags import add_gpus_flag, one_device, positive_int
-from aploss_mx.config import SETTINGS_OF_LOSSES, ConfigError, Recipe, add_recipe_flags, recipe_from_flags
+from aploss_mx.commands.recipe_flags import add_recipe_flags, recipe_from_flags
+from aploss_mx.config import SETTINGS_OF_LOSSES, ConfigError, Recipe
 from aploss_mx.data.dataset import open_dataset
 from aploss_mx.data.pixels import read_image
 from aploss_mx.detection.detector import Detector
@@ -180,9 +182,7 @@ def format_table(results: dict[str, dict[str, float]]) -> str:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = ArgumentParser(description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset-root", required=True, help="folder of a data set in VOC or COCO layout")
     parser.add_argument(
         "--losses", nargs="+", choices=SETTINGS_OF_LOSSES, metavar="LOSS", help="losses to compare (default: --loss)"

@@ -31,6 +31,7 @@ from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.ops import FrozenBatchNorm2d
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
+from aploss_mx.arguments import ArgumentParser
 from aploss_mx.data.examples import AUGMENTATION
 from aploss_mx.data.pixels import normalize, read_image
 from aploss_mx.data.sample import Sample
@@ -44,7 +45,7 @@ ORDER = 1  # as in `aploss_mx.data.loader`, which imports MXNet: the same images
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset-root", required=True, help="folder of VOC")
     parser.add_argument("--pretrained", required=True, metavar="FILE", help=".npz in torchvision's naming")
     parser.add_argument("--save-prefix", required=True, type=Path, help="folder of the run")

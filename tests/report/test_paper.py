@@ -8,8 +8,9 @@ from itertools import chain
 import pytest
 
 from aploss_mx.commands import evaluate, reproduce
+from aploss_mx.commands.recipe_flags import recipe_from_flags
 from aploss_mx.commands.training import training_parser
-from aploss_mx.config import RANKING_LOSSES, TEST_SETTINGS, Recipe, load_recipe, recipe_from_flags
+from aploss_mx.config import RANKING_LOSSES, TEST_SETTINGS, Recipe, load_recipe
 from aploss_mx.report.paper import PUBLISHED
 
 ROWS = list(chain(*PUBLISHED.values()))

@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 
 from aploss_mx.commands import reproduce
+from aploss_mx.commands.recipe_flags import recipe_from_flags
 from aploss_mx.commands.training import training_parser
-from aploss_mx.config import RANKING_LOSSES, recipe_from_flags
+from aploss_mx.config import RANKING_LOSSES
 from aploss_mx.report.paper import to_flags
 from aploss_mx.report.plan import GRID, LOSSES, SCALES, TABLES, trials_of
 from aploss_mx.report.runner import check_gpus
