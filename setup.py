@@ -18,7 +18,7 @@ DETECTOR = [
     "matplotlib>=3.5,<3.11",
     # 4.12 wants numpy 2 on some platforms.
     "opencv-python>=4.5.4,<4.12",
-    "pandas<3",
+    "pandas>=1.2,<3",
     "Pillow>=9.1,<14",
     "portalocker",
     "pycocotools>=2.0.6,<2.1",

@@ -30,11 +30,11 @@ from aploss_mx.data.dataset import open_dataset
 from aploss_mx.data.pixels import read_image
 from aploss_mx.data.shapes import generate
 from aploss_mx.detection.detector import Detector
-from aploss_mx.report.curves import DRAWINGS, curve_of, draw_curves, write_curves
 from aploss_mx.report.draw import annotate, contact_sheet, write_picture
 from aploss_mx.report.held_out import hold_out
 from aploss_mx.report.paper import PUBLISHED
 from aploss_mx.report.plan import FIGURE_5B, REPORTED, SCALES, TABLES, TUNINGS, Scale, Trial, trials_of
+from aploss_mx.report.plots import DRAWINGS, curve_of, draw_curves, write_curves
 from aploss_mx.report.runner import Execution, check_gpus
 from aploss_mx.report.runs import RunError, Runner, about
 from aploss_mx.report.tables import format_table, read_rows, summarise, update_rows, write_summary

@@ -14,7 +14,7 @@ from aploss_mx.data.check import Dataset
 from aploss_mx.detection.detector import Detector
 from aploss_mx.devices import parse_devices
 from aploss_mx.evaluation.evaluate import format_table
-from aploss_mx.report.figures import plot_training
+from aploss_mx.report.plots import plot_training
 from aploss_mx.training.distributed import DISTRIBUTED, KV_STORES
 from aploss_mx.training.options import Options
 from aploss_mx.training.roll_call import add_timeout_flag, timeouts_of

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import subprocess
@@ -13,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Iterator, Sequence
 
+import portalocker
 from tqdm import tqdm
 
 from aploss_mx.atomic import write_text
@@ -74,9 +74,11 @@ class Runner:
             while True:
                 self.check()
                 try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    portalocker.lock(file, portalocker.LOCK_EX | portalocker.LOCK_NB)
                     break
-                except BlockingIOError:
+                except portalocker.LockException as error:
+                    if not isinstance(error.__cause__, BlockingIOError):
+                        raise OSError(f"{folder} cannot be locked: {error}") from error
                     if not waiting:
                         tqdm.write(f"waiting for {folder}, which another process works on")
                     waiting = True

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import statistics
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Mapping, Sequence
+
+import pandas as pd
 
 from aploss_mx.atomic import write_csv
 from aploss_mx.report.markdown import format_head, format_row
@@ -14,16 +15,12 @@ from aploss_mx.report.paper import AP_METRICS, COCO_METRICS
 from aploss_mx.report.plan import SCALES, rows_of
 
 COLUMNS = ("row", "seed", *COCO_METRICS, "epoch", "commit")
-KEY = ("row", "seed")
 SUMMARY_COLUMNS = ("row", "figure", "paper", "seeds", "mean", "deviation", "difference")
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
     """Return the rows of a table's CSV file; none where there is no file."""
-    if not path.exists():
-        return []
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+    return pd.read_csv(path, dtype=str, keep_default_na=False).to_dict("records") if path.exists() else []
 
 
 def measured_row(row: str, seed: int, metrics: Mapping[str, Any], commit: str) -> dict[str, str]:
@@ -34,8 +31,9 @@ def measured_row(row: str, seed: int, metrics: Mapping[str, Any], commit: str) -
 
 def update_rows(path: Path, new: Sequence[Mapping[str, str]]) -> None:
     """Write rows to a table's CSV file, in place of those of the same row and seed."""
-    rows = {tuple(row[name] for name in KEY): row for row in [*read_rows(path), *new]}
-    write_csv(path, [rows[key] for key in sorted(rows, key=lambda key: (key[0], int(key[1])))], COLUMNS)
+    rows = pd.DataFrame([*read_rows(path), *new], columns=COLUMNS).drop_duplicates(["row", "seed"], keep="last")
+    rows = rows.sort_values(["row", "seed"], key=lambda column: column.astype(int if column.name == "seed" else str))
+    write_csv(path, rows.to_dict("records"), COLUMNS)
 
 
 def summarise(table: str, scale_name: str, rows: Sequence[Mapping[str, str]]) -> list[dict[str, Any]]:

@@ -7,8 +7,8 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from aploss_mx.report import curves
-from aploss_mx.report.curves import Point, curve_of, draw_curves, write_curves
+from aploss_mx.report import plots
+from aploss_mx.report.plots import Point, curve_of, draw_curves, write_curves
 
 
 def points_of(*points):
@@ -31,7 +31,7 @@ def test_curves_are_those_of_the_metrics(tmp_path):
 def drawn(path: Path, monkeypatch) -> Axes:
     """Draw a figure, and return what is on its axes."""
     figures = []
-    monkeypatch.setattr(curves, "Figure", lambda **kwargs: figures.append(Figure(**kwargs)) or figures[0])
+    monkeypatch.setattr(plots, "Figure", lambda **kwargs: figures.append(Figure(**kwargs)) or figures[0])
     draw_curves(path, "a test")
     return figures[0].axes[0]
 

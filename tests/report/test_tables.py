@@ -9,7 +9,7 @@ from PIL import Image
 
 from aploss_mx.commands import reproduce
 from aploss_mx.evaluation.coco import FIGURES
-from aploss_mx.report.curves import Point, write_curves
+from aploss_mx.report.plots import Point, write_curves
 from aploss_mx.report.tables import format_table, measured_row, read_rows, summarise, update_rows, write_summary
 
 

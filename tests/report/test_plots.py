@@ -1,4 +1,4 @@
-"""The figure of a training run."""
+"""The plot of a training run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from aploss_mx.report.figures import plot_training
+from aploss_mx.report.plots import plot_training
 
 HEADER = "epoch,step,lr,loss,cls_loss,box_loss,images_per_second,AP,AP50,AP75\n"
 TRAINING_ROW = "{epoch},{step},0.01,1.5,1.0,0.5,30.0,,,\n"
