@@ -21,25 +21,40 @@ def compiler() -> str | None:
     return shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
 
 
-def build(folder: Path) -> ctypes.CDLL:
-    """Compile kernels.cu with a function `run_NAME(blocks, threads, backwards, …)` for each kernel."""
-    source = f'#include "{Path(__file__).with_name("cuda_on_cpu.h")}"\n#include "{SOURCE}"\n'
+def build(folder: Path, kernels: Path = SOURCE, counting: bool = False) -> ctypes.CDLL:
+    """Compile kernels.cu with a function `run_NAME(blocks, threads, backwards, …)` for each kernel.
+
+    With `counting` each access to memory calls a hook: those of the thread sanitizer, which is not linked.
+    """
+    source = f'#include "{Path(__file__).with_name("cuda_on_cpu.h")}"\n#include "{kernels}"\n'
     source += "\n".join(map(_runner, read_kernels().values()))
     (folder / "kernels.cpp").write_text(source)
-    command = [compiler(), "-std=c++11", "-O1", "-shared", "-fPIC", "-ffp-contract=off", "-Wall", "-Werror"]
-    # The header's functions need not all be used.
-    command += ["-Wno-unused-function", str(folder / "kernels.cpp"), "-o", str(folder / "kernels.so")]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    flags = [
+        "-std=c++11",
+        "-O2" if counting else "-O1",
+        "-fPIC",
+        "-ffp-contract=off",
+        "-Wall",
+        "-Werror",
+        "-Wno-unused-function",
+    ]
+    flags += ["-fsanitize=thread"] if counting else []
+    _run(compiler(), *flags, "-c", folder / "kernels.cpp", "-o", folder / "kernels.o")
+    _run(compiler(), "-shared", folder / "kernels.o", "-o", folder / "kernels.so")
     return ctypes.CDLL(str(folder / "kernels.so"))
+
+
+def _run(*command: object) -> None:
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def _runner(kernel: Kernel) -> str:
     parameters = ", ".join(f"{kind} {name}" for kind, name in kernel.parameters)
     arguments = ", ".join(name for _, name in kernel.parameters)
     return (
-        f'extern "C" void run_{kernel.name}(int blocks_, int threads_, int backwards_, {parameters}) '
-        f"{{ launch(blocks_, threads_, backwards_, [&] {{ {kernel.name}({arguments}); }}); }}"
+        f'extern "C" const char *run_{kernel.name}(int blocks_, int threads_, int backwards_, {parameters}) '
+        f"{{ return launch(blocks_, threads_, backwards_, [&] {{ {kernel.name}({arguments}); }}); }}"
     )
 
 
@@ -66,7 +81,9 @@ class EmulatedGPU:
         converted = [_converted(argument, *parameter) for argument, parameter in zip(arguments, parameters)]
         refuse_shared_arrays(kernel, [_span(arg) if isinstance(arg, np.ndarray) else None for arg in arguments])
         run = getattr(self.library, f"run_{kernel}")
-        run(ctypes.c_int(blocks), ctypes.c_int(THREADS), ctypes.c_int(self.backwards), *converted)
+        run.restype = ctypes.c_char_p
+        failure = run(ctypes.c_int(blocks), ctypes.c_int(THREADS), ctypes.c_int(self.backwards), *converted)
+        assert failure is None, f"{kernel}: {failure.decode()}"
 
 
 def refuse_shared_arrays(kernel: str, spans: list[tuple[int, int] | None]) -> None:

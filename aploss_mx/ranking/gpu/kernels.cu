@@ -16,17 +16,20 @@ typedef long long int64_t;
 enum { POSITIVES, IGNORED_ROWS, INVALID_TARGETS, NOT_FINITE };  // places in `counters`
 enum { AP, INTERPOLATED_AP, AUC };                              // values of `method`
 
-const int THREADS = 256;       // of a block
-const int SHARED_BINS = 2048;  // as many as a block can count in its shared memory, 32 KiB
+const int THREADS = 256;             // of a block
+const unsigned WHOLE_WARP = ~0u;
+const float LARGEST = 3.402823466e+38f;  // of the finite numbers
+const int SHARED_BINS = 2048;        // as many as a block can count in its shared memory, 32 KiB
+const int SHARED_THRESHOLDS = 4096;  // as many as it can search there, in the same
 
 __device__ int first_index() { return blockIdx.x * blockDim.x + threadIdx.x; }
 
 __device__ int index_step() { return gridDim.x * blockDim.x; }
 
-__device__ void add(int64_t *sum, int64_t number) {
-    // Two's complement: CUDA's addition without a sign is the one with a sign.
-    atomicAdd((unsigned long long *)sum, (unsigned long long)number);
-}
+// Two's complement: CUDA's addition without a sign is the one with a sign.
+__device__ void add(int64_t *sum, int64_t number) { atomicAdd((unsigned long long *)sum, (unsigned long long)number); }
+
+__device__ void add(int *sum, int number) { atomicAdd(sum, number); }
 
 // ---- the positives, in ascending order ----
 
@@ -196,6 +199,33 @@ __device__ double height_of(float score, int bin, const double *values, const do
     return (score - values[bin]) * squeeze[bin];
 }
 
+// Copy thresholds into a block's shared memory, and return where to search them.
+__device__ const float *stage(int bins, const float *thresholds, float *block_thresholds) {
+    if (bins > SHARED_THRESHOLDS) return thresholds;
+    for (int bin = threadIdx.x; bin < bins; bin += blockDim.x) block_thresholds[bin] = thresholds[bin];
+    __syncthreads();
+    return block_thresholds;
+}
+
+// The bin of a thread's last score, which its next is likely to be in as well.
+struct Bin {
+    int index;
+    float begin, end;
+    double value, squeeze;
+
+    __device__ Bin() : index(-1), begin(1), end(0), value(0), squeeze(0) {}  // holds no score
+    __device__ bool holds(float score) const { return score >= begin && score < end; }
+    __device__ void move_to(float score, int bins, const double *values, const float *thresholds,
+                            const double *squeezes) {
+        index = bin_of(score, bins, thresholds);
+        begin = thresholds[index];
+        end = index + 1 < bins ? thresholds[index + 1] : LARGEST;
+        value = values[index];
+        squeeze = squeezes[index];
+    }
+    __device__ double height(float score) const { return (score - value) * squeeze; }
+};
+
 // Four neighbouring scores; `size` counts all scores.
 __device__ float4 load_four(const float *scores, int first, int size) {
     if (first + 4 <= size && ((unsigned long long)(scores + first) & 15) == 0) return *(const float4 *)(scores + first);
@@ -223,45 +253,83 @@ __device__ void visit_four(const float *logits, const float *class_targets, int 
     }
 }
 
+// What a thread has counted of one bin and not yet added to the sums of all.
+struct Batch {
+    int count;
+    int64_t sum;
+};
+
+template <class Count>
+__device__ void add_to_bin(int bin, Batch batch, Count *counts, int64_t *sums) {
+    add(&counts[bin], batch.count);
+    add(&sums[bin], batch.sum);
+}
+
+// The same from all threads of a warp at once: those of the first's bin add up first, or they would queue for one address.
+template <class Count>
+__device__ void add_to_bins(int bin, Batch batch, Count *counts, int64_t *sums) {
+    const unsigned with_any = __ballot_sync(WHOLE_WARP, batch.count > 0);
+    if (!with_any) return;
+    const int first = __ffs(with_any) - 1, common = __shfl_sync(WHOLE_WARP, bin, first);
+    Batch total = {0, 0};
+    if (batch.count && bin == common)
+        total = batch;
+    else if (batch.count)
+        add_to_bin(bin, batch, counts, sums);
+    for (int distance = 16; distance; distance /= 2) {
+        total.count += __shfl_xor_sync(WHOLE_WARP, total.count, distance);
+        total.sum += __shfl_xor_sync(WHOLE_WARP, total.sum, distance);
+    }
+    if (threadIdx.x % 32 == first) add_to_bin(common, total, counts, sums);
+}
+
 KERNEL bin_scores(const float *logits, const float *class_targets, int size, int classes, int bins,
                   const double *values, const float *thresholds, const double *squeeze, double scale, int64_t *counts,
                   int64_t *sums, int *counters) {
-    __shared__ int block_counts[SHARED_BINS];
-    __shared__ int64_t block_sums[SHARED_BINS];
-    __shared__ float block_thresholds[SHARED_BINS];
+    // Sums, counts and thresholds of up to SHARED_BINS bins, or thresholds of up to SHARED_THRESHOLDS.
+    __shared__ int64_t block_memory[2 * SHARED_BINS];
+    int64_t *block_sums = block_memory;
+    int *block_counts = (int *)(block_memory + SHARED_BINS);
     const bool shared = bins <= SHARED_BINS;
     if (shared) {
         for (int bin = threadIdx.x; bin < bins; bin += blockDim.x) {
             block_counts[bin] = 0;
             block_sums[bin] = 0;
-            block_thresholds[bin] = thresholds[bin];
         }
     }
-    __syncthreads();
+    thresholds = stage(bins, thresholds, shared ? (float *)(block_counts + SHARED_BINS) : (float *)block_memory);
+    const float lowest = bins ? thresholds[0] : 0;
     bool finite = true;
+    Bin bin;
+    Batch batch = {0, 0};
     for (int first = 4 * first_index(); first < size; first += 4 * index_step()) {
         visit_four(logits, class_targets, first, size, classes, [&](int, float score, Kind kind) {
             if (kind == IGNORED) return;
-            finite = finite && fabsf(score) <= 3.402823466e+38f;
-            if (kind == POSITIVE || bins == 0 || !(score >= thresholds[0])) return;
-            const int bin = bin_of(score, bins, shared ? block_thresholds : thresholds);
-            const int64_t height = (int64_t)rint(scale * height_of(score, bin, values, squeeze));
-            if (shared) {
-                atomicAdd(&block_counts[bin], 1);
-                add(&block_sums[bin], height);
-            } else {
-                add(&counts[bin], 1);
-                add(&sums[bin], height);
+            if (!(fabsf(score) <= LARGEST)) {
+                finite = false;
+                return;
             }
+            if (kind == POSITIVE || bins == 0 || score < lowest) return;
+            if (!bin.holds(score)) {
+                if (batch.count && shared) add_to_bin(bin.index, batch, block_counts, block_sums);
+                if (batch.count && !shared) add_to_bin(bin.index, batch, counts, sums);
+                batch.count = 0;
+                batch.sum = 0;
+                bin.move_to(score, bins, values, thresholds, squeeze);
+            }
+            ++batch.count;
+            batch.sum += (int64_t)rint(scale * bin.height(score));
         });
     }
     if (!finite) counters[NOT_FINITE] = 1;
+    if (shared)
+        add_to_bins(bin.index, batch, block_counts, block_sums);
+    else
+        add_to_bins(bin.index, batch, counts, sums);
     __syncthreads();
     if (!shared) return;
-    for (int bin = threadIdx.x; bin < bins; bin += blockDim.x) {
-        if (block_counts[bin] == 0) continue;
-        add(&counts[bin], block_counts[bin]);
-        add(&sums[bin], block_sums[bin]);
+    for (int each = threadIdx.x; each < bins; each += blockDim.x) {
+        if (block_counts[each]) add_to_bin(each, {block_counts[each], block_sums[each]}, counts, sums);
     }
 }
 
@@ -333,16 +401,25 @@ KERNEL solve(int count, int method, double weight, int rows, int classes, const 
 KERNEL write_gradient(const float *logits, const float *class_targets, int size, int classes, int bins, double weight,
                       const double *values, const float *thresholds, const double *squeeze, const double *slopes,
                       const double *pulls, const int *counters, float *gradient) {
+    __shared__ float block_thresholds[SHARED_THRESHOLDS];
+    thresholds = stage(bins, thresholds, block_thresholds);
+    const float lowest = bins ? thresholds[0] : 0;
     const bool finite = !counters[NOT_FINITE];
+    Bin bin;
+    double slope = 0, pull = 0;
     for (int first = 4 * first_index(); first < size; first += 4 * index_step()) {
         float four[4] = {0, 0, 0, 0};
         visit_four(logits, class_targets, first, size, classes, [&](int lane, float score, Kind kind) {
             if (kind == IGNORED) return;
             if (!finite) {
                 four[lane] = nanf("");
-            } else if (kind == NEGATIVE && bins && score >= thresholds[0]) {
-                const int bin = bin_of(score, bins, thresholds);
-                four[lane] = (float)(weight * (pulls[bin] + slopes[bin] * height_of(score, bin, values, squeeze)));
+            } else if (kind == NEGATIVE && bins && score >= lowest) {
+                if (!bin.holds(score)) {
+                    bin.move_to(score, bins, values, thresholds, squeeze);
+                    slope = slopes[bin.index];
+                    pull = pulls[bin.index];
+                }
+                four[lane] = (float)(weight * (pull + slope * bin.height(score)));
             }
         });
         if (first + 4 <= size && ((unsigned long long)(gradient + first) & 15) == 0) {

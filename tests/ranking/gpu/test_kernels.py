@@ -11,10 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from emulated_gpu import EmulatedGPU
+from emulated_gpu import EmulatedGPU, build
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from kernel_costs import costs_of
 
 from aploss_mx.ranking.exact import Objective, ap_loss, auc_loss
 from aploss_mx.ranking.gpu import launches
@@ -175,6 +176,67 @@ def test_targets_that_are_no_class_are_told(kernels, target):
 def test_more_scores_than_can_be_numbered_are_told(kernels):
     with pytest.raises(ValueError, match="rank fewer images together"):
         solve_group(EmulatedGPU(kernels), None, None, (MAX_SCORES // 80 + 1, 80), Objective.AP, 1.0, 1.0, None, None)
+
+
+# The device that plays the GPU -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("written", ["the same", "a part of the same"])
+def test_an_array_that_a_launch_reads_and_writes_is_refused(kernels, written):
+    device = EmulatedGPU(kernels)
+    scores, counters, places = (device.zeros(8, dtype) for dtype in ("float32", "int32", "int32"))
+    scores_written = scores if written == "the same" else scores[4:]
+    with pytest.raises(AssertionError, match="logits and scores are one array"):
+        device.launch("find_positives", 1, scores, device.zeros(1, "float32"), 0, 1, counters, places, scores_written)
+
+
+@pytest.mark.parametrize(
+    ("text", "planted", "told"),
+    [
+        ("((unsigned long long)(scores + first) & 15) == 0", "true", "16 bytes that do not begin at a multiple of 16"),
+        ("if (own < size) {\n        run_places", "__syncthreads();\n    if (own < size) {\n        run_places", None),
+        ("    totals[own] = total;\n    __syncthreads();\n", "    totals[own] = total;\n", "gradients differ"),
+        (
+            "int64_t *counts, const int64_t *sums, int64_t *own",
+            "int64_t *sums, const int64_t *counts, int64_t *own",
+            "gradients differ",
+        ),
+        ("    if (!with_any) return;\n", "    if (!batch.count) return;\n", "at different places"),
+    ],
+    ids=[
+        "alignment check left out",
+        "nothing",
+        "a missing wait before a read",
+        "arguments swapped",
+        "a barrier for some",
+    ],
+)
+def test_planted_faults_are_caught(tmp_path, text, planted, told):
+    source = read_source()
+    assert source.count(text) == 1
+    file = tmp_path / "kernels.cu"
+    file.write_text(source.replace(text, planted), encoding="utf-8")
+    memory = np.zeros(2 * 400 * 3 + 1, np.float32)
+    logits, class_targets = random_batch((2, 400, 3), 100)
+    logits, memory[1:] = memory[1:].reshape(logits.shape), logits.ravel()
+    expected_loss, expected_grad = solve_anchors(ap_loss(), logits, class_targets)
+    library, objective = build(tmp_path, file), Objective.INTERPOLATED_AP
+    try:
+        for backwards in (False, True):
+            loss, grad = run(library, logits, class_targets, objective, backwards=backwards)
+            assert loss == pytest.approx(expected_loss, rel=1e-6), "gradients differ"
+            assert np.abs(grad - expected_grad).sum() <= 1e-6 * np.abs(expected_grad).sum(), "gradients differ"
+    except AssertionError as error:
+        assert told and told in str(error)
+    else:
+        assert told is None
+
+
+def test_scores_of_one_bin_hardly_meet(tmp_path):
+    """Early in training nearly all scores fall between the same two breakpoints."""
+    costs = costs_of(build(tmp_path, counting=True), "small", "early")
+    assert 0 < costs["shared atomics"] <= 0.05
+    assert costs["waiting lanes"] <= 0.01
 
 
 # CUDA's own compiler -----------------------------------------------------------------------------
