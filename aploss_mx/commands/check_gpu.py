@@ -4,8 +4,8 @@
 %(prog)s --mxnet    # a GPU that MXNet supports: the operator, a training step, two GPUs if there are
 
 The first compares loss and gradient with those of the host, and prints a table of times. The second is what to run
-first where MXNet has a GPU: operators on GPU and CPU, one training step on either, and one over two GPUs against one
-with each half of the batch.
+first where MXNet has a GPU: whether device, driver and libraries will do, operators on GPU and CPU, one training step
+on either, and one over two GPUs against one with each half of the batch.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from mxnet import autograd
 from aploss_mx.arguments import ArgumentParser
 from aploss_mx.atomic import write_csv
 from aploss_mx.commands.flags import positive_int
+from aploss_mx.cuda import find_gpus, find_libraries
 from aploss_mx.losses import APLoss, AUCLoss, BoxLoss
 from aploss_mx.ranking.exact import PiecewiseRanking, ap_loss, auc_loss
 from aploss_mx.ranking.gpu import rtc
@@ -208,6 +209,21 @@ def compare_gradients(what: str, ours: dict[str, np.ndarray], theirs: dict[str, 
     require(what, distance(*joined), limit)
 
 
+def report_devices() -> None:
+    """Print GPUs and CUDA libraries as MXNet sees them; raise CheckError where they will not do."""
+    try:
+        libraries, found = find_libraries(), find_gpus()
+    except OSError as error:
+        raise CheckError(f"a CUDA library that MXNet needs is missing ({error})") from error
+    for gpu in found:
+        print(f"gpu({gpu.number}): {gpu.name}, compute capability {gpu.capability[0]}.{gpu.capability[1]}")
+    versions = [f"{name} {major}.{minor}" for name, (major, minor) in zip(("driver for CUDA", "CUDA"), libraries[:2])]
+    print(", ".join([f"MXNet {mx.__version__}", *versions, f"cuDNN {libraries.cudnn}"]))
+    problems = [libraries.problem(), *(gpu.problem() and f"gpu({gpu.number}): {gpu.problem()}" for gpu in found)]
+    if any(problems):
+        raise CheckError("; ".join(filter(None, problems)))
+
+
 def check_with_mxnet(contexts: list[mx.Context], convolution_limit: float = 1e-2) -> None:
     """Compare MXNet's devices with the CPU and with one another.
 
@@ -251,6 +267,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
             gpus = [mx.gpu(number) for number in range(mx.context.num_gpus())]
             if not gpus:
                 raise CheckError("MXNet sees no GPU: it needs mxnet-cu112, its libraries and a driver, see the README")
+            report_devices()
             unfit = [str(gpu) for gpu in gpus[:2] if not rtc.is_available(gpu)]
             if unfit:
                 raise CheckError(f"the kernels do not run on {', '.join(unfit)}: the losses would run on the host")

@@ -13,6 +13,7 @@ import pytest
 from emulated_gpu import EmulatedGPU
 
 from aploss_mx.commands import check_gpu
+from aploss_mx.ranking.gpu import rtc
 from aploss_mx.ranking.gpu.launches import COMPILER_OPTIONS, THREADS, read_source
 
 
@@ -105,6 +106,8 @@ def test_without_cupy_or_gpu(monkeypatch):
 def test_a_fallback_to_the_host_is_no_success(monkeypatch):
     """This build of MXNet has no compiler of kernels: comparing the host with itself would prove nothing."""
     monkeypatch.setattr(mx.context, "num_gpus", lambda: 1)
+    monkeypatch.setattr(check_gpu, "report_devices", lambda: None)
+    rtc._tell_fallback.cache_clear()
     with pytest.warns(UserWarning, match="run on the host"), pytest.raises(SystemExit, match=r"do not run on gpu\(0\)"):
         check_gpu.main(["--mxnet"])
 

@@ -1,22 +1,32 @@
-"""AP-loss and AUC-loss on MXNet's GPU contexts, by kernels that `mx.rtc` compiles at run time."""
+"""AP-loss and AUC-loss on MXNet's GPU contexts, by kernels that `mx.rtc` compiles at run time.
+
+Where they cannot run, the reason is told once, and the losses are computed on the host; APLOSS_MX_GPU_KERNELS=0 asks
+for that. A GPU whose first use does not end is told, too: MXNet would wait for it for ever and say nothing.
+"""
 
 from __future__ import annotations
 
 import ctypes
+import os
+import sys
 import threading
 import warnings
+from contextlib import contextmanager
 from functools import lru_cache
-from typing import Any
+from typing import Any, Iterator
 
 import mxnet as mx
 import numpy as np
 
-from aploss_mx.ranking.exact import PiecewiseRanking
+from aploss_mx.ranking.exact import PiecewiseRanking, ap_loss
 from aploss_mx.ranking.gpu.launches import COMPILER_OPTIONS, MAX_SCORES, THREADS, read_kernels, read_source, solve_group
 from aploss_mx.ranking.problem import Method, images_of_group
 
 # Custom operators of several GPUs run in threads of their own, and MXNet's table of loaded kernels has no lock.
 _LOCK = threading.RLock()
+
+SWITCH = "APLOSS_MX_GPU_KERNELS"
+PATIENCE_SECONDS = 60  # compiling takes seconds, and then a launch is a matter of microseconds
 
 
 class MXNetGPU:
@@ -52,8 +62,24 @@ def _compiled() -> dict[str, Any]:
     return kernels
 
 
+@contextmanager
+def _breaking_silence(context: mx.Context) -> Iterator[None]:
+    """Tell on stderr what to do if the work inside does not end; it is waited for all the same."""
+    message = (
+        f"{context} has not answered for {PATIENCE_SECONDS} s to its first ranking of scores. If it never does, end "
+        f"the program: with {SWITCH}=0 in the environment the host ranks; scripts/check_gpu.py looks for the cause"
+    )
+    timer = threading.Timer(PATIENCE_SECONDS, print, (message,), {"file": sys.stderr, "flush": True})
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
 def is_available(context: mx.Context) -> bool:
-    """Return whether the kernels compile and load on a device; warns, once, where they do not."""
+    """Return whether the kernels compile and give right numbers on a device; warns, once, where they do not."""
     with _LOCK:
         return _is_available(context)
 
@@ -61,31 +87,48 @@ def is_available(context: mx.Context) -> bool:
 @lru_cache(maxsize=None)
 def _is_available(context: mx.Context) -> bool:
     try:
-        device = MXNetGPU(context)
-        counters, places = device.zeros(4, "int32"), device.empty(1, "int32")
-        logits, class_targets, scores = (device.empty(1, "float32") for _ in range(3))
-        # Of no rows: what it takes is to be loaded.
-        device.launch("find_positives", 1, logits, class_targets, 0, 1, counters, places, scores)
-        device.read(counters)
+        with _breaking_silence(context):
+            # One negative above one positive: all kernels run but the one that merges many positives.
+            logits, class_targets = (mx.nd.array(values, context) for values in ([[[0.5], [0]]], [[0, 1]]))
+            loss, gradient = mx.nd.empty((1,), context), mx.nd.empty((1, 2, 1), context)
+            solve_anchors(ap_loss(), context, logits, class_targets, 0, loss, gradient)
+            found = [*loss.asnumpy(), *gradient.asnumpy().ravel()]
     except (mx.MXNetError, AttributeError, OSError) as error:
         reasons = [line.strip() for line in str(error).splitlines() if "rror" in line]
-        reason = reasons[-1] if reasons else repr(error)
-        message = f"ranking losses run on the host, since mx.rtc cannot run their kernels on {context} ({reason})"
-        warnings.warn(message, stacklevel=2)
+        _tell_fallback(f"mx.rtc cannot run their kernels on {context} ({reasons[-1] if reasons else repr(error)})")
+        return False
+    # The step at 0.5 is 0.75 high, the positive's own rank 1.
+    error = 0.75 / 1.75
+    if not np.allclose(found, [error, error, -error], rtol=1e-5):
+        _tell_fallback(f"their kernels give wrong numbers on {context} ({found} instead of {error:.6f} and ± that)")
         return False
     return True
 
 
+@lru_cache(maxsize=None)
+def _tell_fallback(reason: str) -> None:
+    warnings.warn(f"ranking losses run on the host, since {reason}", stacklevel=2)
+
+
 def can_solve(method: Method, ranking_scope: str, context: mx.Context, logits: mx.nd.NDArray) -> bool:
-    """Return whether `solve_anchors` here can do what that of `problem` does on the host."""
-    return (
-        context.device_type == "gpu"
-        and isinstance(method, PiecewiseRanking)
-        and ranking_scope == "all"
-        and logits.dtype == np.float32
-        and logits.size <= MAX_SCORES
-        and is_available(context)
-    )
+    """Return whether `solve_anchors` here can do what that of `problem` does on the host; warns, once, why not."""
+    if context.device_type != "gpu":
+        return False
+    reason = ""
+    if os.environ.get(SWITCH) == "0":
+        reason = f"{SWITCH}=0 says so"
+    elif not isinstance(method, PiecewiseRanking):
+        reason = "only AP-loss and AUC-loss have kernels"
+    elif ranking_scope != "all":
+        reason = f"there are no kernels for rankings by {ranking_scope}"
+    elif logits.dtype != np.float32:
+        reason = f"there are no kernels for logits of {np.dtype(logits.dtype).name}"
+    elif logits.size > MAX_SCORES:
+        reason = f"the kernels cannot number {logits.size} scores"
+    if reason:
+        _tell_fallback(reason)
+        return False
+    return is_available(context)
 
 
 def solve_anchors(
