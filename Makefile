@@ -4,11 +4,16 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 QUICKSTART ?= runs/quickstart
 
-.PHONY: help setup quickstart test test-slow lint bench clean
+# Where `make test-gpu` runs: "fake" libraries play CUDA on the CPU, "real" are the GPUs of this machine.
+GPUS ?= fake
+VENV_GPU ?= .venv-gpu
+
+.PHONY: help setup quickstart test test-slow test-gpu lint bench clean
 
 help:
 	@echo "make quickstart  train, evaluate and draw on a generated data set (8 minutes on 2 cores)"
 	@echo "make test        run the tests;  make test-slow  the long ones too"
+	@echo "make test-gpu    MXNet's GPU build on two fake GPUs; GPUS=real: on this machine's"
 	@echo "make lint        check style;    make bench      time the loss against a loop over positives"
 
 setup: $(VENV)/.installed
@@ -32,6 +37,19 @@ test: setup
 test-slow: setup
 	OMP_NUM_THREADS=$$(nproc) $(BIN)/python -m pytest -m 'slow or not slow'
 
+test-gpu: $(VENV_GPU)/.installed-$(GPUS)
+	tests/gpu/run.sh $(VENV_GPU)/bin/python $(GPUS)
+
+$(VENV_GPU)/.installed-fake: setup.py
+	$(PYTHON) -m venv $(VENV_GPU)
+	$(VENV_GPU)/bin/python -m pip install --quiet --upgrade pip
+	$(VENV_GPU)/bin/python -m pip install --quiet -e '.[gpu-test]'
+	@touch $@
+
+$(VENV_GPU)/.installed-real: $(VENV_GPU)/.installed-fake
+	$(VENV_GPU)/bin/python -m pip install --quiet -e '.[gpu]'
+	@touch $@
+
 lint: setup
 	$(BIN)/ruff check .
 
@@ -39,4 +57,4 @@ bench: setup
 	$(BIN)/python scripts/benchmarks/loss.py --complete
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf $(VENV) $(VENV_GPU) build dist *.egg-info

@@ -30,10 +30,13 @@ DETECTOR = [
     "tqdm>=4.60,<5",
 ]
 
+MXNET_GPU = "mxnet-cu112==1.9.1"
+# The compiler that mx.rtc loads; compiles without a GPU.
+NVRTC = "nvidia-cuda-nvrtc-cu11==11.8.*"
 # MXNet's CUDA build brings no CUDA; `aploss_mx.cuda_libraries` loads these before it.
 CUDA = [
+    NVRTC,
     "nvidia-cublas-cu11==11.11.*",
-    "nvidia-cuda-nvrtc-cu11==11.8.*",
     "nvidia-cuda-runtime-cu11==11.8.*",
     "nvidia-cudnn-cu11==8.9.*",
     "nvidia-cufft-cu11==10.9.*",
@@ -63,7 +66,9 @@ setup(
     install_requires=MATHEMATICS,
     extras_require={
         "cpu": [*DETECTOR, "mxnet==1.9.1"],
-        "gpu": [*DETECTOR, "mxnet-cu112==1.9.1", *CUDA],
+        "gpu": [*DETECTOR, MXNET_GPU, *CUDA],
+        # On fake GPUs, whose libraries tests/gpu builds itself; on real ones with "gpu".
+        "gpu-test": [*DETECTOR, MXNET_GPU, "hypothesis>=6", NUMBA, NVRTC, "pytest>=7", "pytest-xdist>=3"],
         # MXNet 1.9.1 uses onnx.mapping, which 1.18 is the last to have and 1.17 the last to have whole.
         "onnx": ["onnx>=1.8,<1.18"],
         "fast": [NUMBA],
@@ -71,7 +76,7 @@ setup(
             "hypothesis>=6",
             "mypy>=1.8",
             NUMBA,
-            "nvidia-cuda-nvrtc-cu11==11.8.*",  # the compiler that mx.rtc loads; compiles without a GPU
+            NVRTC,
             "onnx>=1.8,<1.18",
             "onnxruntime",
             "pytest>=7",

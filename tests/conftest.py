@@ -15,6 +15,7 @@ import aploss_mx  # noqa: F401  (prepares the process for `import mxnet`)
 
 # isort: split
 from coco_shapes import coco_flags, to_coco
+from contexts import device
 from emulated_gpu import build, compiler
 from tiny_training import link_images, paint_shapes, tiny_flags
 
@@ -23,6 +24,13 @@ from aploss_mx.detection.detector import Detector
 from aploss_mx.training.loop import TrainingRun
 
 SHARED = Path(os.environ.get("APLOSS_MX_SHARED", Path(__file__).resolve().parents[2] / "shared"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def default_device():
+    """Arrays without a device of their own are on the one that is tested."""
+    with device():
+        yield
 
 
 def _existing(folder: Path) -> Path:

@@ -11,8 +11,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Callable, Iterator
 
-import mxnet as mx
 import numpy as np
+from contexts import KIND, device
 
 from aploss_mx.config import Recipe
 from aploss_mx.data.shapes import SHAPES_CLASSES, generate
@@ -67,7 +67,7 @@ def tiny_run(shapes: Path, folder: Path, resume: str = "", cpus: int = 1, worker
     recipe = tiny_recipe(**settings)
     train = VOCDetection(shapes, recipe.train_split, SHAPES_CLASSES)
     val = VOCDetection(shapes, recipe.val_split, SHAPES_CLASSES)
-    devices = [mx.cpu(number) for number in range(cpus)]
+    devices = [device(number) for number in range(cpus)]
     options = Options(folder, devices, num_workers=workers, resume=resume, log_interval=1)
     return set_up(recipe, SHAPES_CLASSES, train.samples, val.samples, options)
 
@@ -75,6 +75,8 @@ def tiny_run(shapes: Path, folder: Path, resume: str = "", cpus: int = 1, worker
 def tiny_flags(shapes: Path, folder: Path, **settings) -> list[str]:
     """Return the command line of `train_voc.py` for the same run."""
     flags = ["--dataset-root", str(shapes), "--save-prefix", str(folder), "--num-workers", "0", "--log-interval", "1"]
+    if KIND == "gpu" and "cpus" not in settings:
+        flags += ["--gpus", "0"]
     for name, value in {**SETTINGS, **settings}.items():
         flags += [f"--{name.replace('_', '-')}", str(value)]
     return flags
@@ -105,10 +107,10 @@ def running_script(name: str, flags: list[str]):
     return running([sys.executable, str(REPOSITORY / "scripts" / name), *flags])
 
 
-def run_script(name: str, flags: list[str]) -> str:
+def run_script(name: str, flags: list[str], seconds: float = 120) -> str:
     """Run a script to its good end and return what it printed."""
     with running_script(name, flags) as process:
-        stdout, stderr = process.communicate(timeout=120)
+        stdout, stderr = process.communicate(timeout=seconds)
     assert process.returncode == 0, stderr
     return stdout
 

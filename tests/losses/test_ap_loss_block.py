@@ -5,6 +5,7 @@ from __future__ import annotations
 import mxnet as mx
 import numpy as np
 import pytest
+from contexts import device
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -162,7 +163,7 @@ def test_two_devices_at_once_compute_what_one_does(make_block):
     block = make_block()
     problems = [random_problem(seed, (2, 100, 3)) for seed in range(40)]
     for pair in zip(problems[::2], problems[1::2]):
-        started = [start(block, *problem, ctx=mx.cpu(number)) for number, problem in enumerate(pair)]
+        started = [start(block, *problem, ctx=device(number)) for number, problem in enumerate(pair)]
         autograd.backward([loss for _, loss in started])
         for (logits, loss), problem in zip(started, pair):
             assert loss.context == logits.context
@@ -187,7 +188,7 @@ def test_it_takes_symbols():
     problem = random_problem(5)
     loss = APLoss(delta=0.5)(mx.sym.var("logits"), mx.sym.var("class_targets"))
     assert len(loss.list_outputs()) == 1
-    executor = loss.simple_bind(mx.cpu(), logits=problem[0].shape)
+    executor = loss.simple_bind(device(), logits=problem[0].shape)
     executor.forward(is_train=True, logits=problem[0], class_targets=problem[1])
     np.testing.assert_allclose(executor.outputs[0].asnumpy(), [expected(*problem, 0.5)[0]], rtol=1e-5)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import mxnet as mx
 import numpy as np
 import pytest
+from contexts import device
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -183,7 +184,7 @@ def test_two_forward_passes_before_a_backward_do_not_mix(box_loss, order):
 
 def test_two_devices_at_once(box_loss):
     problems = [random_problem(seed) for seed in (7, 8)]
-    started = [start(box_loss, *problem, ctx=mx.cpu(number)) for number, problem in enumerate(problems)]
+    started = [start(box_loss, *problem, ctx=device(number)) for number, problem in enumerate(problems)]
     autograd.backward([loss for _, loss in started])
     for (deltas, loss), problem in zip(started, problems):
         assert loss.context == deltas.context

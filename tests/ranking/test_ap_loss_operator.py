@@ -10,6 +10,7 @@ from pathlib import Path
 import mxnet as mx
 import numpy as np
 import pytest
+from contexts import device
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -240,7 +241,7 @@ def test_types_are_inferred_from_the_logits():
 def test_a_bound_symbol_computes_the_same(delta, interpolated, dtype):
     problem = random_problem(11)
     executor = symbol(delta=delta, interpolated=interpolated)[0].simple_bind(
-        mx.cpu(), logits=problem[0].shape, type_dict={"logits": "float32", "class_targets": dtype}
+        device(), logits=problem[0].shape, type_dict={"logits": "float32", "class_targets": dtype}
     )
     for _ in range(2):
         executor.forward(is_train=True, logits=problem[0], class_targets=problem[1])
@@ -253,7 +254,7 @@ def test_a_bound_symbol_computes_the_same(delta, interpolated, dtype):
 def test_a_bound_symbol_honours_the_gradient_request(grad_req, times):
     problem = random_problem(12)
     executor = symbol()[0].simple_bind(
-        mx.cpu(), logits=problem[0].shape, grad_req={"logits": grad_req, "class_targets": "null"}
+        device(), logits=problem[0].shape, grad_req={"logits": grad_req, "class_targets": "null"}
     )
     executor.grad_dict["logits"][:] = 0
     for _ in range(3):
@@ -267,7 +268,7 @@ def test_a_bound_symbol_honours_the_gradient_request(grad_req, times):
 
 def test_a_bound_symbol_may_want_no_gradient_at_all():
     problem = random_problem(12)
-    executor = symbol()[0].simple_bind(mx.cpu(), logits=problem[0].shape, grad_req="null")
+    executor = symbol()[0].simple_bind(device(), logits=problem[0].shape, grad_req="null")
     executor.forward(is_train=True, logits=problem[0], class_targets=problem[1])
     executor.backward(mx.nd.ones((1,)))
     np.testing.assert_allclose(executor.outputs[0].asnumpy(), [expected(*problem)[0]], rtol=1e-5)
@@ -285,7 +286,7 @@ def test_a_module_on_two_devices_ranks_each_part_of_the_batch_for_itself():
     loss = mx.sym.Custom(
         scores.reshape((-1, anchors, classes)), mx.sym.var("class_targets"), op_type="aploss", name="aploss"
     )[0]
-    module = mx.mod.Module(mx.sym.MakeLoss(loss), ["data"], ["class_targets"], context=[mx.cpu(0), mx.cpu(1)])
+    module = mx.mod.Module(mx.sym.MakeLoss(loss), ["data"], ["class_targets"], context=[device(0), device(1)])
     module.bind([("data", data.shape)], [("class_targets", class_targets.shape)])
     module.init_params(arg_params={"scores_weight": mx.nd.array(weight)})
     module.init_optimizer(kvstore="local", optimizer_params={"learning_rate": 1.0, "rescale_grad": 0.5})
@@ -308,7 +309,7 @@ def test_two_devices_at_once_compute_what_one_does():
     problems = [random_problem(seed, (2, 200, 4)) for seed in range(60)]
     running = []
     for number, problem in enumerate(problems):
-        ctx = mx.cpu(number % 2)
+        ctx = device(number % 2)
         logits = mx.nd.array(problem[0], ctx)
         logits.attach_grad()
         with autograd.record():
@@ -342,7 +343,7 @@ def test_an_error_inside_reaches_the_caller_and_leaves_the_process_working(bad, 
     wrong = class_targets.copy()
     wrong[1, 5] = bad
     losses = [
-        aploss(mx.nd.array(logits, mx.cpu(number)), mx.nd.array(wrong, mx.cpu(number))) for number in range(devices)
+        aploss(mx.nd.array(logits, device(number)), mx.nd.array(wrong, device(number))) for number in range(devices)
     ]
     errors = 0
     for wait in (*(loss.asnumpy for loss in losses), mx.nd.waitall):
@@ -353,7 +354,7 @@ def test_an_error_inside_reaches_the_caller_and_leaves_the_process_working(bad, 
     assert errors == 1 or (errors and devices > 1)  # MXNet may lose or repeat one of two that come at once
     assert message in capsys.readouterr().out  # MXNetError itself does not carry the Python message
     for number in range(devices):
-        assert_close(loss_and_grad(logits, class_targets, mx.cpu(number)), expected(logits, class_targets))
+        assert_close(loss_and_grad(logits, class_targets, device(number)), expected(logits, class_targets))
     mx.nd.waitall()
 
 

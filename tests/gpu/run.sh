@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# Run all tests of the GPU path: run.sh PYTHON [fake|real], of an environment with the GPU build of MXNet (make test-gpu).
+# fake: on the CPU, by the fake CUDA libraries of this folder; real: on the machine's first two GPUs.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+python=$1 devices=${2:-fake}
+if [ "$devices" = real ]; then
+    folders='import glob, sysconfig; print(":".join(glob.glob(sysconfig.get_path("purelib") + "/nvidia/*/lib")))'
+    libraries=$("$python" -c "$folders")
+else
+    libraries=$PWD/build/fake_cuda
+    PYTHONPATH=$PWD "$python" tests/gpu/fake_cuda/build.py "$libraries"
+    # Memory that MXNet keeps for later arrays, and kernels that it writes itself, could not be checked.
+    export MXNET_GPU_MEM_POOL_TYPE=Unpooled MXNET_USE_FUSION=0
+fi
+export LD_LIBRARY_PATH=$libraries APLOSS_MX_TEST_DEVICE=gpu APLOSS_MX_TEST_CUDA=$devices
+export MXNET_CUDNN_LIB_CHECKING=0 OMP_NUM_THREADS=1
+# What a fake library says when it ends the program would be lost in a capture of file descriptors.
+exec "$python" -m pytest -n 2 --dist loadfile --capture=sys --durations=10 tests/gpu \
+    tests/ranking/test_ap_loss_operator.py tests/losses/test_ap_loss_block.py tests/losses/test_box_loss.py

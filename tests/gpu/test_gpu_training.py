@@ -1,0 +1,110 @@
+"""train_voc.py, evaluate.py and demo.py on GPUs, against the same on CPU devices."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny_training import assert_same_arrays, paint_shapes, run_script, running_script, tiny_flags, wait_until
+
+from aploss_mx.checkpoint import Checkpoint
+from scripts import demo, evaluate, launch_local, train_voc
+
+STEPS = 3
+# A large step would blow up differences of rounding: of a ReLU that turns over, and statistics of few pixels.
+SETTINGS = {"channels": 8, "lr": 0.0002, "epochs": 1}
+TWO_GPUS = {"gpus": "0,1", "kv_store": "device"}
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory) -> Path:
+    """A data set of as many batches of four as STEPS."""
+    return paint_shapes(tmp_path_factory.mktemp("data") / "shapes", num_train=4 * STEPS)
+
+
+def train(pictures: Path, folder: Path, *flags: str, **settings) -> Checkpoint:
+    train_voc.main([*tiny_flags(pictures, folder, **{**SETTINGS, **settings}), *flags])
+    return Checkpoint.load(folder / "last.npz")
+
+
+@pytest.fixture(scope="module")
+def on_gpus(pictures, tmp_path_factory) -> Path:
+    """The folder of a run on two GPUs."""
+    folder = tmp_path_factory.mktemp("on_gpus") / "run"
+    train(pictures, folder, **TWO_GPUS)
+    return folder
+
+
+def largest_difference(one: Checkpoint, other: Checkpoint) -> float:
+    """Of all weights and running means; cuDNN's running variances divide by one pixel less than the CPU's."""
+    assert one.step == other.step == STEPS
+    return max(
+        np.abs(array - other.parameters[name]).max()
+        for name, array in one.parameters.items()
+        if not name.endswith("running_var")
+    )
+
+
+def test_two_gpus_make_the_steps_of_two_cpus(pictures, on_gpus, tmp_path, capsys):
+    difference = largest_difference(Checkpoint.load(on_gpus / "last.npz"), train(pictures, tmp_path / "cpus", cpus=2))
+    with capsys.disabled():
+        print(f"\nlargest difference of a weight after {STEPS} steps on two GPUs: {difference:.1e}")
+    assert 0 < difference <= 1e-5
+
+
+def test_synchronous_ranking_on_two_gpus(pictures, on_gpus, tmp_path, capsys):
+    gpus = train(pictures, tmp_path / "gpus", "--sync-ranking", **TWO_GPUS)
+    difference = largest_difference(gpus, train(pictures, tmp_path / "cpus", "--sync-ranking", cpus=2))
+    with capsys.disabled():
+        print(f"\nlargest difference of a weight after {STEPS} steps ranked together: {difference:.1e}")
+    assert 0 < difference <= 1e-5
+    assert largest_difference(gpus, Checkpoint.load(on_gpus / "last.npz")) > difference
+
+
+def test_workers_with_a_gpu_each_make_the_steps_of_two_gpus(pictures, on_gpus, tmp_path, capsys):
+    script = str(launch_local.REPOSITORY / "scripts" / "train_voc.py")
+    flags = tiny_flags(pictures, tmp_path / "run", **SETTINGS, gpus="0", kv_store="dist_sync")
+    run_script("launch_local.py", ["--workers", "2", script, *flags], seconds=400)
+    difference = largest_difference(*(Checkpoint.load(path / "last.npz") for path in (tmp_path / "run", on_gpus)))
+    with capsys.disabled():
+        print(f"\nlargest difference of a weight after {STEPS} steps of two workers with a GPU each: {difference:.1e}")
+    assert difference <= 1e-6
+
+
+def test_a_killed_run_ends_alike_and_so_does_one_with_loader_processes(pictures, tmp_path):
+    whole = train(pictures, tmp_path / "whole", epochs=2, **TWO_GPUS)
+    killed = tmp_path / "killed"
+    flags = [*tiny_flags(pictures, killed, **{**SETTINGS, "epochs": 2}, **TWO_GPUS), "--resume", "auto"]
+    with running_script("train_voc.py", [*flags, "--num-workers", "1"]) as process:
+        wait_until((killed / "last.npz").exists, process, seconds=300)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    assert Checkpoint.load(killed / "last.npz").epoch == 1
+    train_voc.main(flags)
+    end = Checkpoint.load(killed / "last.npz")
+    assert (end.epoch, end.step) == (2, 2 * STEPS)
+    assert_same_arrays(end.parameters, whole.parameters)
+    assert_same_arrays(end.optimizer, whole.optimizer)
+
+
+def test_evaluation_finds_what_the_cpu_finds(pictures, on_gpus, tmp_path):
+    found = {}
+    for name, flags in (("cpu", []), ("gpu", ["--gpus", "0"])):
+        evaluate.main(
+            ["--params", str(on_gpus / "last.npz"), "--dataset-root", str(pictures), "--split", "2007_val"]
+            + ["--output", str(tmp_path / f"{name}.json"), *flags]
+        )
+        found[name] = json.loads((tmp_path / f"{name}.json").read_text())
+    assert found["gpu"].keys() == found["cpu"].keys()
+    assert found["gpu"]["AP"] == pytest.approx(found["cpu"]["AP"], abs=1e-3)
+
+
+def test_demo_draws(pictures, on_gpus, tmp_path):
+    image = pictures / "VOC2007" / "JPEGImages" / "val_000001.jpg"
+    flags = ["--params", on_gpus / "last.npz", "--input", image, "--output", tmp_path / "out", "--gpus", "0"]
+    demo.main([str(flag) for flag in flags])
+    assert list((tmp_path / "out").rglob("*.jpg")) or list((tmp_path / "out").rglob("*.png"))
