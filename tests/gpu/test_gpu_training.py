@@ -9,10 +9,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_training import assert_same_arrays, paint_shapes, run_script, running_script, tiny_flags, wait_until
+from tiny_training import (
+    REPOSITORY,
+    assert_same_arrays,
+    paint_shapes,
+    run_script,
+    running_script,
+    tiny_flags,
+    wait_until,
+)
 
 from aploss_mx.checkpoint import Checkpoint
-from scripts import demo, evaluate, launch_local, train_voc
+from aploss_mx.commands import demo, evaluate, train_voc
 
 STEPS = 3
 # A large step would blow up differences of rounding: of a ReLU that turns over, and statistics of few pixels.
@@ -66,7 +74,7 @@ def test_synchronous_ranking_on_two_gpus(pictures, on_gpus, tmp_path, capsys):
 
 
 def test_workers_with_a_gpu_each_make_the_steps_of_two_gpus(pictures, on_gpus, tmp_path, capsys):
-    script = str(launch_local.REPOSITORY / "scripts" / "train_voc.py")
+    script = str(REPOSITORY / "scripts" / "train_voc.py")
     flags = tiny_flags(pictures, tmp_path / "run", **SETTINGS, gpus="0", kv_store="dist_sync")
     run_script("launch_local.py", ["--workers", "2", script, *flags], seconds=400)
     difference = largest_difference(*(Checkpoint.load(path / "last.npz") for path in (tmp_path / "run", on_gpus)))
