@@ -47,9 +47,12 @@ def find_libraries() -> Libraries:
     runtime, cudnn = ctypes.CDLL("libcudart.so.11.0"), ctypes.CDLL("libcudnn.so.8")
     cudnn.cudnnGetVersion.restype = ctypes.c_size_t
     version = cudnn.cudnnGetVersion()
-    versions = [_number(runtime[f"cuda{which}GetVersion"]) for which in ("Driver", "Runtime")]
-    driver, own = ((number // 1000, number % 1000 // 10) for number in versions)
-    return Libraries(driver, own, f"{version // 1000}.{version % 1000 // 100}.{version % 100}")
+    driver, own = _number(runtime.cudaDriverGetVersion), _number(runtime.cudaRuntimeGetVersion)
+    return Libraries(
+        (driver // 1000, driver % 1000 // 10),
+        (own // 1000, own % 1000 // 10),
+        f"{version // 1000}.{version % 1000 // 100}.{version % 100}",
+    )
 
 
 def find_gpus() -> list[GPU]:
@@ -59,8 +62,8 @@ def find_gpus() -> list[GPU]:
     for number in range(_number(runtime.cudaGetDeviceCount)):
         properties = ctypes.create_string_buffer(4096)  # cudaDeviceProp, which begins with the name
         runtime.cudaGetDeviceProperties(properties, number)
-        capability = tuple(_number(runtime.cudaDeviceGetAttribute, which, number) for which in (MAJOR, MINOR))
-        gpus.append(GPU(number, properties.value.decode(), capability))
+        major, minor = (_number(runtime.cudaDeviceGetAttribute, which, number) for which in (MAJOR, MINOR))
+        gpus.append(GPU(number, properties.value.decode(), (major, minor)))
     return gpus
 
 

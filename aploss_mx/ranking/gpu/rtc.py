@@ -90,17 +90,17 @@ def _is_available(context: mx.Context) -> bool:
         with _breaking_silence(context):
             # One negative above one positive: all kernels run but the one that merges many positives.
             logits, class_targets = (mx.nd.array(values, context) for values in ([[[0.5], [0]]], [[0, 1]]))
-            loss, gradient = mx.nd.empty((1,), context), mx.nd.empty((1, 2, 1), context)
-            solve_anchors(ap_loss(), context, logits, class_targets, 0, loss, gradient)
-            found = [*loss.asnumpy(), *gradient.asnumpy().ravel()]
+            outputs = mx.nd.empty((1,), context), mx.nd.empty((1, 2, 1), context)
+            solve_anchors(ap_loss(), context, logits, class_targets, 0, *outputs)
+            found = [number for output in outputs for number in output.asnumpy().ravel()]
     except (mx.MXNetError, AttributeError, OSError) as error:
         reasons = [line.strip() for line in str(error).splitlines() if "rror" in line]
         _tell_fallback(f"mx.rtc cannot run their kernels on {context} ({reasons[-1] if reasons else repr(error)})")
         return False
     # The step at 0.5 is 0.75 high, the positive's own rank 1.
-    error = 0.75 / 1.75
-    if not np.allclose(found, [error, error, -error], rtol=1e-5):
-        _tell_fallback(f"their kernels give wrong numbers on {context} ({found} instead of {error:.6f} and ± that)")
+    loss = 0.75 / 1.75
+    if not np.allclose(found, [loss, loss, -loss], rtol=1e-5):
+        _tell_fallback(f"their kernels give wrong numbers on {context} ({found}, not {loss:.6f} and ± that)")
         return False
     return True
 
