@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import zipfile
 from pathlib import Path
 from typing import Mapping
 
@@ -36,6 +37,14 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
         raise
     except Exception as error:  # damage surfaces as whatever zipfile, zlib, or the parser of NumPy's headers raises
         raise ArchiveError(f"{type(error).__name__}: {error}") from error
+
+
+def write_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write arrays as `numpy.savez` does, which leaves its archive open where the disk is full, as `replacing` does."""
+    with replacing(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+                np.lib.format.write_array(file, np.asanyarray(array), allow_pickle=False)
 
 
 def write_params(path: Path, arrays: Mapping[str, mx.nd.NDArray]) -> None:

@@ -12,8 +12,7 @@ import mxnet as mx
 import numpy as np
 
 import aploss_mx
-from aploss_mx.archive import ArchiveError, read_npz
-from aploss_mx.atomic import replacing
+from aploss_mx.archive import ArchiveError, read_npz, write_npz
 from aploss_mx.config import ConfigError, Recipe
 from symbols.retinanet import RetinaNet
 
@@ -94,8 +93,7 @@ class Checkpoint:
             "calibration": self.calibration,
             "arrays": list(arrays),  # no checksum covers an archive's list of contents
         }
-        with replacing(path) as temporary:
-            np.savez(temporary, about=np.frombuffer(json.dumps(about).encode(), np.uint8), **arrays)
+        write_npz(path, {"about": np.frombuffer(json.dumps(about).encode(), np.uint8), **arrays})
 
     @classmethod
     def load(cls, path: str | Path) -> Checkpoint:

@@ -10,7 +10,7 @@ import mxnet as mx
 import numpy as np
 import pytest
 
-from aploss_mx.archive import write_params
+from aploss_mx.archive import write_npz, write_params
 from aploss_mx.atomic import remove_unfinished, replacing, write_text
 from aploss_mx.report.draw import write_picture
 
@@ -113,6 +113,8 @@ def test_what_a_killed_process_leaves_is_found(tmp_path):
 
 
 WRITERS = {
+    "archive": lambda path: write_npz(path, {"x": np.ones(100), "y": np.ones(10)}),
+    "archive's list of contents": lambda path: write_npz(path, {"x": np.ones(80), "y": np.ones(1)}),
     "text": lambda path: write_text(path, "a" * 5000),
     "arrays": lambda path: write_params(path, {"x": mx.nd.ones(1000)}),
     "last bytes of arrays": lambda path: write_params(path, {"x": mx.nd.ones(235)}),
@@ -120,6 +122,7 @@ WRITERS = {
 }
 
 
+@pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("write", WRITERS.values(), ids=WRITERS)
 def test_a_full_disk_names_the_file(tmp_path, write):
     path = tmp_path / "run.png"
