@@ -1,4 +1,4 @@
-"""Files that are whole or not there: a reader, or a power cut, never meets a half-written one."""
+"""Write files that are whole or not there: a reader, or a power cut, never meets a half-written one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checkpoints: one file, written whole or not at all, that a run goes on from and a detector is loaded from."""
+"""Save and load checkpoints: one file, whole or not there, that a run resumes and a detector is loaded from."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Recipes: every setting that a result depends on, read from YAML and overridden by flags."""
+"""Read recipes: every setting that a result depends on, from YAML and overridden by flags."""
 
 from __future__ import annotations
 

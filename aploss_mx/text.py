@@ -1,4 +1,4 @@
-"""Text from files and file names, made fit to be shown."""
+"""Make text from files and file names fit to be shown."""
 
 from __future__ import annotations
 

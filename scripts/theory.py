@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Watch what the paper states of its method: convergence, its failures elsewhere, score shift, step functions.
 
-Each experiment prints a line and leaves a PNG file. All take seconds but 'optimisers' (Figure 5b in small), which
+Each experiment prints a line and leaves a PNG file. All take seconds but 'optimisers' (Figure 5b at small scale), which
 trains a small network three times: on the data of --dataset-root, or on generated shapes.
 
 python scripts/theory.py --output runs/theory

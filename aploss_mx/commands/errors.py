@@ -26,7 +26,7 @@ def readable_errors() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        print("\ninterrupted; a training run goes on from its last whole epoch with --resume auto", file=sys.stderr)
+        print("\ninterrupted; a training run resumes from its last whole epoch with --resume auto", file=sys.stderr)
         leave_workers(INTERRUPTED)
         sys.exit(INTERRUPTED)
     except (ValueError, OSError, TrainingError, ExportError, mx.MXNetError) as error:

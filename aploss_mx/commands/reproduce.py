@@ -1,4 +1,4 @@
-"""The paper's tables and figures: run what they need, and set paper and measured side by side.
+"""Reproduce the paper's tables and figures: run what they need, and set paper and measured side by side.
 
 %(prog)s table2 --scale smoke
 %(prog)s table2 --scale small --dataset-root ~/data/VOCdevkit --seeds 0 1 --only ap focal
@@ -6,7 +6,7 @@
 %(prog)s report
 %(prog)s list --table 2
 
-A finished run is not run again, an interrupted one goes on from its last epoch, and a second copy of this program that
+A finished run is not run again, an interrupted one resumes from its last epoch, and a second copy of this program that
 wants a run at work waits for it. Runs are folders of --runs; CSV files, Markdown and pictures go to --results.
 """
 
@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
     help = "compare settings of each loss on a fifth of the training images, held out from the rest"
     for name in TUNINGS:
         _add_run_flags(commands.add_parser(name, help=help))
-    report = commands.add_parser("report", help="make Markdown and pictures anew of the CSV files in --results")
+    report = commands.add_parser("report", help="make Markdown and pictures of the CSV files again in --results")
     report.add_argument("--results", type=Path, default=Path("results"), help="folder (default: %(default)s)")
     _add_list_flags(commands.add_parser("list", help="print the paper's figures and the commands for each"))
     arguments = parser.parse_args(argv)
@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
         else:
             reproduce(arguments)
     except KeyboardInterrupt:
-        print("\ninterrupted; the same command goes on", file=sys.stderr)
+        print("\ninterrupted; the same command resumes", file=sys.stderr)
         sys.exit(INTERRUPTED)
     except (RunError, ValueError, OSError) as error:
         sys.exit(f"error: {error}")
@@ -212,7 +212,7 @@ def _held_out(root: str, scale: Scale, arguments: argparse.Namespace, runner: Ru
 
 
 def write_reports(results: Path) -> None:
-    """Make all Markdown, summaries and pictures anew that have a CSV file."""
+    """Make all Markdown, summaries and pictures again that have a CSV file."""
     names = {*REPORTED, *DRAWINGS}
     paths = [
         (path, scale)

@@ -45,7 +45,7 @@ def training_parser(
     )
     add_timeout_flag(parser)
     parser.add_argument(
-        "--resume", default="", metavar="auto|FILE", help="go on from the run's last checkpoint, or from a file"
+        "--resume", default="", metavar="auto|FILE", help="resume from the run's last checkpoint, or from a file"
     )
     parser.add_argument(
         "--log-interval",

@@ -1,4 +1,4 @@
-"""Preflight: everything wrong with a data set, named before training starts.
+"""Check a data set: everything wrong with it, named before training starts.
 
 From the command line: ``python -m aploss_mx.data.check --dataset-root VOCdevkit --split 2007_trainval``, or with the
 root of data in COCO layout.

@@ -1,4 +1,4 @@
-"""Boxes as annotated against the image that they are drawn on."""
+"""Clip annotated boxes to the image that they are drawn on."""
 
 from __future__ import annotations
 

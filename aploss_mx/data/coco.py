@@ -1,4 +1,4 @@
-"""Object annotations in the layout of COCO: one JSON file a split, and folders of images."""
+"""Read object annotations in the layout of COCO: one JSON file a split, and folders of images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Annotation files in the layout of COCO, as they are written, and where they and their images are."""
+"""Read annotation files in the layout of COCO, as they are written, and find them and their images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A data set by its folder, in whichever of the two layouts it has."""
+"""Open a data set by its folder, in whichever of the two layouts it has."""
 
 from __future__ import annotations
 

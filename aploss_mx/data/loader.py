@@ -1,4 +1,4 @@
-"""Batches of images and targets, made in processes; what an epoch holds depends on the seed alone."""
+"""Load batches of images and targets, made in processes; what an epoch holds depends on the seed alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fields of annotations that are not read, but look like one that is."""
+"""Find fields of annotations that are not read, but look like one that is."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Image files as arrays, and arrays as a network wants its pixels."""
+"""Read image files as arrays, and normalise arrays as a network wants its pixels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Problems found in a data set, and the error that names them all. Knows no data format."""
+"""Collect problems found in a data set, and raise the error that names them all. Knows no data format."""
 
 from __future__ import annotations
 

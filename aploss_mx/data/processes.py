@@ -1,4 +1,4 @@
-"""Processes that make batches: started once, watched, and never replaced."""
+"""Run processes that make batches: started once, watched, and never replaced."""
 
 from __future__ import annotations
 

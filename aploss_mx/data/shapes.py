@@ -1,4 +1,4 @@
-"""A small detection data set, painted rather than downloaded, in the layout of PASCAL VOC.
+"""Paint a small detection data set, rather than download one, in the layout of PASCAL VOC.
 
 Run ``python -m aploss_mx.data.shapes --output DIR`` and train on DIR as on any VOC data set.
 """

@@ -1,4 +1,4 @@
-"""SSD's training augmentation (Liu et al., 2016).
+"""Augment images as SSD's training does (Liu et al., 2016).
 
 Images are uint8 arrays (H, W, 3) in RGB. Every random function draws from the generator it is given, so results depend
 on its seed alone. Expansion and cropping only move a `Window` over the image: no enlarged canvas is ever built.

@@ -1,4 +1,4 @@
-"""From an image to the network's input: augmentation for training, resizing for testing.
+"""Transform an image into the network's input: augmentation for training, resizing for testing.
 
 Images are uint8 arrays (H, W, 3) in RGB until they are normalised.
 """

@@ -1,4 +1,4 @@
-"""Object annotations in the layout of PASCAL VOC: the challenge's own data, and other folders that follow it."""
+"""Read object annotations in the layout of PASCAL VOC: the challenge's own data, and other folders that follow it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Annotation files in the layout of PASCAL VOC, as they are written."""
+"""Read annotation files in the layout of PASCAL VOC, as they are written."""
 
 from __future__ import annotations
 

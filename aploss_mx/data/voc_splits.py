@@ -1,4 +1,4 @@
-"""Which images a split of data in the layout of PASCAL VOC has."""
+"""Find the images of a split of data in the layout of PASCAL VOC."""
 
 from __future__ import annotations
 

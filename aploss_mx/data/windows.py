@@ -1,4 +1,4 @@
-"""Windows over an image, which may reach beyond it, and the picture and the boxes that they show.
+"""Cut windows out of an image, which may reach beyond it: the picture and the boxes that they show.
 
 Boxes are float32 (M, 4), corners [x1, y1, x2, y2] in pixels.
 """

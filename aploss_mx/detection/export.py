@@ -1,4 +1,4 @@
-"""A trained network for other programs: an MXNet symbol with parameters, and ONNX."""
+"""Export a trained network for other programs: an MXNet symbol with parameters, and ONNX."""
 
 from __future__ import annotations
 

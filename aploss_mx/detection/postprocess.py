@@ -1,4 +1,4 @@
-"""From the network's output to boxes: decoding, thresholds and non-maximum suppression."""
+"""Turn the network's output into boxes: decoding, thresholds and non-maximum suppression."""
 
 from __future__ import annotations
 

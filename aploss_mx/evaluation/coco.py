@@ -1,4 +1,4 @@
-"""The twelve figures of COCO and its average precision by class, for any data set, computed by pycocotools."""
+"""Compute COCO's twelve metrics and its average precision by class, for any data set, with pycocotools."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""All metrics of a data set as one plain dict, and that dict as a table."""
+"""Evaluate a data set: all metrics as one plain dict, and that dict as a table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Average precision of PASCAL VOC, by the rules of the development kit (VOCevaldet.m of 2007, VOCap.m since 2010)."""
+"""Compute PASCAL VOC's AP by the rules of the development kit (VOCevaldet.m of 2007, VOCap.m since 2010)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The anchors of RetinaNet, as the AP-loss paper sets them (§4.1): 6 in each cell of P3 … P7."""
+"""Make RetinaNet's anchors, as the AP-loss paper sets them (§4.1): 6 in each cell of P3 … P7."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Axis-aligned boxes: corners [x1, y1, x2, y2] in continuous pixel coordinates, no +1 anywhere."""
+"""Measure and clip boxes: corners [x1, y1, x2, y2] in continuous pixel coordinates, no +1 anywhere."""
 
 from __future__ import annotations
 

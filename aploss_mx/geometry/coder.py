@@ -1,4 +1,4 @@
-"""Box deltas: where an object's box lies, seen from an anchor (Fast R-CNN's parametrisation)."""
+"""Encode an object's box as deltas from an anchor, and decode them (Fast R-CNN's parametrisation)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which anchor is responsible for which object."""
+"""Match anchors to the objects that they are responsible for."""
 
 from __future__ import annotations
 

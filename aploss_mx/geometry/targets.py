@@ -1,4 +1,4 @@
-"""What the network should say of each anchor."""
+"""Assign class and box targets to anchors."""
 
 from __future__ import annotations
 

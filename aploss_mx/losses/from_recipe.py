@@ -1,4 +1,4 @@
-"""The classification loss that a recipe asks for, as a block of its own or over all devices."""
+"""Make the classification loss that a recipe asks for, as a block of its own or over all devices."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The 2P points where the ramps of all positives begin and end: what falls between two of them is alike."""
+"""Find the 2P points where the ramps of all positives begin and end: what falls between two of them is alike."""
 
 from __future__ import annotations
 

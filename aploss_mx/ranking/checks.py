@@ -1,4 +1,4 @@
-"""Checks of the arguments that every ranking loss shares."""
+"""Check the arguments that every ranking loss shares."""
 
 from __future__ import annotations
 

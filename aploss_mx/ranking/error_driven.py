@@ -1,4 +1,4 @@
-"""The paper's general scheme, one pair of scores at a time: errors of any activation, carried back to the scores.
+"""Follow the paper's general scheme, pair by pair: errors of any activation, carried back to the scores.
 
 A loss is written with the terms L_ij of an activation of all differences x_ij = s_j - s_i (Eq. 1), of which the pairs
 of a positive i and a negative j count (Eq. 2). Each such term ought to be 0, so that x_ij is updated by the error -L_ij

@@ -1,4 +1,4 @@
-"""AP-loss and AUC-loss with their gradients, exactly, in O((P + N) log P) instead of O(P (P + N)).
+"""Compute AP-loss and AUC-loss with their gradients, exactly, in O((P + N) log P) instead of O(P (P + N)).
 
 The loops of Algorithm 1 ask two things of the N negatives: the soft count F_i = sum_j f(s_j - s_i) that stands
 above each positive i, and the pull sum_i w_i f(s_j - s_i) of all positives on each negative j. The step function f

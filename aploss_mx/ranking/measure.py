@@ -1,4 +1,4 @@
-"""What is measured of a batch's ranking, whatever the loss: its AP-loss, and how far its positives' scores spread."""
+"""Measure a batch's ranking, whatever the loss: its AP-loss, and how far its positives' scores spread."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The two passes over the negatives, compiled by numba: the same bits as in NumPy, several times as fast.
+"""Make the two passes over the negatives, compiled by numba: the same bits as in NumPy, several times as fast.
 
 Needs the extra ``fast``. Threads of this module's own share the chunks, without Python's lock, so that several devices'
 operators may be at work at once.

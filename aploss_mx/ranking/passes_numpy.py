@@ -1,4 +1,4 @@
-"""The two passes over the negatives that an exact ranking loss makes, in NumPy."""
+"""Make the two passes over the negatives that an exact ranking loss takes, in NumPy."""
 
 from __future__ import annotations
 

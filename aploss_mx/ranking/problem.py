@@ -1,4 +1,4 @@
-"""What a ranking loss is given: the scores of a batch, which of them are positive, and which are left out."""
+"""Pose a ranking loss's problem: the scores of a batch, which of them are positive, and which are left out."""
 
 from __future__ import annotations
 

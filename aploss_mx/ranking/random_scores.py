@@ -1,4 +1,4 @@
-"""Random scores as a detector's are early, midway and late in training, to measure on."""
+"""Draw random scores as a detector's are early, midway and late in training, to measure on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Algorithm 1 of the AP-loss paper as it is printed: slow, obvious, and the oracle of the tests."""
+"""Follow Algorithm 1 of the AP-loss paper as it is printed: slow, obvious, and the oracle of the tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A part of the training images to choose settings by, so that the test images have no say in them."""
+"""Hold out a part of the training images to choose settings by, so that the test images have no say in them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The paper's own results, each with the commands that would reproduce it."""
+"""List the paper's own results, each with the commands that would reproduce it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What to train for a table of the paper, at the scale that the machine allows."""
+"""Plan what to train for a table of the paper, at the scale that the machine allows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Trials carried out: trained and tested, as many at a time as there are devices for them."""
+"""Carry out trials: train and test, as many at a time as there are devices for them."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ class Execution:
             free.put(gpus)
 
     def measure(self, trial: Trial) -> dict[str, str]:
-        """Return the CSV row of a finished run, tested anew where the row's test is not the training's.
+        """Return the CSV row of a finished run, tested again where the row's test is not the training's.
 
         Raises
         ------

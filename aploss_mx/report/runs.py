@@ -1,4 +1,4 @@
-"""Runs of a reproduction: each in its folder, finished once, resumed, and never at work twice at a time."""
+"""Finish the runs of a reproduction: each in its folder, once, resumed, and never at work twice at a time."""
 
 from __future__ import annotations
 
@@ -86,9 +86,9 @@ class Runner:
             yield
 
     def finish(self, command: Sequence[str], folder: Path, where: Sequence[str] = ()) -> None:
-        """Run a command to its end, unless it has been: it must go on with what the folder holds.
+        """Run a command to its end, unless it has been: it must resume with what the folder holds.
 
-        Flags of `where` are added to the command, but may be others when the run goes on.
+        Flags of `where` are added to the command, but may be others when the run resumes.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""Measured figures beside the paper's: a CSV file for each table, and Markdown and a summary made of it alone."""
+"""Set measured metrics beside the paper's: a CSV file for each table, and Markdown and a summary made of it alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Figures of the experiments: each told apart by line style and marker, without its colour."""
+"""Plot the experiments: each curve told apart by line style and marker, without its colour."""
 
 from __future__ import annotations
 
@@ -199,7 +199,7 @@ def optimisers(curves: dict[str, np.ndarray]) -> tuple[Figure, str]:
     for (name, losses), (color, style) in zip(curves.items(), CURVES):
         axes.plot(np.arange(1, len(losses) + 1), losses, color=color, linestyle=style, label=name)
     axes.set(xlabel="step (mini-batches)", ylabel="AP-loss of the batch (0 to 1)", ylim=(0, 1.02))
-    axes.set_title("Figure 5b in small, without box regression")
+    axes.set_title("Figure 5b at small scale, without box regression")
     axes.legend(frameon=False)
     tail = max(1, min(len(losses) for losses in curves.values()) // 10)
     ends = ", ".join(f"{name} {losses[-tail:].mean():.3f}" for name, losses in curves.items())

@@ -1,4 +1,4 @@
-"""The workers of one run: a process on each machine, joined by MXNet's parameter servers, or this process alone."""
+"""Join the workers of one run: a process on each machine, by MXNet's parameter servers, or this process alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ctrl-C that lets the step at work finish: MXNet and its workers do not survive being torn out of one."""
+"""Let the step at work finish when Ctrl-C is pressed: MXNet and its workers do not survive being torn out of one."""
 
 from __future__ import annotations
 

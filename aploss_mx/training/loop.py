@@ -1,4 +1,4 @@
-"""The training loop: data-parallel, logged, evaluated, and resumable after each epoch."""
+"""Train: data-parallel, logged, evaluated, and resumable after each epoch."""
 
 from __future__ import annotations
 

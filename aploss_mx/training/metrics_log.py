@@ -1,4 +1,4 @@
-"""The figures of a run as they come: a CSV file and TensorBoard events."""
+"""Log a run's metrics as they come: a CSV file and TensorBoard events."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run takes besides its recipe: folder, devices, processes."""
+"""Hold what a run takes besides its recipe: folder, devices, processes."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Options:
     num_workers : int
         Processes that load data.
     resume : str
-        '' to start anew, 'auto' to go on from the folder's last checkpoint if there is one, or a checkpoint's path.
+        '' to start from step 0, 'auto' to resume from the folder's last checkpoint if there is one, or a file's path.
     log_interval : int
         Steps between rows of the metrics file.
     timeouts : Timeouts
@@ -89,7 +89,7 @@ class Options:
         return self.save_prefix / "best.npz"
 
     def checkpoint(self) -> Path | None:
-        """Return the checkpoint to go on from, or None to start anew.
+        """Return the checkpoint to resume from, or None to start from step 0.
 
         Raises
         ------
@@ -100,12 +100,12 @@ class Options:
             return self.last if self.last.exists() else None
         if self.last.exists() and not self.resume:
             raise ConfigError(
-                f"{self.save_prefix} holds a run already: go on with --resume auto, or choose another --save-prefix"
+                f"{self.save_prefix} holds a run already: resume it with --resume auto, or choose another --save-prefix"
             )
         path = Path(self.resume) if self.resume else None
         if path and self.last.exists() and path.parent.resolve() != self.save_prefix.resolve():
             raise ConfigError(
-                f"{self.save_prefix} holds another run than {path}: choose another --save-prefix to go on from it"
+                f"{self.save_prefix} holds another run than {path}: choose another --save-prefix to resume from it"
             )
         return path
 

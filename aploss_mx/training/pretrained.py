@@ -1,4 +1,4 @@
-"""Pretrained weights for the backbones: GluonCV's own, a ``.params`` file, or a state dict in torchvision's naming.
+"""Load pretrained backbones: GluonCV's own, a ``.params`` file, or a state dict in torchvision's naming.
 
 ``python -m aploss_mx.training.pretrained convert state.safetensors weights.params --network resnet50_v1b`` writes
 a state dict (``.npz`` or ``.safetensors``) as GluonCV parameters, and lists what it lacks and what it has too much.

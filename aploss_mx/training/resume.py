@@ -1,4 +1,4 @@
-"""What a training run starts from: a network with a pretrained backbone, or a checkpoint."""
+"""Start a run from a network with a pretrained backbone, or resume it from a checkpoint."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from aploss_mx.config import TEST_SETTINGS, ConfigError, Recipe
 from aploss_mx.training.pretrained import load_pretrained
 from symbols.retinanet import RetinaNet, get_network
 
-# Settings that may change when a run goes on; any other would make it a different run.
+# Settings that may change when a run resumes; any other would make it a different run.
 MEASURED_WITH = {"val_split", *TEST_SETTINGS}
 CHANGEABLE = MEASURED_WITH | {
     "epochs", "lr", "backbone_lr_mult", "lr_decay", "lr_decay_epoch", "warmup_steps", "warmup_factor", "val_interval",
@@ -55,7 +55,7 @@ def new_network(
 
 
 def load_checkpoint(path: Path, recipe: Recipe, classes: Sequence[str]) -> Checkpoint:
-    """Read the checkpoint to go on from, and say what has changed since.
+    """Read the checkpoint to resume from, and say what has changed since.
 
     Raises
     ------
@@ -67,11 +67,11 @@ def load_checkpoint(path: Path, recipe: Recipe, classes: Sequence[str]) -> Check
         raise CheckpointError(f"{path} was exported for use, without its optimizer: fine-tune it with --pretrained")
     other = differences(checkpoint.recipe, recipe, set(recipe.to_dict()) - CHANGEABLE)
     if other:
-        raise CheckpointError(f"a run cannot go on with other settings ({other})")
+        raise CheckpointError(f"a run cannot resume with other settings ({other})")
     if checkpoint.classes != tuple(classes):
         raise CheckpointError(f"the checkpoint's classes are {', '.join(checkpoint.classes)}")
     changed = differences(checkpoint.recipe, recipe, CHANGEABLE)
-    print(f"going on from {path}, epoch {checkpoint.epoch}" + (f", with {changed}" if changed else ""))
+    print(f"resuming from {path}, epoch {checkpoint.epoch}" + (f", with {changed}" if changed else ""))
     was, now = checkpoint.omp_num_threads, os.environ["OMP_NUM_THREADS"]
     if was not in (None, now):
         print(f"OMP_NUM_THREADS was {was} and is {now}: the weights will not be the same to the last bit")

@@ -1,4 +1,4 @@
-"""The learning rate as a function of the step, so that a resumed run needs no memory of it."""
+"""Compute the learning rate from the step alone, so that a resumed run needs no memory of it."""
 
 from __future__ import annotations
 

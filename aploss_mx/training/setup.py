@@ -1,4 +1,4 @@
-"""Set up a run: check it against devices and data, and build what it trains with, anew or from a checkpoint."""
+"""Set up a run: check it against devices and data, and build what it trains with, new or from a checkpoint."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def _prepare(
     if checkpoint:
         _resume(run, checkpoint)
     if workers.mean(np.array([run.step, 0.0]))[0] != run.step:
-        raise CheckpointError(f"another worker goes on from another step than {run.step}: share the run's folder")
+        raise CheckpointError(f"another worker resumes from another step than {run.step}: share the run's folder")
     return run
 
 

@@ -1,4 +1,4 @@
-"""One ranking over the batches of all devices of this machine, instead of one on each."""
+"""Rank the batches of all devices of this machine as one, instead of each for itself."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ def test_killed_three_times_it_ends_as_if_it_had_not_been(tmp_path):
         kill_after(epoch * STEPS_AN_EPOCH + 3, killed, killed / run / "metrics.csv")
         assert not (killed / run / "done.json").exists()
     subprocess.run(command(killed), check=True, stdout=subprocess.DEVNULL)
-    assert (killed / run / "run.log").read_text(encoding="utf-8").count("going on from") == 2
+    assert (killed / run / "run.log").read_text(encoding="utf-8").count("resuming from") == 2
     assert curves_of(killed / run) == curves_of(whole / run)
     for name in ("metrics.json", "detections.json"):
         assert (killed / run / name).read_bytes() == (whole / run / name).read_bytes()

@@ -1,4 +1,4 @@
-"""A run that loses a loader process says so, ends soon and whole, and goes on when it is asked to."""
+"""A run that loses a loader process says so, ends soon and whole, and resumes when it is asked to."""
 
 from __future__ import annotations
 
@@ -40,5 +40,5 @@ def test_the_run_ends_and_goes_on(tmp_path, phase, cpus):
     assert "Traceback" not in told
     assert not any(Path(f"/proc/{pid}").exists() for pid in loaders)
     epoch = Checkpoint.load(folder / "last.npz").epoch
-    assert f"going on from {folder / 'last.npz'}, epoch {epoch}" in run_script("train_voc.py", flags(epoch + 1))
+    assert f"resuming from {folder / 'last.npz'}, epoch {epoch}" in run_script("train_voc.py", flags(epoch + 1))
     assert int(read_metrics(folder / "metrics.csv")[-1]["epoch"]) == epoch + 1

@@ -1,4 +1,4 @@
-"""A run that was stopped and goes on ends exactly like one that was not."""
+"""A run that was stopped and resumed ends exactly like one that was not."""
 
 from __future__ import annotations
 

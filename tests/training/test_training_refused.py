@@ -1,4 +1,4 @@
-"""What a training refuses before it starts, and what it may go on with."""
+"""What a training refuses before it starts, and what it may resume with."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_a_folder_that_holds_a_run_is_left_alone(shapes, trained):
 @pytest.mark.parametrize("name", sorted(OTHER.keys() - CHANGEABLE - {"temperature"}))
 def test_a_run_does_not_go_on_with_another_setting(shapes, trained, name):
     before = content_of(trained)
-    with pytest.raises(CheckpointError, match=rf"cannot go on with other settings \({name}: .* → "):
+    with pytest.raises(CheckpointError, match=rf"cannot resume with other settings \({name}: .* → "):
         tiny_run(shapes, trained, resume="auto", **{name: OTHER[name]})
     assert content_of(trained) == before
 

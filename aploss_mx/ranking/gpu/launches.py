@@ -1,4 +1,4 @@
-"""AP-loss and AUC-loss on a GPU: which kernels of kernels.cu run in which order, whatever it is that runs them."""
+"""Solve AP-loss and AUC-loss on a GPU: which kernels of kernels.cu run in which order, whoever runs them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""AP-loss and AUC-loss on MXNet's GPU contexts, by kernels that `mx.rtc` compiles at run time.
+"""Solve AP-loss and AUC-loss on MXNet's GPU contexts, by kernels that `mx.rtc` compiles at run time.
 
 Where they cannot run, the reason is told once, and the losses are computed on the host; APLOSS_MX_GPU_KERNELS=0 asks
 for that. A GPU whose first use does not end is told, too: MXNet would wait for it for ever and say nothing.
