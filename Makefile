@@ -14,7 +14,7 @@ help:
 	@echo "make quickstart  train, evaluate and draw on a generated data set (8 minutes on 2 cores)"
 	@echo "make test        run the tests;  make test-slow  the long ones too"
 	@echo "make test-gpu    MXNet's GPU build on two fake GPUs; GPUS=real: on this machine's"
-	@echo "make lint        check style;    make bench      time the loss against a loop over positives"
+	@echo "make lint        check style and types;   make bench      time the loss against a loop over positives"
 
 setup: $(VENV)/.installed
 
@@ -52,6 +52,7 @@ $(VENV_GPU)/.installed-real: $(VENV_GPU)/.installed-fake
 
 lint: setup
 	$(BIN)/ruff check .
+	$(BIN)/mypy
 
 bench: setup
 	$(BIN)/python scripts/benchmarks/loss.py --complete

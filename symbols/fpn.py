@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from mxnet.gluon import HybridBlock, nn
 
 
@@ -18,7 +20,7 @@ class FPN(HybridBlock):
         Channels of every level of the pyramid.
     """
 
-    def __init__(self, in_channels: tuple[int, int, int], channels: int = 256, **kwargs):
+    def __init__(self, in_channels: tuple[int, int, int], channels: int = 256, **kwargs: Any):
         super().__init__(**kwargs)
         with self.name_scope():
             self.lateral3 = nn.Conv2D(channels, 1, in_channels=in_channels[0])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, Iterator
+
 import mxnet as mx
 from gluoncv.model_zoo import get_model
 from mxnet.gluon import HybridBlock, nn
@@ -29,7 +31,7 @@ class ResNetFeatures(HybridBlock):
         If the name is unknown.
     """
 
-    def __init__(self, name: str, **kwargs):
+    def __init__(self, name: str, **kwargs: Any):
         super().__init__(**kwargs)
         if name not in BACKBONES:
             raise ValueError(f"unknown backbone {name!r}; there are {', '.join(BACKBONES)}")
@@ -48,7 +50,7 @@ class ResNetFeatures(HybridBlock):
         c5 = self.layer4(c4)
         return c3, c4, c5
 
-    def initialize_random(self, ctx: list[mx.Context]) -> None:
+    def initialize_random(self, ctx: mx.Context | list[mx.Context]) -> None:
         """Fill all parameters as He et al. do for networks trained from scratch."""
         self.initialize(mx.init.MSRAPrelu(factor_type="out", slope=0), ctx=ctx, force_reinit=True)
 
@@ -76,7 +78,7 @@ class ResNetFeatures(HybridBlock):
                 param.grad_req = "null"
 
 
-def _batch_norms(block: HybridBlock, prefix: str = ""):
+def _batch_norms(block: HybridBlock, prefix: str = "") -> Iterator[tuple[str, nn.BatchNorm]]:
     for name, child in block._children.items():
         if isinstance(child, nn.BatchNorm):
             yield prefix + name, child

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import mxnet as mx
 from mxnet.gluon import HybridBlock, nn
@@ -45,7 +46,7 @@ class RetinaNet(HybridBlock):
         channels: int = 256,
         anchors_per_cell: int = 6,
         background: bool = False,
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
         if classes < 1:
@@ -96,7 +97,7 @@ def _head(channels: int, outputs: int) -> nn.HybridSequential:
     return head
 
 
-def _per_anchor(maps, width: int):
+def _per_anchor(maps: Any, width: int) -> Any:
     """Reshape (B, A·width, H, W) → (B, H·W·A, width)."""
     return maps.transpose((0, 2, 3, 1)).reshape((0, -1, width))
 

@@ -131,7 +131,9 @@ class Detector:
             for start in range(0, len(indices), batch_size):
                 part = indices[start : start + batch_size]
                 views = [np.stack([view(images[index]) for index in part]) for view in self.views]
-                found.update(zip(part, self._detect(views, [images[index].shape[:2] for index in part])))
+                found.update(
+                    zip(part, self._detect(views, [(len(images[index]), images[index].shape[1]) for index in part]))
+                )
         return [found[index] for index in range(len(images))]
 
     def loader(self, samples: Sequence[Sample], num_workers: int) -> Loader:
@@ -142,7 +144,7 @@ class Detector:
         self, samples: Sequence[Sample], loader: Loader, after_batch: Callable[[], None] = lambda: None
     ) -> dict[str, Detections]:
         """Return the detections in all samples by image id, with a progress bar; calls `after_batch` now and then."""
-        detections = {}
+        detections: dict[str, Detections] = {}
         with tqdm(total=len(samples), desc="detecting", unit="img", leave=False, disable=None) as bar:
             for indices, *views in loader:
                 batch = [samples[index] for index in indices.asnumpy()]

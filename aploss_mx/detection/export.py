@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import mxnet as mx
 
@@ -74,7 +75,7 @@ def export_onnx(network: RetinaNet, path: Path) -> Path:
     return path
 
 
-def _tidy(graph) -> None:
+def _tidy(graph: Any) -> None:
     """Name the outputs of an ONNX graph, and make its weights constants, which runtimes can optimise."""
     names = {output.name: name for output, name in zip(graph.output, OUTPUTS)}
     for output in graph.output:

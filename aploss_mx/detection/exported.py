@@ -113,7 +113,7 @@ def _read_description(path: Path) -> dict[str, Any]:
         raise ExportedError(f"{path}: classes must be a list of names")
     fitted = about["calibration"]
     if fitted is not None:
-        numbers = [fitted.get(name) for name in ("slope", "offset")] if isinstance(fitted, dict) else [None]
+        numbers: list[Any] = [fitted.get(name) for name in ("slope", "offset")] if isinstance(fitted, dict) else [None]
         if not all(isinstance(number, (int, float)) for number in numbers) or numbers[0] <= 0:
             raise ExportedError(f"{path}: calibration must be null, or a slope above 0 and an offset")
     if not isinstance(about["shown_score"], (int, float)):

@@ -36,7 +36,8 @@ def level_shapes(height: int, width: int) -> list[tuple[int, int]]:
         raise ValueError(f"image sides must be positive multiples of 32 pixels, not {height}×{width}: pad the image")
     shapes = [(height // stride, width // stride) for stride in STRIDES[:3]]
     for _ in STRIDES[3:]:
-        shapes.append(tuple((side + 1) // 2 for side in shapes[-1]))
+        rows, columns = shapes[-1]
+        shapes.append(((rows + 1) // 2, (columns + 1) // 2))
     return shapes
 
 

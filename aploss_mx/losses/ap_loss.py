@@ -16,6 +16,8 @@ sum of the terms it appears in. Two refinements steady the training: the step in
 
 from __future__ import annotations
 
+from typing import Any
+
 from aploss_mx.losses.operator import register
 from aploss_mx.losses.ranking_loss import RankingLoss
 from aploss_mx.ranking.exact import ap_loss
@@ -56,7 +58,7 @@ class APLoss(RankingLoss):
         interpolated: bool = True,
         ranking_batch: int = 0,
         ranking_scope: str = "all",
-        **kwargs,
+        **kwargs: Any,
     ):
         attributes = {"delta": float(delta), "interpolated": bool(interpolated)}
         super().__init__("aploss", ranking_batch, ranking_scope, attributes, **kwargs)

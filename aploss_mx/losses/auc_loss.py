@@ -6,6 +6,8 @@ happens, while average precision minds it most at the top of the ranking.
 
 from __future__ import annotations
 
+from typing import Any
+
 from aploss_mx.losses.operator import register
 from aploss_mx.losses.ranking_loss import RankingLoss
 from aploss_mx.ranking.exact import auc_loss
@@ -36,5 +38,5 @@ class AUCLoss(RankingLoss):
         If `delta` is not a positive number, and as `RankingLoss`.
     """
 
-    def __init__(self, delta: float = 1.0, ranking_batch: int = 0, ranking_scope: str = "all", **kwargs):
+    def __init__(self, delta: float = 1.0, ranking_batch: int = 0, ranking_scope: str = "all", **kwargs: Any):
         super().__init__("aucloss", ranking_batch, ranking_scope, {"delta": float(delta)}, **kwargs)

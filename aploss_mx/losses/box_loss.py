@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from mxnet.gluon import HybridBlock
 
 
@@ -28,7 +30,7 @@ class BoxLoss(HybridBlock):
     loss : NDArray or Symbol, shape (1,)
     """
 
-    def __init__(self, weight: float = 1.0, ranking_batch: int = 0, **kwargs):
+    def __init__(self, weight: float = 1.0, ranking_batch: int = 0, **kwargs: Any):
         super().__init__(**kwargs)
         self.weight = weight
         self.ranking_batch = ranking_batch

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from aploss_mx.losses.class_loss import PointwiseLoss
 
 
@@ -36,7 +38,7 @@ class FocalLoss(PointwiseLoss):
         If `alpha` or `gamma` is none of these; by a call, if the logits are no floating point numbers.
     """
 
-    def __init__(self, alpha: float = 0.25, gamma: float = 2.0, **kwargs):
+    def __init__(self, alpha: float = 0.25, gamma: float = 2.0, **kwargs: Any):
         super().__init__(**kwargs)
         if not 0 <= alpha <= 1:
             raise ValueError(f"alpha must lie in 0 … 1, not {alpha}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from mxnet.gluon import HybridBlock
 
 from aploss_mx.config import Recipe
@@ -23,7 +25,7 @@ def make_sync_method(recipe: Recipe) -> PiecewiseRanking | None:
 
 def make_class_loss(recipe: Recipe) -> HybridBlock:
     """Return the block that ``recipe.loss`` names, with the recipe's settings of it."""
-    ranking = {"ranking_batch": recipe.ranking_batch, "ranking_scope": recipe.ranking_scope}
+    ranking: dict[str, Any] = {"ranking_batch": recipe.ranking_batch, "ranking_scope": recipe.ranking_scope}
     make = {
         "ap": lambda: APLoss(recipe.delta, recipe.interpolated, **ranking),
         "auc": lambda: AUCLoss(recipe.delta, **ranking),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from aploss_mx.losses.class_loss import PointwiseLoss
 
 
@@ -35,7 +37,7 @@ class OHEMCrossEntropyLoss(PointwiseLoss):
         If `negative_ratio` is not a positive number; by a call, if the logits are no floating point numbers.
     """
 
-    def __init__(self, negative_ratio: float = 3.0, **kwargs):
+    def __init__(self, negative_ratio: float = 3.0, **kwargs: Any):
         super().__init__(**kwargs)
         if not 0 < negative_ratio < float("inf"):
             raise ValueError(f"negative_ratio must be a positive number, not {negative_ratio}")

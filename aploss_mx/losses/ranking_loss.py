@@ -44,7 +44,7 @@ class RankingLoss(ClassLoss):
         if the logits are no floating point numbers.
     """
 
-    def __init__(self, op_type: str, ranking_batch: int, ranking_scope: str, attributes: dict[str, Any], **kwargs):
+    def __init__(self, op_type: str, ranking_batch: int, ranking_scope: str, attributes: dict[str, Any], **kwargs: Any):
         super().__init__(**kwargs)
         check_grouping(ranking_batch, ranking_scope)
         METHODS[op_type](**{name: str(value) for name, value in attributes.items()})

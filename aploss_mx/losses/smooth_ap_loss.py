@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from aploss_mx.losses.operator import register
 from aploss_mx.losses.ranking_loss import RankingLoss
 from aploss_mx.ranking.problem import Method
@@ -40,7 +42,7 @@ class SmoothAPLoss(RankingLoss):
         epsilon: float = 1e-6,
         ranking_batch: int = 0,
         ranking_scope: str = "all",
-        **kwargs,
+        **kwargs: Any,
     ):
         attributes = {"temperature": float(temperature), "epsilon": float(epsilon)}
         super().__init__("smoothaploss", ranking_batch, ranking_scope, attributes, **kwargs)

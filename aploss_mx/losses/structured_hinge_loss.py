@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from aploss_mx.losses.operator import register
 from aploss_mx.losses.ranking_loss import RankingLoss
 from aploss_mx.ranking.problem import Method
@@ -25,5 +27,5 @@ class StructuredHingeAPLoss(RankingLoss):
         As in `RankingLoss`.
     """
 
-    def __init__(self, ranking_batch: int = 0, ranking_scope: str = "all", **kwargs):
+    def __init__(self, ranking_batch: int = 0, ranking_scope: str = "all", **kwargs: Any):
         super().__init__("structuredhingeaploss", ranking_batch, ranking_scope, {}, **kwargs)

@@ -144,7 +144,7 @@ class PiecewiseRanking:
         own = breakpoints.accumulate(positive_scores, breakpoints.bins_of(positive_scores))
         # f(0) = 0.5 of a positive itself gives way to the 1 of its own rank.
         rank_among_positives = breakpoints.soft_counts(own) + 0.5
-        above = breakpoints.soft_counts(sum(one.statistics() for one in passes))
+        above = breakpoints.soft_counts(sum(one.statistics() for one in passes))  # type: ignore[arg-type]
         errors = self._errors(sum(part.negative_count for part in parts), above, rank_among_positives)
         weights = np.divide(errors, above, out=np.zeros_like(errors), where=above > 0) / len(errors)
 

@@ -88,7 +88,7 @@ def _in_threads(work: Callable[[tuple[int, int]], Any], ranges: Sequence[tuple[i
     return [task.result() for task in tasks] + [work(limits) for limits in ranges[len(tasks) :]]
 
 
-def _signatures(*rest: types.Type) -> list[types.Type]:
+def _signatures(*rest: types.Type) -> list[Any]:
     """Return the types of both passes' arguments, for either type of scores.
 
     Declared, so that processes that compile at the same time agree on what stands where in numba's cache.

@@ -94,7 +94,7 @@ class RankingProblem(NamedTuple):
                 return False
         return True
 
-    def negatives(self, lowest: float = -np.inf) -> Iterator[Negatives]:
+    def negatives(self, lowest: float | np.floating = -np.inf) -> Iterator[Negatives]:
         """Yield, chunk by chunk, the negatives that are not below `lowest`, a number of the scores' dtype."""
         columns = self.scores.shape[1]
         for rows in self._chunks_of_rows():

@@ -53,8 +53,8 @@ def read_kernels() -> dict[str, Kernel]:
     """Return the kernels that the source defines, by name."""
     kernels = {}
     for name, parameters in re.findall(r"^KERNEL (\w+)\(([^)]*)\)", read_source(), re.MULTILINE):
-        split = (re.fullmatch(r"(.*?)(\w+)", " ".join(text.split())).groups() for text in parameters.split(","))
-        kernels[name] = Kernel(name, tuple((kind.strip(), parameter) for kind, parameter in split))
+        split = re.findall(r"\s*([^,]*?)\s*(\w+)\s*(?:,|$)", parameters)
+        kernels[name] = Kernel(name, tuple((" ".join(kind.split()), parameter) for kind, parameter in split))
     return kernels
 
 
