@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Callable, Sequence
 
 import yaml
 
 from aploss_mx.ranking.checks import SCOPES, check_width
+from aploss_mx.text import cut, shown
 from symbols.backbones import BACKBONES
 
 RECIPES = Path(__file__).parent / "recipes"
+LARGEST = 2**31  # of whole numbers
+LARGEST_FILE, DEEPEST = 1 << 16, 8  # bytes of a recipe, and levels of lists in it
 GROUPING = {"ranking_batch", "ranking_scope"}
 SETTINGS_OF_LOSSES: dict[str, set[str]] = {
     "ap": {"delta", "interpolated", "sync_ranking"} | GROUPING,
@@ -30,15 +33,15 @@ class ConfigError(ValueError):
 
 def _positive(value: Any) -> int:
     number = int(value)
-    if number <= 0 or number != float(value):
-        raise ValueError("must be a positive whole number")
+    if not 0 < number < LARGEST or number != float(value):
+        raise ValueError("must be a positive whole number, below 2^31")
     return number
 
 
 def _count(value: Any) -> int:
     number = int(value)
-    if number < 0 or number != float(value):
-        raise ValueError("must be a whole number, 0 or more")
+    if not 0 <= number < LARGEST or number != float(value):
+        raise ValueError("must be a whole number, 0 or more, below 2^31")
     return number
 
 
@@ -75,8 +78,13 @@ def _text(value: Any) -> str:
     return value
 
 
-def _names(value: Any) -> str:
-    return ",".join(map(_text, value)) if isinstance(value, (list, tuple)) else _text(value)
+def _names(value: Any) -> str | tuple[str, ...]:
+    if not isinstance(value, (list, tuple)):
+        return _text(value)
+    names = tuple(map(_text, value))
+    if not names or "" in names or len(set(names)) < len(names):
+        raise ValueError("must be names, each once")
+    return names
 
 
 def _std(value: Any) -> float | None:
@@ -136,8 +144,11 @@ class Recipe:
     )
     train_split: str = _setting("2007_trainval+2012_trainval", _text, "splits to train on, YEAR_NAME joined by +")
     val_split: str = _setting("2007_test", _text, "splits to evaluate on")
-    classes: str = _setting(
-        "voc", _names, "'voc', 'data' for those in the data, names joined by commas, or a file with a name a line"
+    classes: str | tuple[str, ...] = _setting(
+        "voc",
+        _names,
+        "'voc', 'data' for those in the data, names joined by commas, or a file with a name a line; in a recipe also a "
+        "list, whose names may hold commas",
     )
     augmentation: str = _setting("ssd", _one_of("ssd", "flip", "none"), "training augmentation: ssd, flip or none")
     data_shape: int = _setting(512, _image_side, "side of the square training images in pixels, a multiple of 32")
@@ -206,9 +217,9 @@ class Recipe:
             If a key is unknown or a value cannot be used.
         """
         known = {item.name: item for item in fields(cls)}
-        unknown = sorted(str(name) for name in settings if name not in known)
+        unknown = sorted(name if isinstance(name, str) else shown(name) for name in settings if name not in known)
         if unknown:
-            raise ConfigError(f"{source}: unknown setting {', '.join(unknown)}; there are {', '.join(known)}")
+            raise ConfigError(f"{source}: unknown setting {cut(', '.join(unknown))}; there are {', '.join(known)}")
         recipe = cls(**{name: _parse(known[name], value, source) for name, value in settings.items()})
         if recipe.test_short > recipe.test_long:
             raise ConfigError(f"{source}: test_short = {recipe.test_short} exceeds test_long = {recipe.test_long}")
@@ -228,6 +239,10 @@ class Recipe:
         """Return plain YAML and JSON types, which `from_dict` reads back."""
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
+    def with_names(self, classes: Sequence[str]) -> Recipe:
+        """Return a copy with these class names where they are joined by commas, as older checkpoints have them."""
+        return replace(self, classes=tuple(classes)) if self.classes == ",".join(classes) else self
+
     def override(self, **settings: Any) -> Recipe:
         """Return a copy with other values, given as text or as values; errors as in `from_dict`."""
         return self.from_dict({**self.to_dict(), **settings}, "flags")
@@ -236,8 +251,8 @@ class Recipe:
 def _parse(item: Any, value: Any, source: str) -> Any:
     try:
         return item.metadata["parse"](value)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise ConfigError(f"{source}: {item.name} = {value!r}: {error}") from None
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise ConfigError(f"{source}: {item.name} = {shown(value)}: {cut(str(error))}") from None
 
 
 def recipe_names() -> list[str]:
@@ -257,16 +272,46 @@ def load_recipe(name_or_path: str) -> Recipe:
     if not path.suffix:
         path = RECIPES / f"{name_or_path}.yaml"
     try:
-        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError:
-        raise ConfigError(
-            f"no recipe {name_or_path!r}: give a YAML file or one of {', '.join(recipe_names())}"
-        ) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not YAML: {error}") from None
+        with open(path, "rb") as file:
+            content = file.read(LARGEST_FILE + 1)
+    except (OSError, ValueError):
+        shipped = ", ".join(recipe_names())
+        raise ConfigError(f"no recipe {shown(name_or_path)}: give a YAML file or one of {shipped}") from None
+    if len(content) > LARGEST_FILE:
+        raise ConfigError(f"{path} has more than {LARGEST_FILE} bytes: it is no recipe")
+    try:
+        settings = yaml.load(content.decode("utf-8-sig"), RecipeLoader)
+    # Besides YAML's own errors: of numbers, dates and text that YAML takes and Python does not.
+    except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:
+        raise ConfigError(f"{path} is not YAML: {cut(str(error), 500)}") from None
     if not isinstance(settings, dict):
         raise ConfigError(f"{path} must hold 'setting: value' lines")
     return Recipe.from_dict(settings, str(path))
+
+
+class RecipeLoader(yaml.SafeLoader):
+    """YAML without aliases or depths, which let a short file stand for an endless one, nor a key given twice."""
+
+    depth = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        self.depth += 1
+        alias = self.check_event(yaml.AliasEvent)
+        if alias or self.depth > DEEPEST:
+            message = "aliases are refused" if alias else f"more than {DEEPEST} levels are refused"
+            raise yaml.composer.ComposerError(None, None, message, self.peek_event().start_mark)
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in seen:
+                message = f"{shown(key.value)} is given twice"
+                raise yaml.constructor.ConstructorError(None, None, message, key.start_mark)
+            seen.add(key.value if isinstance(key, yaml.ScalarNode) else None)
+        return super().construct_mapping(node, deep)
 
 
 TEST_SETTINGS = (

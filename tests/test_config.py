@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from aploss_mx.commands.recipe_flags import add_test_flags, recipe_from_flags, settings_given
 from aploss_mx.commands.training import training_parser
 from aploss_mx.config import TEST_SETTINGS, ConfigError, Recipe, load_recipe, recipe_names
+from aploss_mx.data.dataset import classes_of
 
 NAMES = [item.name for item in fields(Recipe)]
 # Words that the data set or the weights judge, not the recipe.
@@ -222,8 +223,76 @@ def test_files_that_are_no_recipe_are_refused(tmp_path, content, message):
     assert message in str(error.value)
 
 
-def test_classes_may_be_a_list():
-    assert Recipe.from_dict({"classes": ["cat", "Dog"]}).classes == "cat,Dog"
+NAMES_OF_ANY_TEXT = ["ball, red", "two\nlines", " blank ", "'quoted'", "ä\u2028\x1b[31m", "- dash", "voc", "1"]
+
+
+@pytest.mark.parametrize("classes", [["cat", "Dog"], ["ball, red"], NAMES_OF_ANY_TEXT])
+def test_a_list_of_classes_stays_one_in_files(tmp_path, classes):
+    recipe = Recipe.from_dict({"classes": classes})
+    assert recipe.classes == tuple(classes) and recipe.to_dict()["classes"] == classes
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(recipe.to_dict(), sort_keys=False), encoding="utf-8")
+    assert load_recipe(str(path)) == recipe == recipe.override(seed=0)
+    assert classes_of(recipe.classes) == tuple(classes)
+
+
+@pytest.mark.parametrize("classes", [[], ["cat", "cat"], ["cat", ""]])
+def test_a_list_that_is_none_of_classes_is_refused(classes):
+    with pytest.raises(ConfigError, match="must be names, each once"):
+        Recipe.from_dict({"classes": classes})
+
+
+def test_names_joined_by_commas_become_a_list_where_they_are_known():
+    joined = Recipe.from_dict({"classes": "ball, red,cat"})
+    assert joined.with_names(("ball, red", "cat")).classes == ("ball, red", "cat")
+    assert joined.with_names(("ball", "red", "cat")) == joined
+    assert Recipe().with_names(("voc", "cat")) == Recipe()
+
+
+HOSTILE = {
+    "a bomb of aliases": "a: &a [x]\n"
+    + "".join(f"{b}: &{b} [{f'*{a},' * 9}]\n" for a, b in zip("abcdefghi", "bcdefghij")),
+    "a bomb of merges": "a: &a {x: 1}\n"
+    + "".join(f"{b}: &{b} {{<<: [{f'*{a},' * 9}]}}\n" for a, b in zip("abcdefghi", "bcdefghij")),
+    "an endless list": "classes: &a [*a]\n",
+    "deep lists": "lr: " + "[" * 100_000,
+    "closed deep lists": "lr: " + "[" * 5000 + "]" * 5000,
+    "deep maps": "".join(f"{' ' * level}a:\n" for level in range(500)),
+    "10^400": "epochs: 1" + "0" * 400,
+    "10^9999": "epochs: 1" + "0" * 9999,
+    "a number of many hexadecimal digits": "epochs: 0x" + "f" * 9999,
+    "a power of two": f"seed: {2**1000}",
+    "a number of sixties": "epochs: 1" + ":59" * 9999,
+    "a date that is none": "lr: 2001-99-99",
+    "a tag": "lr: !!python/object/apply:os.system ['true']",
+    "an unknown tag": "lr: !mine 1",
+    "a key twice": "lr: 0.1\nlr: 0.2\n",
+    "a list as key": "? [lr]\n: 1\n",
+    "long text": "lr: " + "x" * 50_000,
+    "a long key": "x" * 50_000 + ": 1",
+    "a large file": "# " + "x" * 500_000,
+    "many keys": "".join(f"a{number}: 1\n" for number in range(5000)),
+}
+
+
+@pytest.mark.parametrize("content", HOSTILE.values(), ids=HOSTILE.keys())
+def test_hostile_files_are_refused_at_once(tmp_path, content):
+    path = tmp_path / "mine.yaml"
+    path.write_text(content)
+    with pytest.raises(ConfigError) as error:
+        load_recipe(str(path))
+    assert str(path) in str(error.value) and len(str(error.value)) < 2000
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "x" * 300 + ".yaml", "nul\0.yaml", "."])
+def test_names_of_no_file_are_told(name):
+    with pytest.raises(ConfigError, match="no recipe"):
+        load_recipe(name)
+
+
+def test_a_byte_order_mark_does_no_harm(tmp_path):
+    (tmp_path / "mine.yaml").write_text("lr: 0.5\n", encoding="utf-8-sig")
+    assert load_recipe(str(tmp_path / "mine.yaml")).lr == 0.5
 
 
 @pytest.mark.parametrize("name", ["voc08", "", "nowhere/mine.yaml", "mine.yml"])
@@ -259,7 +328,7 @@ def test_a_flag_that_is_true_or_false_may_stand_alone():
 
 
 def test_wrong_flags_are_refused_by_name():
-    with pytest.raises(ConfigError, match="^flags: batch_size = '0': must be a positive whole number$"):
+    with pytest.raises(ConfigError, match="^flags: batch_size = '0': must be a positive whole number, below 2\\^31$"):
         from_command_line("--batch-size", "0")
 
 

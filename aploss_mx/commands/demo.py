@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import argparse
 import glob
-import sys
-from collections import Counter
+import os
 from pathlib import Path
 from typing import Sequence
 
@@ -20,12 +19,14 @@ from aploss_mx.arguments import ArgumentParser
 from aploss_mx.commands.errors import readable_errors
 from aploss_mx.commands.flags import add_gpus_flag, one_device
 from aploss_mx.commands.recipe_flags import add_test_flags, settings_given
+from aploss_mx.console import complain
+from aploss_mx.data.images import SUFFIXES
 from aploss_mx.data.pixels import read_image
 from aploss_mx.detection.detector import Detector
 from aploss_mx.evaluation.detections import save_detections
-from aploss_mx.report.draw import annotate, contact_sheet, write_picture
-
-SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
+from aploss_mx.progress import track
+from aploss_mx.report.draw import annotate, contact_sheet, tile, write_picture
+from aploss_mx.text import visible
 
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
@@ -50,44 +51,51 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     files = find_pictures(arguments.input)
-    repeated = [stem for stem, count in Counter(file.stem for file in files).items() if count > 1]
-    if repeated:
-        raise ValueError(f"--input {arguments.input}: several pictures are named {repeated[0]}; give them one by one")
-    targets = {arguments.output / f"{file.stem}.png" for file in files} | (
-        {arguments.sheet} if arguments.sheet else set()
-    )
-    overwritten = {target.resolve() for target in targets} & {file.resolve() for file in files}
+    names = names_of(files)
+    targets = [arguments.output / f"{name}.png" for name in names]
+    written = [*targets, arguments.sheet] if arguments.sheet else targets
+    overwritten = {target.resolve() for target in written} & {file.resolve() for file in files}
     if overwritten:
         raise ValueError(f"{overwritten.pop()} would be overwritten: choose another --output or --sheet")
-    if arguments.sheet and not cv2.haveImageWriter(str(arguments.sheet)):
+    if arguments.sheet and not cv2.haveImageWriter(f"sheet{arguments.sheet.suffix}"):
         raise ValueError(f"--sheet {arguments.sheet}: no picture format has this suffix; use .png or .jpg")
     detector = Detector.load(arguments.params, one_device(arguments), **settings_given(arguments))
     min_score = detector.shown_score if arguments.min_score is None else arguments.min_score
     arguments.output.mkdir(parents=True, exist_ok=True)
-    detections, pictures, unreadable = {}, [], []
-    for file in tqdm(files, desc="detecting", unit="img", disable=None):
-        try:
-            image = read_image(file, exif_orientation=True)
-        except OSError as error:
-            unreadable.append(error)
-            continue
-        found = detections[file.stem] = detector.predict(image)
-        picture = annotate(image, found, detector.classes, min_score)
-        target = arguments.output / f"{file.stem}.png"
-        write_picture(target, picture)
-        if arguments.sheet:
-            pictures.append(picture)
-        shown = int((found.scores >= min_score).sum())
-        tqdm.write(f"{file}: {shown} object(s) with a score of {min_score:.3g} or more → {target}")
-    save_detections(arguments.output / "detections.json", detections, detector.classes)
-    print(f"wrote {arguments.output / 'detections.json'}")
-    if pictures:
-        write_picture(arguments.sheet, contact_sheet(pictures, min(5, len(pictures))))
-        print(f"wrote {arguments.sheet}")
-    for error in unreadable:
-        print(f"left out: {error}", file=sys.stderr)
+    detections, tiles = {}, []
+    try:
+        for file, name, target in track(list(zip(files, names, targets)), "detecting", unit="images"):
+            try:
+                image = read_image(file, exif_orientation=True)
+            except OSError as error:
+                with tqdm.external_write_mode():
+                    complain(f"left out: {error}")
+                continue
+            found = detections[name] = detector.predict(image)
+            picture = annotate(image, found, detector.classes, min_score)
+            write_picture(target, picture)
+            if arguments.sheet:
+                tiles.append(tile(picture))
+            shown = int((found.scores >= min_score).sum())
+            score = f"with a score of {min_score:.3g} or more"
+            tqdm.write(f"{visible(str(file))}: {shown} object(s) {score} → {visible(str(target))}")
+    finally:  # whatever a later picture did
+        if detections:
+            save_detections(arguments.output / "detections.json", detections, detector.classes)
+            print(f"wrote {arguments.output / 'detections.json'}")
+        if tiles:
+            write_picture(arguments.sheet, contact_sheet(tiles, min(5, len(tiles))))
+            print(f"wrote {arguments.sheet}")
     if not detections:
         raise ValueError(f"none of the {len(files)} file(s) of {arguments.input} is a readable image")
+
+
+def names_of(files: list[Path]) -> list[str]:
+    """Return what results call the pictures: stems, or file names, or paths below a common folder, as far as needed."""
+    folder = os.path.commonpath([file.absolute().parent for file in files])
+    paths = [file.absolute().relative_to(folder).as_posix() for file in files]
+    spellings = ([file.stem for file in files], [file.name for file in files], paths)
+    return next(names for names in spellings if len(set(names)) == len(files))
 
 
 def find_pictures(pattern: str) -> list[Path]:
@@ -99,12 +107,12 @@ def find_pictures(pattern: str) -> list[Path]:
         If there are none.
     """
     path = Path(pattern).expanduser()
-    if path.is_file():
+    if os.path.isfile(path):
         return [path]
-    if path.is_dir():
+    if os.path.isdir(path):
         files = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
     else:
-        files = sorted(Path(name) for name in glob.glob(str(path), recursive=True) if Path(name).is_file())
+        files = sorted({Path(name) for name in glob.glob(str(path), recursive=True) if os.path.isfile(name)})
     if not files:
-        raise ValueError(f"--input {pattern}: no such file, and no pictures ({', '.join(sorted(SUFFIXES))}) there")
+        raise ValueError(f"--input {pattern}: no such file, and no pictures ({', '.join(SUFFIXES)}) there")
     return files

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 import traceback
 from contextlib import contextmanager
 from typing import Iterator
 
 import mxnet as mx
 
+from aploss_mx.console import safe_output
+from aploss_mx.data.problems import DataError
 from aploss_mx.detection.export import ExportError
-from aploss_mx.training.distributed import leave_workers
+from aploss_mx.text import visible
+from aploss_mx.training.distributed import TASK, leave_workers
 from aploss_mx.training.loop import TrainingError
 
+SECONDS_TO_LET_TELL = 10
 INTERRUPTED = 130  # exit status of a program that Ctrl-C ends
 
 
@@ -21,10 +26,11 @@ INTERRUPTED = 130  # exit status of a program that Ctrl-C ends
 def readable_errors() -> Iterator[None]:
     """End the program with one message instead of a traceback where the user can mend what is wrong.
 
-    The environment variable APLOSS_MX_TRACEBACK brings the traceback back.
+    The environment variable APLOSS_MX_TRACEBACK brings the traceback back. What is printed cannot act on the terminal.
     """
     try:
-        yield
+        with safe_output():
+            yield
     except KeyboardInterrupt:
         print("\ninterrupted; a training run resumes from its last whole epoch with --resume auto", file=sys.stderr)
         leave_workers(INTERRUPTED)
@@ -36,6 +42,9 @@ def readable_errors() -> Iterator[None]:
         message = str(error)
         if isinstance(error, mx.MXNetError):
             message = message.strip().splitlines()[-1]  # MXNet puts its own stack above
+        message = visible(message, lines=True)
+        if isinstance(error, DataError) and os.environ.get(TASK, "0") != "0":
+            time.sleep(SECONDS_TO_LET_TELL)  # the first worker on this machine has the same error
         leave_workers(1, f"error: {message}")
         sys.exit(f"error: {message}")
     except Exception:

@@ -21,11 +21,18 @@ from aploss_mx.commands.flags import add_gpus_flag, add_workers_flag, one_device
 from aploss_mx.commands.recipe_flags import add_test_flags, settings_given
 from aploss_mx.commands.scoring import detect, preflight, report_metrics
 from aploss_mx.config import TEST_SETTINGS
-from aploss_mx.data.check import Dataset, check_images
+from aploss_mx.data.check import Dataset, check_dataset, check_images
+from aploss_mx.data.coco import ABSENT
 from aploss_mx.data.dataset import is_coco, open_dataset
 from aploss_mx.data.problems import raise_if_errors
 from aploss_mx.detection.detector import Detector
-from aploss_mx.evaluation.detections import load_detections, save_coco_results, save_detections, save_voc_results
+from aploss_mx.evaluation.detections import (
+    check_voc_names,
+    load_detections,
+    save_coco_results,
+    save_detections,
+    save_voc_results,
+)
 
 EPILOG = """\
 layout of --detections: what --coco-results writes, or what --save-detections writes, a list of
@@ -101,11 +108,15 @@ def run(arguments: argparse.Namespace) -> None:
     )
     if not (dataset.annotated or arguments.detect_only):
         raise ValueError(f"{dataset.name} has no annotations to score against: give --detect-only")
+    if arguments.voc_results:
+        check_voc_names([sample.image_id for sample in dataset.samples], dataset.classes)
+    if arguments.coco_results and ABSENT in dataset.category_ids:
+        raise ValueError(f"--coco-results wants an id for each class: {dataset.name} lacks some of the detector's")
     if detector:
         if arguments.detect_only:
             check_readable(dataset)
         else:
-            preflight(dataset, detector.recipe.max_detections)
+            preflight(check_dataset(dataset, max_detections=detector.recipe.max_detections))
         detections = detect(detector, dataset, arguments.num_workers)
     else:
         image_ids = [sample.image_id for sample in dataset.samples]

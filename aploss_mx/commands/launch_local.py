@@ -25,6 +25,7 @@ from aploss_mx.arguments import ArgumentParser
 from aploss_mx.commands.errors import INTERRUPTED
 from aploss_mx.commands.flags import positive_int
 from aploss_mx.devices import sharing_cores
+from aploss_mx.training.distributed import TASK
 from aploss_mx.training.roll_call import LOST
 
 TRAININGS = ("train-voc", "train-coco")
@@ -71,7 +72,7 @@ def start(command: Sequence[str], workers: int, servers: int) -> list[Member]:
         for number in range(count):
             process = subprocess.Popen(
                 [*END_WITH_PARENT, str(os.getpid()), sys.executable, *arguments],
-                env={**environment, "DMLC_ROLE": role},
+                env={**environment, "DMLC_ROLE": role, TASK: str(number)},
                 start_new_session=True,
             )
             members.append(Member(f"{role} {number}" if count > 1 else role, process))

@@ -26,6 +26,7 @@ from aploss_mx.atomic import write_text
 from aploss_mx.commands.errors import INTERRUPTED
 from aploss_mx.commands.flags import positive_int
 from aploss_mx.config import load_recipe
+from aploss_mx.console import complain, safe_output
 from aploss_mx.data.dataset import open_dataset
 from aploss_mx.data.pixels import read_image
 from aploss_mx.data.shapes import generate
@@ -38,6 +39,7 @@ from aploss_mx.report.plots import DRAWINGS, curve_of, draw_curves, write_curves
 from aploss_mx.report.runner import Execution, check_gpus
 from aploss_mx.report.runs import RunError, Runner, about
 from aploss_mx.report.tables import format_table, read_rows, summarise, update_rows, write_summary
+from aploss_mx.text import visible
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SMOKE_IMAGES = (160, 40)  # to train and to evaluate on
@@ -58,17 +60,18 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
     _add_list_flags(commands.add_parser("list", help="print the paper's figures and the commands for each"))
     arguments = parser.parse_args(argv)
     try:
-        if arguments.command == "list":
-            list_commands(arguments)
-        elif arguments.command == "report":
-            write_reports(arguments.results)
-        else:
-            reproduce(arguments)
+        with safe_output():
+            if arguments.command == "list":
+                list_commands(arguments)
+            elif arguments.command == "report":
+                write_reports(arguments.results)
+            else:
+                reproduce(arguments)
     except KeyboardInterrupt:
         print("\ninterrupted; the same command resumes", file=sys.stderr)
         sys.exit(INTERRUPTED)
     except (RunError, ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {visible(str(error), lines=True)}")
 
 
 def _add_run_flags(parser: argparse.ArgumentParser) -> None:
@@ -87,7 +90,7 @@ def _add_run_flags(parser: argparse.ArgumentParser) -> None:
         help="runs at a time, which share the CPU's cores (default: one for each of --gpus)",
     )
     parser.add_argument("--runs", type=Path, default=Path("runs/reproduce"), help="folder (default: %(default)s)")
-    parser.add_argument("--results", type=Path, default=Path("results"), help="folder (default: %(default)s)")
+    parser.add_argument("--results", type=Path, help="folder (default: results; smoke: results in that of --runs)")
 
 
 def _seed(text: str) -> int:
@@ -117,6 +120,8 @@ def list_commands(arguments: argparse.Namespace) -> None:
 def reproduce(arguments: argparse.Namespace) -> None:
     """Finish all runs of a table or a figure, and write its results."""
     arguments.jobs = arguments.jobs or len(arguments.gpus)
+    if arguments.results is None:  # what smoke measures means nothing, and is not to lie among what is committed
+        arguments.results = arguments.runs / "results" if arguments.scale == "smoke" else Path("results")
     runner = Runner(REPOSITORY, arguments.jobs)
     try:
         _reproduce(arguments, runner)
@@ -146,7 +151,7 @@ def _reproduce(arguments: argparse.Namespace, runner: Runner) -> None:
                     rows.append(execution.measure(trial))
                 except (RunError, OSError, ValueError) as error:
                     failed.add(trial.run)
-                    print(f"{trial.name}: {error}", file=sys.stderr)
+                    complain(f"{trial.name}: {error}")
             else:
                 gpu, folder = arguments.gpus[0].split(",")[0], str(execution.folder_of(trial))
                 command = trial.row.test_command(execution.root_of(trial), gpu, folder)

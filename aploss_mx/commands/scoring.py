@@ -7,17 +7,19 @@ from pathlib import Path
 from typing import Any
 
 from aploss_mx.atomic import write_text
-from aploss_mx.data.check import Dataset, check_dataset
+from aploss_mx.data.check import Dataset, Report
+from aploss_mx.data.problems import raise_if_errors
 from aploss_mx.detection.detector import Detector
 from aploss_mx.evaluation.evaluate import evaluate, format_table
 from aploss_mx.geometry.detections import Detections
 
 
-def preflight(dataset: Dataset, max_detections: int | None = None) -> None:
-    """Print the report on a data set and raise DataError where it holds errors; arguments as `check_dataset`."""
-    report = check_dataset(dataset, max_detections=max_detections)
-    print(report)
-    report.raise_if_errors()
+def preflight(*reports: Report) -> None:
+    """Print reports on data sets; where they hold errors, raise one DataError of all, which has them to itself."""
+    ok = all(report.ok for report in reports)
+    for report in reports:
+        print(report.format(errors=ok))
+    raise_if_errors(problem for report in reports for problem in report.problems)
 
 
 def detect(detector: Detector, dataset: Dataset, num_workers: int) -> dict[str, Detections]:

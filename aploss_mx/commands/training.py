@@ -10,7 +10,8 @@ from aploss_mx.arguments import ArgumentParser
 from aploss_mx.commands.flags import add_gpus_flag, add_workers_flag, positive_int
 from aploss_mx.commands.recipe_flags import add_recipe_flags, recipe_from_flags, settings_given
 from aploss_mx.commands.scoring import detect, preflight, report_metrics
-from aploss_mx.data.check import Dataset
+from aploss_mx.data.check import Dataset, check_dataset
+from aploss_mx.data.problems import raise_if_errors
 from aploss_mx.detection.detector import Detector
 from aploss_mx.devices import parse_devices
 from aploss_mx.evaluation.evaluate import format_table
@@ -83,7 +84,7 @@ def run_training(arguments: argparse.Namespace, open_dataset: OpenDataset) -> di
         checkpoint = options.last if options.resume in ("", "auto") else Path(options.resume)
         detector = Detector.load(checkpoint, options.devices[0], **settings_given(arguments))
         dataset = open_dataset(detector.classes, detector.recipe.val_split)
-        preflight(dataset, detector.recipe.max_detections)
+        preflight(check_dataset(dataset, max_detections=detector.recipe.max_detections))
         detections = detect(detector, dataset, options.num_workers)
         folder = arguments.save_prefix or checkpoint.parent  # the recipe need not be the checkpoint's
         return report_metrics(dataset, detections, folder / "evaluation.json")
@@ -94,9 +95,15 @@ def run_training(arguments: argparse.Namespace, open_dataset: OpenDataset) -> di
     val = open_dataset(train.classes, recipe.val_split)
     # By name, wherever they came from: a checkpoint must not depend on a file.
     recipe = recipe.override(classes=train.classes)
-    preflight(train)
-    preflight(val, recipe.max_detections)
+    reports = [check_dataset(train), check_dataset(val, max_detections=recipe.max_detections)]
+    alone = options.kv_store not in DISTRIBUTED
+    if alone:
+        preflight(*reports)
+    else:
+        raise_if_errors(problem for report in reports for problem in report.problems)
     run = set_up(recipe, train.classes, train.samples, val.samples, options)
+    if run.workers.leads and not alone:  # which is known now that all have joined; the others' reports are the same
+        preflight(*reports)
     metrics = run.run()
     if not run.workers.leads:
         return metrics

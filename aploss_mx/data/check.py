@@ -15,9 +15,9 @@ from typing import Protocol, Sequence
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
 from aploss_mx.arguments import ArgumentParser
+from aploss_mx.console import complain, safe_output
 from aploss_mx.data.dataset import is_coco, open_dataset
 from aploss_mx.data.images import QUARTER_TURNS, UPRIGHT, open_image, orientation_of, reason_of, stored_size
 from aploss_mx.data.problems import (
@@ -32,6 +32,7 @@ from aploss_mx.data.problems import (
 )
 from aploss_mx.data.sample import Sample
 from aploss_mx.data.voc import PROGRESS_BAR_FROM
+from aploss_mx.progress import track
 from aploss_mx.text import visible
 
 COCO_DETECTIONS = 100  # of a class in an image that COCO's metrics count
@@ -94,6 +95,10 @@ class Report:
         raise_if_errors(self.problems)
 
     def __str__(self) -> str:
+        return self.format()
+
+    def format(self, errors: bool = True) -> str:
+        """Return the summary as text, with the errors or, where they are told elsewhere, without."""
         lines = [
             f"{visible(self.name)}: {self.images} images, {sum(self.objects.values())} objects "
             f"and {sum(self.difficult.values())} difficult ones",
@@ -103,7 +108,8 @@ class Report:
         ]
         lines += [f"  {visible(name):<24}{count:>10}{self.difficult[name]:>11}" for name, count in self.objects.items()]
         for heading, problems in (("errors", self.errors), ("warnings", self.warnings)):
-            lines += [f"{heading} ({len(problems)})", *format_problems(problems)]
+            if errors or heading != "errors":
+                lines += [f"{heading} ({len(problems)})", *format_problems(problems)]
         return "\n".join(lines)
 
 
@@ -164,10 +170,10 @@ def check_images(dataset: Dataset, progress: bool = True) -> list[Problem]:
     ----------
     dataset : Dataset
     progress : bool
-        Show a progress bar, on a terminal and if there are many images.
+        Show progress, if there are many images.
     """
-    show_bar = progress and len(dataset.samples) > PROGRESS_BAR_FROM
-    samples = tqdm(dataset.samples, "checking images", disable=None if show_bar else True)
+    hidden = not progress or len(dataset.samples) <= PROGRESS_BAR_FROM
+    samples = track(dataset.samples, "checking images", unit="images", hidden=hidden)
     return [problem for sample in samples for problem in _check_image(sample)]
 
 
@@ -252,14 +258,15 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m aploss_mx.dat
     classes = args.classes
     if classes is None:
         classes = "data" if is_coco(args.dataset_root) else "voc"
-    try:
-        report = check_dataset(open_dataset(args.dataset_root, args.split, classes, strict=False))
-    except DataError as error:
-        print(error, file=sys.stderr)
-        return 1
-    except ValueError as error:
-        parser.error(str(error))
-    print(report)
+    with safe_output():
+        try:
+            report = check_dataset(open_dataset(args.dataset_root, args.split, classes, strict=False))
+        except DataError as error:
+            complain(str(error))
+            return 1
+        except ValueError as error:
+            parser.error(visible(str(error)))
+        print(report)
     return 0 if report.ok else 1
 
 

@@ -13,9 +13,9 @@ from typing import Iterator, NamedTuple, Sequence
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
 from aploss_mx.arguments import ArgumentParser
+from aploss_mx.progress import track
 
 SHAPES_CLASSES: tuple[str, ...] = ("circle", "square", "triangle", "star", "cross")
 SPLITS: tuple[str, ...] = ("train", "val")
@@ -350,7 +350,7 @@ def _image_ids(split: str, count: int) -> list[str]:
 def _write_voc(folder: Path, counts: dict, size: int, seed: int, progress: bool) -> None:
     for name in ("Annotations", "JPEGImages", "ImageSets/Main"):
         (folder / name).mkdir(parents=True)
-    with tqdm(total=sum(counts.values()), desc="painting shapes", unit="picture", disable=not progress) as bar:
+    with track(desc="painting shapes", total=sum(counts.values()), unit="pictures", hidden=not progress) as bar:
         for split, count in counts.items():
             image_ids = _image_ids(split, count)
             for index, image_id in enumerate(image_ids):

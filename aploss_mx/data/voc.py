@@ -8,7 +8,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path, PureWindowsPath
 
 import numpy as np
-from tqdm import tqdm
 
 from aploss_mx.data.clip import Corners, check_scale, fit_box
 from aploss_mx.data.file_index import FileIndex
@@ -18,6 +17,7 @@ from aploss_mx.data.problems import ERROR, WARNING, DataError, Problem, raise_if
 from aploss_mx.data.sample import Sample
 from aploss_mx.data.voc_annotations import VOCAnnotation, VOCObject, parse_annotation
 from aploss_mx.data.voc_splits import PICTURES, Listed, list_images
+from aploss_mx.progress import track
 
 VOC_CLASSES = (
     "aeroplane",
@@ -150,7 +150,7 @@ def parse_classes(text: str) -> tuple[str, ...]:
 
 def _read_annotations(images: list[Listed], problems: list[Problem]) -> dict[Listed, VOCAnnotation]:
     annotations = {}
-    for image in tqdm(images, "reading annotations", disable=None if len(images) > PROGRESS_BAR_FROM else True):
+    for image in track(images, "reading annotations", unit="files", hidden=len(images) <= PROGRESS_BAR_FROM):
         try:
             annotations[image] = parse_annotation(image.annotation)
         except DataError as error:

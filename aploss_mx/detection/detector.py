@@ -8,7 +8,6 @@ from typing import Any, Callable, Iterable, Sequence, Union, overload
 
 import mxnet as mx
 import numpy as np
-from tqdm import tqdm
 
 from aploss_mx.checkpoint import Checkpoint
 from aploss_mx.config import Recipe
@@ -20,6 +19,7 @@ from aploss_mx.detection.exported import is_exported, load_exported
 from aploss_mx.detection.postprocess import PostProcessing, drop_background, merge, to_image
 from aploss_mx.evaluation.calibration import Calibration
 from aploss_mx.geometry.detections import Detections
+from aploss_mx.progress import track
 
 Images = Union[np.ndarray, mx.nd.NDArray]
 
@@ -145,7 +145,7 @@ class Detector:
     ) -> dict[str, Detections]:
         """Return the detections in all samples by image id, with a progress bar; calls `after_batch` now and then."""
         detections: dict[str, Detections] = {}
-        with tqdm(total=len(samples), desc="detecting", unit="img", leave=False, disable=None) as bar:
+        with track(desc="detecting", total=len(samples), unit="images", leave=False) as bar:
             for indices, *views in loader:
                 batch = [samples[index] for index in indices.asnumpy()]
                 found = self._detect(views, [(sample.height, sample.width) for sample in batch])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import zipfile
 from collections import Counter
@@ -15,6 +16,7 @@ import numpy as np
 from aploss_mx.atomic import replacing, write_text
 from aploss_mx.data.sample import Sample
 from aploss_mx.geometry.detections import Detections
+from aploss_mx.text import shown
 
 # Of coordinates: float64 holds their sums and products.
 _LARGEST = float(np.finfo(np.float32).max) / 2
@@ -104,6 +106,16 @@ def save_coco_results(
     write_text(path, json.dumps(entries))
 
 
+def check_voc_names(image_ids: Iterable[str], classes: Sequence[str]) -> None:
+    """Raise ValueError where names do not fit into what `save_voc_results` writes: classes are names of files in it."""
+    for name in classes:
+        if re.search(r"[/\\\x00-\x1f\x7f]", name):
+            raise ValueError(f"PASCAL's results have a file for each class, and {shown(name)} can be no file's name")
+    for image_id in image_ids:
+        if re.search(r"\s", image_id):
+            raise ValueError(f"PASCAL's results separate columns by blanks, and image {shown(image_id)} has some")
+
+
 def save_voc_results(
     path: str | os.PathLike, detections: Mapping[str, Detections], classes: Sequence[str], year: str, split: str
 ) -> None:
@@ -122,7 +134,13 @@ def save_voc_results(
         Names of the classes, in the order of the labels.
     year, split : str
         Such as '2012' and 'test'.
+
+    Raises
+    ------
+    ValueError
+        As `check_voc_names`, before anything is written.
     """
+    check_voc_names(detections, classes)
     lines: dict[int, list[str]] = {label: [] for label in range(len(classes))}
     for image_id, found in detections.items():
         for (x1, y1, x2, y2), score, label in zip(found.boxes.tolist(), found.scores.tolist(), found.labels.tolist()):
@@ -210,7 +228,7 @@ def _from_rows(rows: list[tuple[float, ...]]) -> Detections:
 
 def _read_list(path: Path) -> list:
     try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
+        entries = json.loads(path.read_bytes())  # of bytes, for any mark of their order
     # RecursionError: brackets nested deeper than Python's stack.
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not a JSON file: {error}") from error

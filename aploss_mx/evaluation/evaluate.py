@@ -12,6 +12,7 @@ from aploss_mx.evaluation.coco import FIGURES, coco_average_precision
 from aploss_mx.evaluation.voc import voc_average_precision
 from aploss_mx.geometry.boxes import box_areas
 from aploss_mx.geometry.detections import Detections
+from aploss_mx.text import visible
 
 _COLUMNS = ("AP", "AP50", "VOC07_AP50", "VOC10_AP50")
 
@@ -69,7 +70,7 @@ def evaluate(
 
 def format_table(metrics: Mapping[str, Any]) -> str:
     """Lay out what `evaluate` returned: a row a class, their mean, and a line of the COCO figures, all in percent."""
-    per_class = metrics["per_class"]
+    per_class = {visible(name): row for name, row in metrics["per_class"].items()}
     width = max(map(len, ["class", *per_class]))
     header = f"{'class':{width}}  {'objects':>7}" + "".join(f"  {column:>10}" for column in _COLUMNS)
     total = {**metrics, "objects": sum(row["objects"] for row in per_class.values())}

@@ -14,11 +14,13 @@ from aploss_mx.atomic import replacing
 from aploss_mx.geometry.detections import Detections
 from aploss_mx.palette import BLUE, GREEN, ORANGE, PURPLE, SKY_BLUE, VERMILION, YELLOW
 from aploss_mx.report.fonts import font_of
+from aploss_mx.text import visible
 
 Color = Tuple[int, int, int]
 Rectangle = Tuple[int, int, int, int]
 
 _STRONG = (ORANGE, SKY_BLUE, GREEN, YELLOW, VERMILION, PURPLE, BLUE)  # the palette without black, the strongest first
+TILE = 400  # longer side in pixels of a picture on a sheet, of which ten as PNG stay below 3 MB
 LEGIBLE = 320  # longer side in pixels below which pictures are enlarged for drawing
 _MIN_FONT_SIZE = 5  # px; smaller text cannot be read
 
@@ -119,7 +121,8 @@ def draw_detections(
     # Captions in a second round, lest a box strikes through another's. The highest score takes its place first.
     captions: list[tuple[Rectangle, str, ImageFont.FreeTypeFont, Color]] = []
     for index in order[::-1]:
-        text = classes[labels[index]] if scores is None else f"{classes[labels[index]]} {scores[index]:.2f}"
+        name = visible(classes[labels[index]])
+        text = name if scores is None else f"{name} {scores[index]:.2f}"
         font = _fit_font(text, width, height)
         place = _free_place(corners[index], _caption_size(font, text), width, height, [other for other, *_ in captions])
         captions.append((place, text, font, class_color(labels[index])))
@@ -252,10 +255,21 @@ def annotate(image: np.ndarray, found: Detections, classes: Sequence[str], min_s
     return draw_detections(image, found.boxes * factor, found.labels, found.scores, classes, min_score=min_score)
 
 
+def tile(picture: np.ndarray) -> np.ndarray:
+    """Return a picture small enough for a contact sheet."""
+    height, width = picture.shape[:2]
+    factor = TILE / max(height, width)
+    if factor >= 1:
+        return picture
+    size = max(1, round(width * factor)), max(1, round(height * factor))
+    return cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+
+
 def write_picture(path: Path, picture: np.ndarray) -> None:
     """Write an RGB picture, in the format of the path's suffix."""
-    done, data = cv2.imencode(path.suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
-    if not done:
-        raise OSError(f"cannot write {path}")
+    try:
+        _, data = cv2.imencode(path.suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+    except cv2.error:
+        raise OSError(f"cannot write {path}: no picture format has this suffix") from None
     with replacing(path) as temporary:
         temporary.write_bytes(data)

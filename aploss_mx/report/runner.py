@@ -15,10 +15,12 @@ from typing import Sequence
 from tqdm import tqdm
 
 from aploss_mx.config import RANKING_LOSSES, load_recipe
+from aploss_mx.progress import track
 from aploss_mx.report.paper import to_flags
 from aploss_mx.report.plan import PROGRAM, Trial
 from aploss_mx.report.runs import LOG, RunError, Runner, about, is_done
 from aploss_mx.report.tables import measured_row
+from aploss_mx.text import visible
 
 TEST = "test"  # folder within a run's, of a test that is not the training's
 
@@ -65,7 +67,7 @@ class Execution:
             free.put(gpus)
         runs = {trial.run: trial for trial in trials}
         failed = set()
-        with ThreadPoolExecutor(self.jobs) as pool, tqdm(total=len(runs), unit="run", disable=None) as bar:
+        with ThreadPoolExecutor(self.jobs) as pool, track(total=len(runs), unit="runs") as bar:
             outcomes: dict[Future, str] = {pool.submit(self._train, trial, free): run for run, trial in runs.items()}
             try:
                 for outcome in as_completed(outcomes):
@@ -73,7 +75,7 @@ class Execution:
                         outcome.result()
                     except (RunError, OSError, ValueError) as error:
                         failed.add(outcomes[outcome])
-                        tqdm.write(f"{outcomes[outcome]}: {error}", file=sys.stderr)
+                        tqdm.write(visible(f"{outcomes[outcome]}: {error}", lines=True), file=sys.stderr)
                     bar.update()
             except BaseException:
                 self.runner.stop()  # or leaving the pool would wait for all runs

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Sequence
+from typing import Any, NamedTuple, Sequence
 
 import mxnet as mx
 import numpy as np
 from mxnet import autograd
 from mxnet.gluon import Trainer
-from tqdm import tqdm
 
 from aploss_mx.config import Recipe
 from aploss_mx.data.loader import EpochSampler, TrainingSet
 from aploss_mx.data.sample import Sample
 from aploss_mx.data.transforms import TrainTransform
 from aploss_mx.losses.from_recipe import make_class_loss
+from aploss_mx.progress import track
 from aploss_mx.ranking.measure import measure_ap_loss
 from symbols.retinanet import RetinaNet, get_network
 
@@ -68,7 +68,7 @@ def compare(
     network(batches[0].images)
     start = {name: value.data().copy() for name, value in network.collect_params().items()}
     curves = {}
-    with tqdm(total=len(CONTENDERS) * steps, unit="step", leave=False, disable=None) as bar:
+    with track(total=len(CONTENDERS) * steps, unit="steps", leave=False) as bar:
         for name, loss in CONTENDERS.items():
             for parameter, value in start.items():
                 network.collect_params()[parameter].set_data(value)
@@ -78,7 +78,7 @@ def compare(
 
 
 def _train(
-    network: RetinaNet, loss: mx.gluon.HybridBlock, batches: Sequence[Batch], steps: int, rate: float, bar: tqdm
+    network: RetinaNet, loss: mx.gluon.HybridBlock, batches: Sequence[Batch], steps: int, rate: float, bar: Any
 ) -> np.ndarray:
     parameters = {
         name: value for name, value in network._collect_params_with_prefix().items() if not name.startswith("box_head")

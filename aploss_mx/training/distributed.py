@@ -17,6 +17,7 @@ LOCAL, DISTRIBUTED = ("device", "local"), ("dist_sync",)
 KV_STORES = LOCAL + DISTRIBUTED
 # What MXNet reads when it is imported.
 ENVIRONMENT = ("DMLC_ROLE", "DMLC_PS_ROOT_URI", "DMLC_PS_ROOT_PORT", "DMLC_NUM_SERVER", "DMLC_NUM_WORKER")
+TASK = "DMLC_TASK_ID"  # which worker of its machine a process is, as launchers of MXNet say it
 TOTALS_KEY = 1 << 30  # parameters have keys from 0 on
 TOTALS = 2
 

@@ -26,6 +26,7 @@ from aploss_mx.evaluation.detections import save_detections
 from aploss_mx.evaluation.evaluate import evaluate, format_summary
 from aploss_mx.losses import BoxLoss
 from aploss_mx.losses.from_recipe import make_class_loss, make_sync_method
+from aploss_mx.progress import track
 from aploss_mx.ranking.measure import measure_ap_loss, score_spread
 from aploss_mx.training.distributed import Workers
 from aploss_mx.training.interrupt import GracefulInterrupt
@@ -116,8 +117,8 @@ class TrainingRun:
     def _run(self) -> dict[str, Any]:
         start = time.monotonic() - self.seconds
         metrics: dict[str, Any] = {}
-        hidden = None if self.workers.leads else True
-        bar = tqdm(total=self.recipe.epochs * len(self.sampler), initial=self.step, unit="step", disable=hidden)
+        steps = self.recipe.epochs * len(self.sampler)
+        bar = track(total=steps, initial=self.step, unit="steps", hidden=not self.workers.leads)
         with bar, GracefulInterrupt() as interrupt:
             if self._evaluates_after(self.epoch) and self.step not in self.log.evaluated:
                 metrics = self._evaluate_and_log(self._checkpoint_now(), interrupt)
@@ -168,7 +169,7 @@ class TrainingRun:
         self.log.write({"epoch": self.epoch, "step": self.step, "seconds": round(self.seconds, 1), **metrics})
         return metrics
 
-    def train_one_epoch(self, bar: tqdm, start: float, interrupt: GracefulInterrupt) -> None:
+    def train_one_epoch(self, bar: Any, start: float, interrupt: GracefulInterrupt) -> None:
         """Make an epoch's steps; write a row of metrics every `log_interval` of them, of the time since `start`."""
         self.sampler.epoch = self.epoch
         mx.random.seed(self.recipe.seed + self.epoch)
@@ -225,7 +226,7 @@ class TrainingRun:
         autograd.backward(totals)
         return np.array([[loss.asscalar() for loss in pair] for pair in zip(class_losses, box_losses)])
 
-    def _log_step(self, rate: float, seconds: float, metrics: dict[str, float], bar: tqdm) -> None:
+    def _log_step(self, rate: float, seconds: float, metrics: dict[str, float], bar: Any) -> None:
         if self.workers.leads:
             metrics = {**metrics, **self._ranking_of_step()}
         bar.set_postfix_str("class {cls_loss:.3f} box {box_loss:.3f} {images_per_second:.1f} img/s".format(**metrics))

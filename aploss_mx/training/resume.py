@@ -65,11 +65,12 @@ def load_checkpoint(path: Path, recipe: Recipe, classes: Sequence[str]) -> Check
     checkpoint = Checkpoint.load(path)
     if checkpoint.is_compact:
         raise CheckpointError(f"{path} was exported for use, without its optimizer: fine-tune it with --pretrained")
-    other = differences(checkpoint.recipe, recipe, set(recipe.to_dict()) - CHANGEABLE)
-    if other:
-        raise CheckpointError(f"a run cannot resume with other settings ({other})")
     if checkpoint.classes != tuple(classes):
         raise CheckpointError(f"the checkpoint's classes are {', '.join(checkpoint.classes)}")
+    was, now = checkpoint.recipe.with_names(classes), recipe.with_names(classes)
+    other = differences(was, now, set(recipe.to_dict()) - CHANGEABLE)
+    if other:
+        raise CheckpointError(f"a run cannot resume with other settings ({other})")
     changed = differences(checkpoint.recipe, recipe, CHANGEABLE)
     print(f"resuming from {path}, epoch {checkpoint.epoch}" + (f", with {changed}" if changed else ""))
     was, now = checkpoint.omp_num_threads, os.environ["OMP_NUM_THREADS"]

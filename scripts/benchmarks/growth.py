@@ -11,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
-from tqdm import tqdm
 
 from aploss_mx.arguments import ArgumentParser
 from aploss_mx.atomic import replacing, write_csv
 from aploss_mx.commands.flags import positive_int
+from aploss_mx.progress import track
 from aploss_mx.ranking.exact import ap_loss_and_grad
 from aploss_mx.ranking.random_scores import REGIMES, random_scores
 from aploss_mx.timing import median_seconds
@@ -42,7 +42,7 @@ def measure(scores: list[int], positives: list[int], repeats: int) -> list[dict[
     points += [("positives", FIXED_SCORES, count) for count in positives]
     rows = []
     for regime in REGIMES:
-        for panel, size, count in tqdm(points, regime, leave=False, disable=None):
+        for panel, size, count in track(points, regime, leave=False):
             seconds = median_seconds(repeats, ap_loss_and_grad, *random_scores(size, count, regime, seed=0))
             rows.append({"panel": panel, "regime": regime, "scores": size, "positives": count, "seconds": seconds})
     return rows

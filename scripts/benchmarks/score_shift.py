@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Sequence
 
 import numpy as np
-from tqdm import tqdm
 
 from aploss_mx.arguments import ArgumentParser
 from aploss_mx.atomic import write_csv
 from aploss_mx.commands.errors import readable_errors
 from aploss_mx.commands.flags import add_gpus_flag, add_workers_flag, one_device, positive_int
 from aploss_mx.commands.scoring import preflight
+from aploss_mx.data.check import check_dataset
 from aploss_mx.data.dataset import open_dataset
 from aploss_mx.data.loader import EpochSampler, TrainingSet, training_loader
 from aploss_mx.data.processes import LoaderProcesses
@@ -31,6 +31,7 @@ from aploss_mx.data.sample import Sample
 from aploss_mx.data.transforms import TrainTransform
 from aploss_mx.detection.detector import Detector
 from aploss_mx.detection.postprocess import drop_background
+from aploss_mx.progress import track
 from aploss_mx.ranking.measure import measure_ap_loss
 from aploss_mx.report.markdown import format_head, format_row
 
@@ -67,10 +68,8 @@ def ap_losses(
     if len(dataset) < max(groups):
         raise ValueError(f"{len(dataset)} image(s) have an object that counts: too few to rank {max(groups)} together")
     losses = []
-    for images, class_targets, _ in tqdm(
-        training_loader(dataset, EpochSampler(len(dataset), max(groups), seed), LoaderProcesses(num_workers)),
-        unit="batch",
-    ):
+    loader = training_loader(dataset, EpochSampler(len(dataset), max(groups), seed), LoaderProcesses(num_workers))
+    for images, class_targets, _ in track(loader, "ranking", unit="batches"):
         logits = detector.network(images.as_in_context(detector.device))[0].asnumpy()
         if recipe.background:
             logits = drop_background(logits)
@@ -110,7 +109,7 @@ def run(arguments: argparse.Namespace) -> None:
         if detector.classes != classes:
             raise ValueError(f"{path} has other classes than {arguments.params[0]}: {', '.join(detector.classes)}")
     dataset = open_dataset(arguments.dataset_root, split, classes, strict=False)
-    preflight(dataset)
+    preflight(check_dataset(dataset))
 
     rows = []
     for path, detector in zip(arguments.params, detectors):

@@ -185,3 +185,15 @@ def test_voc_results_of_a_label_without_class_leave_the_old_file(tmp_path):
     with pytest.raises((ValueError, LookupError)):
         save_voc_results(path, {"a": make_detections([(0, 0, 1, 1)], [1], [3])}, CLASSES, "2012", "test")
     assert read_zip(path) == before
+
+
+@pytest.mark.parametrize("name", ["../cat", "a/b", r"a\b", "/cat", "two\nlines", "nul\0"])
+def test_no_class_becomes_a_path_in_the_archive(tmp_path, name):
+    with pytest.raises(ValueError, match="can be no file's name"):
+        save_voc_results(tmp_path / "results.zip", {}, ["cat", name], "2012", "test")
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_image_whose_name_has_blanks_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"image 'ali \(1\)' has some"):
+        save_voc_results(tmp_path / "results.zip", {"ali (1)": Detections()}, ["cat"], "2012", "test")

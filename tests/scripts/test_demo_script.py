@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -10,9 +13,11 @@ import numpy as np
 import pytest
 from PIL import Image
 from script_output import message_of
+from tiny_training import REPOSITORY
 
 from aploss_mx.commands import demo
 from aploss_mx.data.shapes import SHAPES_CLASSES
+from aploss_mx.detection.detector import Detector
 from aploss_mx.evaluation.detections import load_detections
 
 
@@ -60,13 +65,86 @@ def test_demo_on_all_photographs(shared_data, trained, tmp_path, capsys):
         assert f"{path}: {int((found[path.stem].scores >= 0.02).sum())} object(s)" in printed
 
 
-def test_demo_refuses_pictures_of_one_name(shared_data, trained, tmp_path):
-    for folder in ("a", "b"):
-        (tmp_path / folder).mkdir()
-        shutil.copy(shared_data / "demo" / "dog.jpg", tmp_path / folder)
-    with pytest.raises(SystemExit, match="several pictures are named dog"):
-        run_demo(trained, tmp_path / "*" / "*.jpg", tmp_path / "found")
-    assert not (tmp_path / "found").exists()
+@pytest.mark.parametrize(
+    "files, names",
+    [
+        (["a/dog.png", "a/cat.png"], ["dog", "cat"]),
+        (["a/dog.png", "a/dog.bmp", "a/cat.png"], ["dog.png", "dog.bmp", "cat.png"]),
+        (["a/dog.png", "b/dog.png", "b/cat.png"], ["a/dog.png", "b/dog.png", "b/cat.png"]),
+        (["x/a/dog.png", "x/b/dog.png", "x/b/dog.bmp"], ["a/dog.png", "b/dog.png", "b/dog.bmp"]),
+    ],
+)
+def test_demo_tells_pictures_of_one_stem_apart(trained, tmp_path, files, names):
+    for number, file in enumerate(files, start=1):
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (330, 330 + number)).save(tmp_path / file)
+    run_demo(trained, tmp_path / "**" / "*.*", tmp_path / "found", "--min-score", "0")
+    sizes = {name: size_of(tmp_path / "found" / f"{name}.png")[1] - 330 for name in names}
+    assert sizes == {name: number for number, name in enumerate(names, start=1)}
+    entries = json.loads((tmp_path / "found" / "detections.json").read_text())
+    assert {entry["image_id"] for entry in entries} == set(names)
+
+
+def test_what_was_found_is_kept_where_a_later_picture_fails(trained, tmp_path, monkeypatch):
+    for name in "abc":
+        Image.new("RGB", (40, 30)).save(tmp_path / f"{name}.png")
+    predict = Detector.predict
+
+    def fail_at_the_second(self, image):
+        if (tmp_path / "found" / "a.png").exists():
+            raise MemoryError("no room")
+        return predict(self, image)
+
+    monkeypatch.setattr(Detector, "predict", fail_at_the_second)
+    with pytest.raises(MemoryError):
+        run_demo(
+            trained, tmp_path, tmp_path / "found", "--score-threshold", "0", "--sheet", tmp_path / "found" / "s.png"
+        )
+    entries = json.loads((tmp_path / "found" / "detections.json").read_text())
+    assert {entry["image_id"] for entry in entries} == {"a"}
+    assert (tmp_path / "found" / "s.png").exists()
+
+
+def test_a_sheet_of_photographs_is_small(shared_data, trained, tmp_path):
+    run_demo(trained, shared_data / "demo", tmp_path / "found", "--sheet", tmp_path / "sheet.png")
+    run_demo(trained, shared_data / "demo", tmp_path / "found", "--sheet", tmp_path / "sheet.jpg")
+    assert (tmp_path / "sheet.png").stat().st_size < 3e6
+    assert (tmp_path / "sheet.jpg").stat().st_size < 1e6
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 5000), (5000, 2)])
+def test_demo_on_pictures_of_odd_sizes(trained, tmp_path, size):
+    Image.new("RGB", size).save(tmp_path / "odd.png")
+    run_demo(trained, tmp_path / "odd.png", tmp_path / "found", "--min-score", "0", "--sheet", tmp_path / "sheet.png")
+    assert (tmp_path / "found" / "odd.png").exists()
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii", "utf-8"])
+def test_names_of_any_bytes_are_printed_in_any_encoding(trained, tmp_path, encoding):
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for name in (b"caf\xe9.png", "→ \N{SNOWMAN}.png".encode(), b"\x1b[31mred.png", b"line\nbreak.png", b"late\xff.jpg"):
+        if name.endswith(b"png"):
+            Image.new("RGB", (40, 30)).save(pictures / "new.png")
+            os.rename(pictures / "new.png", os.fsencode(pictures) + b"/" + name)
+        else:
+            with open(os.fsencode(pictures) + b"/" + name, "wb") as file:
+                file.write(b"no picture")
+    command = [sys.executable, "-m", "aploss_mx", "demo", "--params", trained / "last.npz", "--input", pictures]
+    process = subprocess.run(
+        [*command, "--output", tmp_path / "found", "--min-score", "0", "--sheet", tmp_path / "sheet.png"],
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "PYTHONIOENCODING": encoding, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        timeout=120,
+    )
+    assert process.returncode == 0, process.stderr
+    assert b"\x1b" not in process.stdout + process.stderr
+    assert process.stdout.count(b"\n") == 6 and b"red.png: " in process.stdout and rb"line\nbreak.png" in process.stdout
+    assert rb"late\udcff.jpg: cannot read the image" in process.stderr
+    written = os.listdir(os.fsencode(tmp_path / "found"))
+    assert len(written) == 5 and b"caf\xe9.png" in written
+    entries = json.loads((tmp_path / "found" / "detections.json").read_text())
+    assert {os.fsencode(entry["image_id"]) for entry in entries} >= {b"caf\xe9", b"\x1b[31mred"}
 
 
 @pytest.mark.parametrize("flags", [["--output", "here"], ["--output", "there", "--sheet", "here/dog.png"]])

@@ -52,6 +52,14 @@ def test_no_results_are_told(tmp_path):
         reproduce.main(["report", "--results", str(tmp_path)])
 
 
+@pytest.mark.parametrize("scale, results", [("smoke", "runs/reproduce/results"), ("small", "results")])
+def test_the_smoke_scale_leaves_the_committed_results_alone(monkeypatch, scale, results):
+    asked = []
+    monkeypatch.setattr(reproduce, "_reproduce", lambda arguments, _: asked.append(arguments.results))
+    reproduce.main(["table2", "--scale", scale])
+    assert asked == [Path(results)]
+
+
 @pytest.fixture
 def tiny(monkeypatch) -> None:
     """A smoke scale for tests: a few pictures, one epoch."""
