@@ -6,13 +6,14 @@ import json
 import zipfile
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Sequence
+from typing import Sequence
 
 import mxnet as mx
 import numpy as np
 
 import aploss_mx
 from aploss_mx.archive import ArchiveError, read_npz, write_npz
+from aploss_mx.checkpoint_fields import FieldError, check_arrays, parse_about, sorted_arrays
 from aploss_mx.config import ConfigError, Recipe
 from symbols.retinanet import RetinaNet
 
@@ -102,7 +103,7 @@ class Checkpoint:
         Raises
         ------
         CheckpointError
-            If the file is missing, cut off, no checkpoint, from another format, or holds numbers that are not finite.
+            If the file is missing, cut off, no checkpoint, from another format, or a field of it cannot be one's.
         """
         path = Path(path)
         try:
@@ -112,38 +113,29 @@ class Checkpoint:
         except (OSError, ArchiveError) as error:
             raise CheckpointError(f"{path} is damaged or no checkpoint ({error}); use an older one") from error
         try:
-            about = json.loads(arrays.pop("about").tobytes())
-            if about["format"] != FORMAT:
-                raise CheckpointError(f"{path} has format {about['format']}, this version reads {FORMAT}")
+            about = parse_about(arrays.pop("about", None), FORMAT)
             if set(arrays) != set(about["arrays"]):
-                raise CheckpointError(f"{path} is damaged or no checkpoint (arrays are missing); use an older one")
-            checkpoint = cls(
-                recipe=Recipe.from_dict(about["recipe"], str(path)),
-                classes=tuple(about["classes"]),
-                epoch=about["epoch"],
-                step=about["step"],
-                updates=about["updates"],
-                seconds=about["seconds"],
-                best=about["best"],
-                pretrained=tuple(about["pretrained"]),
-                parameters={
-                    name.split("/", 1)[1]: array for name, array in arrays.items() if name.startswith("parameter/")
-                },
-                optimizer=_optimizer_arrays(arrays),
-                best_f1_score=about["best_f1_score"],
-                omp_num_threads=about.get("omp_num_threads"),
-                calibration=_calibration(about.get("calibration")),
-            )
-            damaged = checkpoint.not_finite()
-        except CheckpointError:
-            raise
-        except ConfigError as error:
-            raise CheckpointError(str(error)) from error
-        except (KeyError, TypeError, ValueError) as error:
-            raise CheckpointError(f"{path} is an .npz file but no checkpoint of aploss_mx") from error
-        if damaged:
-            raise CheckpointError(f"{path}: {damaged[0]} holds numbers that are not finite; use an older checkpoint")
-        return checkpoint
+                raise FieldError("it is damaged, arrays are missing")
+            recipe = Recipe.from_dict(about["recipe"], "recipe")
+            parameters, optimizer = sorted_arrays(arrays)
+            check_arrays(parameters, optimizer, recipe)
+        except (FieldError, ConfigError) as error:
+            raise CheckpointError(f"{path}: {error}; use another checkpoint") from error
+        return cls(
+            recipe=recipe,
+            classes=tuple(about["classes"]),
+            epoch=about["epoch"],
+            step=about["step"],
+            updates=about["updates"],
+            seconds=about["seconds"],
+            best=about["best"],
+            pretrained=tuple(about["pretrained"]),
+            parameters=parameters,
+            optimizer=optimizer,
+            best_f1_score=about["best_f1_score"],
+            omp_num_threads=about["omp_num_threads"],
+            calibration=about["calibration"] and tuple(map(float, about["calibration"])),
+        )
 
     def compact(self) -> Checkpoint:
         """Return the detector alone, at half the size: convolutions in float16, and no optimizer to train on with.
@@ -179,6 +171,12 @@ class Checkpoint:
         CheckpointError
             If names or shapes differ.
         """
+        self._check_fits(network)
+        for name, param in network._collect_params_with_prefix().items():
+            param.set_data(mx.nd.array(self.parameters[name]))
+        network.backbone.freeze(set(self.pretrained))
+
+    def _check_fits(self, network: RetinaNet) -> None:
         params = network._collect_params_with_prefix()
         if set(params) != set(self.parameters):
             odd = sorted(set(params) ^ set(self.parameters))
@@ -188,8 +186,9 @@ class Checkpoint:
                 raise CheckpointError(
                     f"the checkpoint is of another network: {name} is {self.parameters[name].shape}, not {param.shape}"
                 )
-            param.set_data(mx.nd.array(self.parameters[name]))
-        network.backbone.freeze(set(self.pretrained))
+        strangers = {name for name in self.pretrained if f"backbone.{name}" not in params}
+        if strangers:
+            raise CheckpointError(f"the checkpoint is of another network: pretrained {min(strangers)} is not in it")
 
     def fine_tune(self, network: RetinaNet, classes: Sequence[str]) -> tuple[list[str], list[str]]:
         """Fill an initialised network of any classes as far as it fits, and freeze what was frozen.
@@ -229,6 +228,7 @@ class Checkpoint:
         network = RetinaNet(
             self.recipe.network, len(self.classes), self.recipe.channels, background=self.recipe.background
         )
+        self._check_fits(network)  # before it takes memory: the recipe may be anybody's
         network.initialize(ctx=ctx)
         self.restore(network)
         return network
@@ -239,26 +239,8 @@ def is_checkpoint(path: str | Path) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
             return "about.npy" in archive.namelist()
-    except (OSError, zipfile.BadZipFile):
+    except Exception:  # whatever zipfile raises on files of others
         return False
-
-
-def _calibration(values: Any) -> tuple[float, float] | None:
-    """Return slope and offset as JSON holds them; checkpoints of before have none."""
-    if values is None:
-        return None
-    slope, offset = map(float, values)
-    if not (0 < slope < float("inf") and abs(offset) < float("inf")):
-        raise ValueError(f"a calibration cannot be {values}")
-    return slope, offset
-
-
-def _optimizer_arrays(arrays: dict[str, np.ndarray]) -> dict[str, list[np.ndarray]]:
-    """Return the arrays named ``optimizer/NUMBER/PARAMETER`` by parameter, in the order of their numbers."""
-    states: dict[str, list[np.ndarray]] = {}
-    for key in sorted(key for key in arrays if key.startswith("optimizer/")):
-        states.setdefault(key.split("/", 2)[2], []).append(arrays[key])
-    return states
 
 
 def parameters_of(network: RetinaNet) -> dict[str, np.ndarray]:

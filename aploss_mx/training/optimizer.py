@@ -5,7 +5,7 @@ from __future__ import annotations
 import mxnet as mx
 import numpy as np
 
-from aploss_mx.checkpoint import named_parameters
+from aploss_mx.checkpoint import CheckpointError, named_parameters
 from aploss_mx.config import Recipe
 from symbols.retinanet import RetinaNet
 
@@ -29,7 +29,16 @@ def updates_of(trainer: mx.gluon.Trainer) -> int:
 def restore_optimizer(
     trainer: mx.gluon.Trainer, network: RetinaNet, states: dict[str, list[np.ndarray]], updates: int
 ) -> None:
-    """Put state arrays back on all devices and let the optimizer count on from `updates`."""
+    """Put state arrays back on all devices and let the optimizer count on from `updates`.
+
+    Raises
+    ------
+    CheckpointError
+        If there are states, but not of all parameters that learn.
+    """
+    learning = {name for name, param in named_parameters(network) if param.grad_req != "null"}
+    if states and learning - set(states):
+        raise CheckpointError(f"the checkpoint lacks the optimizer's state of {min(learning - set(states))}")
     trainer._optimizer.begin_num_update = trainer._optimizer.num_update = updates
     for index, (name, param) in enumerate(named_parameters(network)):
         if name not in states:

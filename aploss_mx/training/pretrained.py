@@ -7,6 +7,7 @@ a state dict (``.npz`` or ``.safetensors``) as GluonCV parameters, and lists wha
 from __future__ import annotations
 
 import sys
+import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,6 +23,13 @@ from symbols.resnet import BACKBONES, ResNetFeatures
 
 BATCH_NORM_EPS = 1e-5
 CLASSIFIERS = ("fc.", "output.")
+PYTORCH_SUFFIXES = (".pth", ".pt", ".ckpt")
+PICKLE = b"\x80\x02"
+CONVERSION = (
+    "python -c \"import torch; from safetensors.torch import save_file; state = torch.load('{0}', map_location='cpu'); "
+    "save_file({{name: array.contiguous() for name, array in state.items()}}, '{0}.safetensors')\"; "
+    "then give --pretrained {0}.safetensors"
+)
 
 
 class WeightsError(ValueError):
@@ -59,7 +67,8 @@ def load_pretrained(backbone: ResNetFeatures, name: str, source: str) -> Pretrai
     Raises
     ------
     WeightsError
-        If the file is missing, unreadable, of other shapes, or has nothing in common with the backbone.
+        If the file is missing, unreadable, of other shapes or no finite numbers, or has nothing in common with the
+        backbone.
     """
     params = backbone._collect_params_with_prefix()
     if source == "none":
@@ -70,6 +79,8 @@ def load_pretrained(backbone: ResNetFeatures, name: str, source: str) -> Pretrai
         if key in params:
             if params[key].shape != array.shape:
                 raise WeightsError(f"{source}: {key} has shape {array.shape}, {name} wants {params[key].shape}")
+            if array.dtype.kind != "f" or not np.isfinite(array).all():
+                raise WeightsError(f"{source}: {key}, of type {array.dtype}, holds what is no finite number")
             found[key] = array
     if not found:
         raise WeightsError(f"{source} holds no parameter of {name}; it holds {', '.join(sorted(arrays)[:5])} …")
@@ -95,6 +106,10 @@ def _from_file(path: Path) -> dict[str, np.ndarray]:
         raise WeightsError(
             f"no file {path}; --pretrained takes 'gluoncv', 'none', a .params, .npz or .safetensors file"
         )
+    if _is_pytorch(path):
+        raise WeightsError(
+            f"{path} is a file of PyTorch; where that is installed, convert it: {CONVERSION.format(path)}"
+        )
     try:
         if path.suffix == ".npz":
             return from_torchvision(read_npz(path))
@@ -110,6 +125,18 @@ def _from_file(path: Path) -> dict[str, np.ndarray]:
     except mx.MXNetError as error:
         reason = str(error).strip().splitlines()[-1]  # MXNet puts its own stack above
         raise WeightsError(f"{path} is no readable weights file: {reason}") from error
+
+
+def _is_pytorch(path: Path) -> bool:
+    """Whether a file has PyTorch's name, or is one of its pickles in either of its formats."""
+    if path.suffix in PYTORCH_SUFFIXES:
+        return True
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name.endswith("/data.pkl") for name in archive.namelist())
+    except Exception:  # whatever zipfile raises on other files
+        with open(path, "rb") as file:
+            return file.read(2) == PICKLE
 
 
 def from_torchvision(state: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

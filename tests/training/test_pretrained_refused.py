@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import pickle
+import zipfile
+
 import mxnet as mx
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 from weights_files import is_live, random_backbone, torchvision_state, values
 
 from aploss_mx.training.pretrained import WeightsError, load_pretrained
@@ -69,6 +73,44 @@ def test_one_wrong_shape_at_the_end_changes_nothing(tmp_path, refuse):
 def test_nothing_in_common(tmp_path, refuse):
     np.savez(tmp_path / "weights.npz", **{"features.0.weight": np.zeros((64, 3, 3, 3), np.float32)})
     refuse(tmp_path / "weights.npz", r"holds no parameter of resnet18_v1b; it holds features.0.weight")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("suffix", [".npz", ".params", ".safetensors"])
+def test_numbers_that_are_not_finite(tmp_path, suffix, value, refuse):
+    weights = np.zeros((64, 3, 7, 7), np.float32)
+    weights[3, 1, 2, 4] = value
+    path = tmp_path / f"spoilt{suffix}"
+    if suffix == ".npz":
+        np.savez(path, **{"conv1.weight": weights})
+    elif suffix == ".safetensors":
+        save_file({"conv1.weight": weights}, path)
+    else:
+        mx.nd.save(str(path), {"conv1.weight": mx.nd.array(weights)})
+    refuse(path, "conv1.weight, of type float32, holds what is no finite number")
+
+
+@pytest.mark.parametrize("kind", ["int8", "bool", "complex64", "U1"])
+def test_types_that_are_no_weights(tmp_path, kind, refuse):
+    np.savez(tmp_path / "odd.npz", **{"conv1.weight": np.zeros((64, 3, 7, 7), kind)})
+    refuse(tmp_path / "odd.npz", "conv1.weight, of type .* holds what is no finite number")
+
+
+@pytest.mark.parametrize("name", ["resnet18.pth", "resnet18.pt", "resnet18-archive", "resnet18-pickle"])
+def test_files_of_pytorch_tell_how_to_convert_them(tmp_path, name, refuse):
+    path = tmp_path / name
+    if name.endswith("archive"):
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("resnet18/data.pkl", pickle.dumps({}))
+    else:
+        path.write_bytes(pickle.dumps({}, protocol=2))
+    refuse(path, r"file of PyTorch; .*torch.load\('.*safetensors'\)")
+
+
+def test_archives_that_claim_more_than_they_hold(tmp_path, refuse):
+    with zipfile.ZipFile(tmp_path / "bomb.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("conv1.weight.npy", bytes(100_000_000))
+    refuse(tmp_path / "bomb.npz", "claim 0.1 GB, in a file of 0.0")
 
 
 def test_archive_without_arrays(tmp_path, refuse):
@@ -138,4 +180,4 @@ def test_list_instead_of_named_arrays(tmp_path, refuse):
 
 def test_pickled_objects_are_not_loaded(tmp_path, refuse):
     np.savez(tmp_path / "weights.npz", **{"conv1.weight": np.array([print], object)})
-    refuse(tmp_path / "weights.npz", "no readable weights file: .*allow_pickle=False")
+    refuse(tmp_path / "weights.npz", "no readable weights file: .*holds Python objects")
