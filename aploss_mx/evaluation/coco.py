@@ -16,7 +16,7 @@ from aploss_mx.evaluation.detections import check_detections
 from aploss_mx.geometry.detections import Detections
 
 # In the order of COCOeval.stats.
-FIGURES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
+METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 
 
 @dataclass(frozen=True)
@@ -25,13 +25,13 @@ class COCOMetric:
 
     Attributes
     ----------
-    figures : dict of str to float
-        The twelve of `FIGURES`, each a mean over the classes with counted objects.
+    metrics : dict of str to float
+        The twelve of `METRICS`, each a mean over the classes with counted objects.
     ap, ap50 : ndarray of float64, shape (C,)
         By class: over IoU 0.50, 0.55, ..., 0.95, and at 0.50.
     """
 
-    figures: dict[str, float]
+    metrics: dict[str, float]
     ap: np.ndarray
     ap50: np.ndarray
 
@@ -96,9 +96,9 @@ def coco_average_precision(
         evaluation.summarize()
     # (T, R, K, A, M) -> (K, T, R) for all areas and the largest number of detections
     precision = evaluation.eval["precision"][:, :, :, 0, -1].transpose(2, 0, 1)
-    figures = _without_minus_one(evaluation.stats).tolist()
+    metrics = _without_minus_one(evaluation.stats).tolist()
     return COCOMetric(
-        figures=dict(zip(FIGURES, figures)),
+        metrics=dict(zip(METRICS, metrics)),
         ap=_without_minus_one(precision.mean(axis=(1, 2))),
         ap50=_without_minus_one(precision[:, 0].mean(axis=1)),
     )

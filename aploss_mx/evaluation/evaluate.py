@@ -8,7 +8,7 @@ from typing import Any, Mapping, Sequence
 
 from aploss_mx.data.sample import Sample
 from aploss_mx.evaluation.calibration import calibrate
-from aploss_mx.evaluation.coco import FIGURES, coco_average_precision
+from aploss_mx.evaluation.coco import METRICS, coco_average_precision
 from aploss_mx.evaluation.voc import voc_average_precision
 from aploss_mx.geometry.boxes import box_areas
 from aploss_mx.geometry.detections import Detections
@@ -31,7 +31,7 @@ def evaluate(
     classes : sequence of str
         Names of the classes, in the order of the labels.
     min_area : float
-        In square pixels: smaller objects do not count. For COCO's figures see `coco_average_precision`; for those of
+        In square pixels: smaller objects do not count. For COCO's metrics see `coco_average_precision`; for those of
         PASCAL VOC, and in ``objects``, they are difficult.
 
     Returns
@@ -56,7 +56,7 @@ def evaluate(
     voc = voc_average_precision(counted, detections, classes)
     by_class = zip(classes, coco.ap, coco.ap50, voc.eleven_point, voc.area, voc.objects)
     return {
-        **{name: _number(value) for name, value in coco.figures.items()},
+        **{name: _number(value) for name, value in coco.metrics.items()},
         "VOC07_AP50": _number(voc.mean_eleven_point),
         "VOC10_AP50": _number(voc.mean_area),
         "best_F1_score": _number(voc.best_f1_score),
@@ -69,7 +69,7 @@ def evaluate(
 
 
 def format_table(metrics: Mapping[str, Any]) -> str:
-    """Lay out what `evaluate` returned: a row a class, their mean, and a line of the COCO figures, all in percent."""
+    """Lay out what `evaluate` returned: a row a class, their mean, and a line of COCO's metrics, all in percent."""
     per_class = {visible(name): row for name, row in metrics["per_class"].items()}
     width = max(map(len, ["class", *per_class]))
     header = f"{'class':{width}}  {'objects':>7}" + "".join(f"  {column:>10}" for column in _COLUMNS)
@@ -79,12 +79,12 @@ def format_table(metrics: Mapping[str, Any]) -> str:
         for name, row in [*per_class.items(), ("mean", total)]
     ]
     rule = "-" * len(header)
-    figures = "  ".join(f"{name} {_percent(metrics[name])}" for name in FIGURES)
+    figures = "  ".join(f"{name} {_percent(metrics[name])}" for name in METRICS)
     return "\n".join([header, rule, *rows[:-1], rule, rows[-1], "", f"COCO: {figures}"])
 
 
 def format_summary(metrics: Mapping[str, Any]) -> str:
-    """Lay out the figures of a progress report in one line, in percent."""
+    """Lay out the metrics of a progress report in one line, in percent."""
     return "  ".join(f"{name} {_percent(metrics[name])}" for name in ("AP", "AP50", "AP75", "VOC07_AP50"))
 
 

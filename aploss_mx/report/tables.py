@@ -37,7 +37,7 @@ def update_rows(path: Path, new: Sequence[Mapping[str, str]]) -> None:
 
 
 def summarise(table: str, scale_name: str, rows: Sequence[Mapping[str, str]]) -> list[dict[str, Any]]:
-    """Return a row for each figure of a table, in the order of the paper: SUMMARY_COLUMNS, in percent."""
+    """Return a row for each metric of a table, in the order of the paper: SUMMARY_COLUMNS, in percent."""
     published = rows_of(table, SCALES[scale_name])
     named = [name for name in COCO_METRICS if any(name in row.metrics for row in published)]
     summary = []
@@ -67,7 +67,7 @@ def write_summary(path: Path, summary: Sequence[Mapping[str, Any]]) -> None:
 
 
 def format_table(table: str, scale_name: str, rows: Sequence[Mapping[str, str]]) -> str:
-    """Lay out a table's CSV rows as Markdown, its figures and the differences beside the paper's."""
+    """Lay out a table's CSV rows as Markdown, its metrics and the differences beside the paper's."""
     summary = summarise(table, scale_name, rows)
     names = list(dict.fromkeys(one["figure"] for one in summary))
     compared = any(one["paper"] is not None for one in summary)
@@ -87,7 +87,7 @@ def format_table(table: str, scale_name: str, rows: Sequence[Mapping[str, str]])
 
 
 def _noise(summary: Sequence[Mapping[str, Any]]) -> str:
-    """Return the sentence on how far seeds move the first figure."""
+    """Return the sentence on how far seeds move the first metric."""
     repeated = [one for one in summary if one["seeds"] > 1]
     if not repeated:
         return "In percent, one seed a row: how large noise is was not measured."

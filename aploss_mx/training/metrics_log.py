@@ -47,9 +47,9 @@ class MetricsLog:
         self.board = EventsWriter(str(folder / "tensorboard" / "events"))
         self._add_event(step + 1, session_log=SessionLog(status=SessionLog.START))
 
-    def write(self, figures: Mapping[str, float]) -> None:
-        """Append a row; columns that `figures` lacks stay empty, and others are left out."""
-        row = {name: figures[name] for name in COLUMNS if figures.get(name) is not None}
+    def write(self, metrics: Mapping[str, float]) -> None:
+        """Append a row; columns that `metrics` lacks stay empty, and others are left out."""
+        row = {name: metrics[name] for name in COLUMNS if metrics.get(name) is not None}
         with naming(self.path), open(self.path, "a", newline="", encoding="utf-8") as file:
             csv.DictWriter(file, COLUMNS).writerow(row)
         values = [
@@ -74,7 +74,7 @@ class NoLog:
 
     evaluated: frozenset[int] = frozenset()
 
-    def write(self, figures: Mapping[str, float]) -> None:
+    def write(self, metrics: Mapping[str, float]) -> None:
         """Leave the row to the other worker."""
 
     def close(self) -> None:

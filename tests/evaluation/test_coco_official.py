@@ -13,7 +13,7 @@ from pycocotools.cocoeval import COCOeval
 
 from aploss_mx.data.check import check_dataset
 from aploss_mx.data.coco import COCODetection
-from aploss_mx.evaluation.coco import FIGURES, coco_average_precision
+from aploss_mx.evaluation.coco import METRICS, coco_average_precision
 from aploss_mx.evaluation.detections import save_coco_results
 from aploss_mx.geometry.detections import Detections
 
@@ -68,9 +68,9 @@ def official(annotations: Path, results: Path, image_ids=None) -> COCOeval:
 
 
 def assert_as_official(metric, evaluation: COCOeval) -> None:
-    assert len(evaluation.stats) == len(FIGURES) == 12
-    for name, expected in zip(FIGURES, evaluation.stats):
-        assert metric.figures[name] == pytest.approx(expected, rel=0, abs=1e-12), name
+    assert len(evaluation.stats) == len(METRICS) == 12
+    for name, expected in zip(METRICS, evaluation.stats):
+        assert metric.metrics[name] == pytest.approx(expected, rel=0, abs=1e-12), name
     by_class = evaluation.eval["precision"][:, :, :, 0, -1].mean(axis=(0, 1))
     np.testing.assert_allclose(metric.ap, np.where(by_class == -1, np.nan, by_class), rtol=0, atol=1e-12)
 
@@ -100,7 +100,7 @@ def test_figures_are_pycocotools_own(root, dataset, tmp_path):
     found = detections_near(dataset, 0)
     save_coco_results(tmp_path / "results.json", found, dataset.samples, dataset.category_ids)
     metric = coco_average_precision(dataset, found, dataset.classes)
-    assert 0.2 < metric.figures["AP"] < 0.8  # a test of figures that are all 0 or 1 would show nothing
+    assert 0.2 < metric.metrics["AP"] < 0.8  # a test of figures that are all 0 or 1 would show nothing
     assert_as_official(metric, official(root / "annotations" / "instances_train2017.json", tmp_path / "results.json"))
 
 
@@ -110,7 +110,7 @@ def test_figures_do_not_depend_on_the_order_of_classes_and_images(root, dataset)
     turned = {key: Detections(item.boxes, item.scores, 79 - item.labels) for key, item in found.items()}
     one = coco_average_precision(dataset, found, dataset.classes)
     other = coco_average_precision(backwards[::-1], turned, backwards.classes)
-    assert other.figures == pytest.approx(one.figures, rel=0, abs=1e-12)
+    assert other.metrics == pytest.approx(one.metrics, rel=0, abs=1e-12)
     np.testing.assert_allclose(other.ap[::-1], one.ap, rtol=0, atol=1e-12)
 
 
@@ -141,8 +141,8 @@ def test_perfect_detections_score_1(root, dataset, tmp_path):
     save_coco_results(tmp_path / "results.json", found, dataset.samples, dataset.category_ids)
     metric = coco_average_precision(dataset, found, dataset.classes)
     for name in ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR100"):
-        assert metric.figures[name] == pytest.approx(1, abs=1e-9), name
-    assert metric.figures["AR1"] < 1
+        assert metric.metrics[name] == pytest.approx(1, abs=1e-9), name
+    assert metric.metrics["AR1"] < 1
     # By pycocotools' reading of the file, too, although that leaves boxes over the edge as they are.
     stats = official(root / "annotations" / "instances_train2017.json", tmp_path / "results.json").stats
-    assert stats[FIGURES.index("AP")] == pytest.approx(1, abs=5e-4)
+    assert stats[METRICS.index("AP")] == pytest.approx(1, abs=5e-4)

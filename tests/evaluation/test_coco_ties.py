@@ -14,7 +14,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from aploss_mx.data.coco import COCODetection
-from aploss_mx.evaluation.coco import FIGURES, coco_average_precision
+from aploss_mx.evaluation.coco import METRICS, coco_average_precision
 from aploss_mx.evaluation.detections import load_detections, save_coco_results
 
 CATEGORIES = [{"id": 2, "name": "cat"}, {"id": 7, "name": "dog"}]
@@ -70,8 +70,8 @@ def test_figures_are_pycocotools_own(tmp_path, make_id, make_score):
     dataset = COCODetection(tmp_path, "val")
     found = load_detections(results, dataset.classes, [s.image_id for s in dataset], dataset.category_ids)
     metric = coco_average_precision(dataset.samples, found, dataset.classes)
-    assert list(metric.figures.values()) == pytest.approx(official_figures(annotations, results), rel=0, abs=1e-12)
-    assert list(metric.figures) == list(FIGURES)
+    assert list(metric.metrics.values()) == pytest.approx(official_figures(annotations, results), rel=0, abs=1e-12)
+    assert list(metric.metrics) == list(METRICS)
 
     # The same figures from the file that we write, with the ids that the data have.
     again = tmp_path / "again.json"
@@ -86,4 +86,4 @@ def test_the_order_of_images_is_worth_something_here(tmp_path):
     found = load_detections(results, dataset.classes, [s.image_id for s in dataset], dataset.category_ids)
     as_listed = [replace(sample, coco_id=None) for sample in dataset]
     one, other = (coco_average_precision(samples, found, dataset.classes) for samples in (dataset.samples, as_listed))
-    assert abs(one.figures["AP"] - other.figures["AP"]) > 1e-4
+    assert abs(one.metrics["AP"] - other.metrics["AP"]) > 1e-4

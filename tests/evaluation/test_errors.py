@@ -96,7 +96,7 @@ def test_the_figures_are_those_of_tidecv(arguments):
 def test_ap50_is_that_of_pycocotools(arguments):
     samples, detections = random_set(*arguments)
     classes = [f"class {number}" for number in range(arguments[2])]
-    figures = coco_average_precision(samples, detections, classes).figures
+    figures = coco_average_precision(samples, detections, classes).metrics
     assert find_errors(samples, detections).ap50 == pytest.approx(figures["AP50"], abs=1e-9)
 
 

@@ -10,7 +10,7 @@ import pytest
 from detection_scenes import CLASSES, make_detections, make_sample, perfect_detections
 
 from aploss_mx.data.voc import VOCDetection
-from aploss_mx.evaluation.coco import FIGURES
+from aploss_mx.evaluation.coco import METRICS
 from aploss_mx.evaluation.evaluate import evaluate, format_table
 
 NEAR, FAR = (10, 10, 30, 30), (40, 40, 90, 90)
@@ -25,7 +25,7 @@ def metrics():
 
 
 def test_values(metrics):
-    assert set(metrics) == {*FIGURES, "VOC07_AP50", "VOC10_AP50", "best_F1_score", "calibration", "per_class"}
+    assert set(metrics) == {*METRICS, "VOC07_AP50", "VOC10_AP50", "best_F1_score", "calibration", "per_class"}
     cat = {
         "AP": (51 + 50 * 2 / 3) / 101,
         "AP50": (51 + 50 * 2 / 3) / 101,

@@ -8,13 +8,13 @@ import pytest
 from PIL import Image
 
 from aploss_mx.commands import reproduce
-from aploss_mx.evaluation.coco import FIGURES
+from aploss_mx.evaluation.coco import METRICS
 from aploss_mx.report.plots import Point, write_curves
 from aploss_mx.report.tables import format_table, measured_row, read_rows, summarise, update_rows, write_summary
 
 
 def metrics_of(ap: float) -> dict:
-    return {**dict.fromkeys(FIGURES, ap), "APs": None, "epoch": 5}
+    return {**dict.fromkeys(METRICS, ap), "APs": None, "epoch": 5}
 
 
 @pytest.fixture
