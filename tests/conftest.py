@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import os
 import shutil
 from pathlib import Path
@@ -24,6 +26,18 @@ from aploss_mx.detection.detector import Detector
 from aploss_mx.training.loop import TrainingRun
 
 SHARED = Path(os.environ.get("APLOSS_MX_SHARED", Path(__file__).resolve().parents[2] / "shared"))
+
+M_MMAP_THRESHOLD = -3  # of glibc's malloc.h
+if hasattr(ctypes.CDLL(None), "mallopt"):
+    # Arrays beyond it go back to the system when they are freed; by itself, glibc raises it and keeps them.
+    ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 1 << 20)
+gc.freeze()  # what is imported by now: a collection takes milliseconds
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown() -> None:
+    """Free networks, which refer to themselves, before the next test makes its own."""
+    gc.collect()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from tiny_training import REPOSITORY, assert_same_arrays, paint_shapes, tiny_flags
+from tiny_training import REPOSITORY, STARTED, assert_same_arrays, paint_shapes, tiny_flags
 
 from aploss_mx.checkpoint import Checkpoint
 
@@ -82,7 +82,7 @@ def command_of(setup: str, shapes: Path, folder: Path, epochs: int) -> list[str]
 
 
 def start(command: list[str], token: str) -> subprocess.Popen:
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1", TOKEN: token}
+    environment = {**os.environ, "PYTHONPATH": STARTED, "OMP_NUM_THREADS": "1", TOKEN: token}
     pipe = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "start_new_session": True}
     return subprocess.Popen(command, cwd=REPOSITORY, env=environment, **pipe)
 

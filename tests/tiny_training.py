@@ -1,4 +1,4 @@
-"""A training so small that a test can afford it: ResNet-18 with narrow heads on a few generated shapes."""
+"""A training so small that a test can afford it: a narrow network on a few generated shapes."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Callable, Iterator
 
 import numpy as np
 from contexts import KIND, device
+from narrow_network import NAME, register
 
 from aploss_mx.config import Recipe
 from aploss_mx.data.shapes import SHAPES_CLASSES, generate
@@ -22,8 +23,10 @@ from aploss_mx.training.options import Options
 from aploss_mx.training.setup import set_up
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+STARTED = os.pathsep.join(map(str, (REPOSITORY / "tests" / "started", REPOSITORY)))  # PYTHONPATH of programs
+register()
 SETTINGS = {
-    "network": "resnet18_v1b",
+    "network": NAME,
     "channels": 16,
     "new_conv_std": "he",
     "pretrained": "none",
@@ -87,7 +90,7 @@ def running(command: list[str]) -> Iterator[subprocess.Popen]:
     """Start a program, on one thread and as leader of a process group, of which nothing outlives the block."""
     process = subprocess.Popen(
         command,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1", "PYTHONIOENCODING": "utf-8"},
+        env={**os.environ, "PYTHONPATH": STARTED, "OMP_NUM_THREADS": "1", "PYTHONIOENCODING": "utf-8"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         encoding="utf-8",

@@ -7,6 +7,7 @@ from pathlib import Path
 import mxnet as mx
 import numpy as np
 import pytest
+from narrow_network import NAME
 from PIL import Image
 from tiny_training import tiny_recipe
 
@@ -45,7 +46,7 @@ def of_one_box() -> Detector:
 def checkpoint(tmp_path_factory) -> Path:
     """A network with random weights, whose biases are such that it finds something everywhere."""
     mx.random.seed(0)
-    network = get_network("resnet18_v1b", len(CLASSES), 16, mx.cpu(), None)
+    network = get_network(NAME, len(CLASSES), 16, mx.cpu(), None)
     network.class_head[-1].bias.set_data(mx.nd.zeros_like(network.class_head[-1].bias.data()))
     path = tmp_path_factory.mktemp("detector") / "last.npz"
     Checkpoint(tiny_recipe(test_long=96), CLASSES, 1, 1, 1, 0.0, {}, (), parameters_of(network), {}).save(path)

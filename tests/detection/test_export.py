@@ -9,6 +9,7 @@ from pathlib import Path
 import mxnet as mx
 import numpy as np
 import pytest
+from narrow_network import NAME
 from tiny_training import tiny_recipe
 
 from aploss_mx.checkpoint import Checkpoint, CheckpointError, parameters_of
@@ -24,7 +25,7 @@ CLASSES = ("cat", "dog", "bird")
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
     mx.random.seed(0)
-    network = get_network("resnet18_v1b", len(CLASSES), 16, mx.cpu(), None)
+    network = get_network(NAME, len(CLASSES), 16, mx.cpu(), None)
     path = tmp_path_factory.mktemp("trained") / "last.npz"
     Checkpoint(tiny_recipe(), CLASSES, 1, 1, 1, 0.0, {}, (), parameters_of(network), {}).save(path)
     yield path
@@ -71,7 +72,7 @@ def test_without_onnx_the_way_to_it_is_told(checkpoint, tmp_path, monkeypatch):
 
 def test_a_background_logit_is_told(tmp_path):
     recipe = tiny_recipe(loss="ohem", test_scales="64,96")
-    network = get_network("resnet18_v1b", len(CLASSES), 16, mx.cpu(), None, background=True)
+    network = get_network(NAME, len(CLASSES), 16, mx.cpu(), None, background=True)
     path = tmp_path / "last.npz"
     Checkpoint(recipe, CLASSES, 1, 1, 1, 0.0, {}, (), parameters_of(network), {}).save(path)
     export.main(["--params", str(path), "--output", str(tmp_path / "out")])

@@ -9,6 +9,7 @@ from dataclasses import replace
 import mxnet as mx
 import numpy as np
 import pytest
+from narrow_network import NAME
 from tiny_training import tiny_recipe
 
 from aploss_mx.checkpoint import Checkpoint, parameters_of
@@ -26,7 +27,7 @@ CLASSES = ("cat", "dog", "bird")
 def checkpoint(tmp_path_factory):
     """A calibrated detector of random weights, with scores that differ."""
     mx.random.seed(0)
-    network = get_network("resnet18_v1b", len(CLASSES), 16, mx.cpu(), None)
+    network = get_network(NAME, len(CLASSES), 16, mx.cpu(), None)
     for head in (network.class_head, network.box_head):
         head[-1].weight.set_data(mx.nd.random.normal(0, 0.02, head[-1].weight.shape))
     recipe = tiny_recipe(test_short=96, test_long=160)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from coco_shapes import change, coco_flags, rename_category
+from narrow_network import NAME
 from PIL import Image
 from script_output import message_of
 from tiny_training import assert_same_arrays, tiny_flags
@@ -41,7 +42,7 @@ def test_training_leaves_what_the_other_script_leaves(trained_on_coco):
 def test_the_recipe_is_cocos_but_for_the_flags(trained_on_coco):
     recipe = Checkpoint.load(trained_on_coco / "last.npz").recipe
     assert (recipe.train_split, recipe.val_split, recipe.loss) == ("train", "val", "ap")
-    assert (recipe.network, recipe.epochs, recipe.optimizer) == ("resnet18_v1b", 1, "sgd")
+    assert (recipe.network, recipe.epochs, recipe.optimizer) == (NAME, 1, "sgd")
 
 
 def test_eval_only_repeats_the_last_evaluation(coco, trained_on_coco, capsys):

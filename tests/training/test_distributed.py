@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_training import run_script, tiny_flags, wait_until
+from tiny_training import STARTED, run_script, tiny_flags, wait_until
 
 from aploss_mx.checkpoint import Checkpoint
 from aploss_mx.commands import launch_local, train_voc
@@ -24,6 +24,11 @@ EPOCHS = 10  # of two steps
 
 def flags_of(shapes: Path, folder: Path, **settings) -> list[str]:
     return tiny_flags(shapes, folder, **{"epochs": EPOCHS, **settings})
+
+
+@pytest.fixture(autouse=True)
+def workers_know_the_tests_network(monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", STARTED)
 
 
 def launch(*flags: str) -> list[str]:

@@ -7,6 +7,7 @@ from dataclasses import replace
 import mxnet as mx
 import numpy as np
 import pytest
+from narrow_network import NAME
 from tiny_training import assert_same_arrays, tiny_recipe, tiny_run
 
 from aploss_mx.checkpoint import Checkpoint, CheckpointError, parameters_of
@@ -48,7 +49,7 @@ def test_the_same_number_of_other_classes_starts_anew(trained):
 def test_fine_tuning_keeps_frozen_what_was(trained):
     checkpoint = Checkpoint.load(trained / "last.npz")
     checkpoint = replace(checkpoint, pretrained=("conv1.weight",))
-    network = get_network("resnet18_v1b", 2, 16)
+    network = get_network(NAME, 2, 16)
     assert checkpoint.fine_tune(network, ("a", "b"))[0] == ["conv1.weight"]
     params = network._collect_params_with_prefix()
     assert (params["backbone.conv1.weight"].grad_req, params["backbone.layer2.0.conv1.weight"].grad_req) == (
@@ -62,4 +63,4 @@ def test_a_checkpoint_of_another_backbone_cannot_be_fine_tuned(trained):
     for array in [name for name in checkpoint.parameters if name.startswith("backbone.")]:
         del checkpoint.parameters[array]
     with pytest.raises(CheckpointError, match="another backbone"):
-        checkpoint.fine_tune(get_network("resnet18_v1b", 2, 16), ("a", "b"))
+        checkpoint.fine_tune(get_network(NAME, 2, 16), ("a", "b"))

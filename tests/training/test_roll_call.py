@@ -12,7 +12,7 @@ import time
 from queue import Empty, SimpleQueue
 
 import pytest
-from tiny_training import REPOSITORY
+from tiny_training import REPOSITORY, STARTED
 
 from aploss_mx.commands.launch_local import free_port
 from aploss_mx.training import roll_call
@@ -182,7 +182,7 @@ def test_those_who_are_done_may_end():
 
 def serve(role: str, port: int, *flags: str) -> subprocess.Popen:
     environment = {
-        **os.environ, "PYTHONPATH": str(REPOSITORY), "DMLC_ROLE": role, "DMLC_PS_ROOT_URI": "127.0.0.1",
+        **os.environ, "PYTHONPATH": STARTED, "DMLC_ROLE": role, "DMLC_PS_ROOT_URI": "127.0.0.1",
         "DMLC_PS_ROOT_PORT": str(port), "DMLC_NUM_WORKER": "1", "DMLC_NUM_SERVER": "1",
     }  # fmt: skip
     command = [sys.executable, "-m", "aploss_mx.training.serve", *flags]

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Iterator
 
 import pytest
-from tiny_training import REPOSITORY, tiny_flags, wait_until
+from tiny_training import REPOSITORY, STARTED, tiny_flags, wait_until
 
 from aploss_mx.training.roll_call import LOST
 
@@ -50,7 +50,7 @@ def machines() -> Iterator[list[str]]:
 @contextmanager
 def member(machine: str, role: str, command: list[str]) -> Iterator[subprocess.Popen]:
     environment = {
-        **os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1", "DMLC_ROLE": role,
+        **os.environ, "PYTHONPATH": STARTED, "OMP_NUM_THREADS": "1", "DMLC_ROLE": role,
         "DMLC_PS_ROOT_URI": ADDRESSES[0], "DMLC_PS_ROOT_PORT": str(PORT), "DMLC_NUM_WORKER": "2",
         "DMLC_NUM_SERVER": "1", "DMLC_INTERFACE": WIRE,
     }  # fmt: skip
