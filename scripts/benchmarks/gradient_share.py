@@ -16,6 +16,10 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple, Sequence
 
+import aploss_mx  # noqa: F401  (prepares the process for `import mxnet`)
+
+# isort: split
+
 import mxnet as mx
 import numpy as np
 from mxnet import autograd
@@ -27,6 +31,7 @@ from aploss_mx.commands.errors import readable_errors
 from aploss_mx.commands.flags import add_gpus_flag, add_workers_flag, one_device, positive_int
 from aploss_mx.commands.scoring import preflight
 from aploss_mx.config import Recipe
+from aploss_mx.data.check import check_dataset
 from aploss_mx.data.dataset import open_dataset
 from aploss_mx.data.loader import EpochSampler, TrainingSet, training_loader
 from aploss_mx.data.processes import LoaderProcesses
@@ -103,7 +108,7 @@ def run(arguments: argparse.Namespace) -> None:
         checkpoint = Checkpoint.load(path)
         recipe = checkpoint.recipe
         dataset = open_dataset(arguments.dataset_root, arguments.split or recipe.train_split, checkpoint.classes)
-        preflight(dataset)
+        preflight(check_dataset(dataset))
         networks = {checkpoint.step: checkpoint.network([device])}
         if arguments.start:
             mx.random.seed(recipe.seed)
