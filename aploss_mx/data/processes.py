@@ -8,6 +8,7 @@ import signal
 import sys
 import weakref
 from collections import deque
+from contextlib import suppress
 from itertools import islice
 from multiprocessing import Pipe
 from multiprocessing.reduction import send_handle
@@ -44,7 +45,7 @@ class LoaderProcesses:
 
     def __init__(self, count: int):
         self._processes = [_Process(number) for number in range(count)]
-        weakref.finalize(self, _stop, self._processes)
+        weakref.finalize(self, _stop, self._processes, os.getpid())
         self._iteration = object()
 
     @property
@@ -153,7 +154,10 @@ class _Process:
     def check(self, wait: bool = False) -> None:
         """Raise LoaderError if the process has ended, or when it has."""
         if not self._end:
-            pid, status = os.waitpid(self.pid, 0 if wait else os.WNOHANG)
+            try:
+                pid, status = os.waitpid(self.pid, 0 if wait else os.WNOHANG)
+            except ChildProcessError:  # where SIGCHLD is ignored, as by whoever started this program
+                raise LoaderError(f"{self.name} has ended") from None
             if not pid:
                 return
             self._end = f"ended with status {os.WEXITSTATUS(status)}, see what it printed"
@@ -165,16 +169,18 @@ class _Process:
     def stop(self) -> None:
         """End the process, which holds nothing that is not made again, and give back what it took."""
         if not self._end:
-            os.kill(self.pid, signal.SIGKILL)
-            os.waitpid(self.pid, 0)
+            with suppress(ProcessLookupError, ChildProcessError):
+                os.kill(self.pid, signal.SIGKILL)
+                os.waitpid(self.pid, 0)
         self.socket.close()
         for slot in self._slots:
             slot.close()
 
 
-def _stop(processes: Sequence[_Process]) -> None:
-    for process in processes:
-        process.stop()
+def _stop(processes: Sequence[_Process], owner: int) -> None:
+    if os.getpid() == owner:  # and no fork of it, whose children they are not
+        for process in processes:
+            process.stop()
 
 
 def _to_mxnet(array: np.ndarray) -> mx.nd.NDArray:

@@ -154,6 +154,40 @@ def test_processes_end_with_the_object():
     assert len(os.listdir("/proc/self/fd")) == files
 
 
+FORK = """
+import os, sys
+from functools import partial
+from aploss_mx.data.processes import LoaderProcesses
+processes = LoaderProcesses(1)
+pid = os.fork()
+if not pid:
+    sys.exit()
+os.waitpid(pid, 0)
+print(next(processes.batches([[partial(eval, "[5]")]]))[0].asscalar())
+"""
+
+
+def test_a_fork_that_ends_takes_no_process_with_it():
+    run = subprocess.run([sys.executable, "-c", FORK], cwd=REPOSITORY, stdout=subprocess.PIPE, timeout=60, check=True)
+    assert run.stdout == b"5\n"
+
+
+def test_without_a_status_the_end_is_told_all_the_same():
+    previous = signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # as a shell's `trap '' CHLD` does for its programs
+    try:
+        processes = LoaderProcesses(2)
+        batches = processes.batches(numbers(100))
+        next(batches)
+        os.kill(processes.pids[0], signal.SIGKILL)
+        with pytest.raises(LoaderError, match="loader process 0 has ended"):
+            list(batches)
+        pids = processes.pids
+        del processes, batches
+        wait_until_ended(pids)
+    finally:
+        signal.signal(signal.SIGCHLD, previous)
+
+
 OWNER = """
 import os, signal
 from functools import partial

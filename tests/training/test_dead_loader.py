@@ -22,7 +22,7 @@ def children_of(pid: int) -> list[int]:
 
 @pytest.mark.parametrize(("phase", "cpus"), [("training", "2"), ("evaluation", "1")])
 def test_the_run_ends_and_goes_on(tmp_path, phase, cpus):
-    shapes = paint_shapes(tmp_path / "shapes", num_train=16, num_val=400 if phase == "evaluation" else 4)
+    shapes = paint_shapes(tmp_path / "shapes", num_train=16, num_val=40 if phase == "evaluation" else 4)
     folder = tmp_path / "run"
 
     def flags(epochs: int) -> list[str]:
