@@ -1,7 +1,13 @@
-"""Find objects in photographs: annotated pictures, and the detections as JSON.
+"""Find objects in photographs and films: annotated, and the detections as JSON.
 
 %(prog)s --params runs/voc07_resnet50/last.npz --input photo.jpg
 %(prog)s --params best.npz --input 'holiday/*.jpg' --output found --min-score 0.5
+%(prog)s --params best.npz --input film.mp4 --every 5
+%(prog)s --params best.npz --input 0
+
+--params takes what `aploss-mx export` wrote, too. A number is a camera's. Of films, a line of JSON is written a frame;
+Ctrl-C ends them after the frame at work. Drawn with a box is the confidence where the detector was calibrated, else the
+score.
 """
 
 from __future__ import annotations
@@ -17,8 +23,9 @@ from tqdm import tqdm
 
 from aploss_mx.arguments import ArgumentParser
 from aploss_mx.commands.errors import readable_errors
-from aploss_mx.commands.flags import add_gpus_flag, one_device
+from aploss_mx.commands.flags import add_gpus_flag, one_device, positive_int
 from aploss_mx.commands.recipe_flags import add_test_flags, settings_given
+from aploss_mx.commands.video import is_video, run_video
 from aploss_mx.console import complain
 from aploss_mx.data.images import SUFFIXES
 from aploss_mx.data.pixels import read_image
@@ -32,7 +39,9 @@ from aploss_mx.text import visible
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
     parser = ArgumentParser(prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--params", required=True, metavar="FILE", help="checkpoint of the detector")
-    parser.add_argument("--input", required=True, metavar="FILE|FOLDER|GLOB", help="pictures; quote a pattern")
+    parser.add_argument(
+        "--input", required=True, metavar="FILE|FOLDER|GLOB", help="pictures, or a film; quote a pattern"
+    )
     parser.add_argument("--output", type=Path, default=Path("runs/demo"), metavar="FOLDER", help="default: %(default)s")
     parser.add_argument(
         "--min-score",
@@ -43,6 +52,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
     parser.add_argument(
         "--sheet", type=Path, metavar="FILE", help="also write all pictures side by side into this file"
     )
+    parser.add_argument("--every", type=positive_int, default=1, metavar="N", help="of films, take every Nth frame")
     add_gpus_flag(parser)
     add_test_flags(parser)
     with readable_errors():
@@ -50,6 +60,15 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
+    if is_video(arguments.input):
+        if arguments.sheet:
+            raise ValueError("--sheet is of pictures, not of films")
+        detector = Detector.load(arguments.params, one_device(arguments), **settings_given(arguments))
+        min_score = detector.shown_score if arguments.min_score is None else arguments.min_score
+        run_video(detector, arguments.input, arguments.output, min_score, arguments.every)
+        return
+    if arguments.every != 1:
+        raise ValueError("--every is of films, not of pictures")
     files = find_pictures(arguments.input)
     names = names_of(files)
     targets = [arguments.output / f"{name}.png" for name in names]

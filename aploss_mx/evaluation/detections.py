@@ -52,7 +52,8 @@ def save_detections(path: str | os.PathLike, detections: Mapping[str, Detections
 
     The file is a list of ``{"image_id": str, "category": class name, "bbox": [x, y, w, h], "score": s}``, where
     x = x1, y = y1, w = x2 - x1 and h = y2 - y1 in continuous pixels; in the 1-based inclusive pixels of PASCAL VOC
-    that is x = xmin - 1 and w = xmax - xmin + 1. An image without detections has no entry.
+    that is x = xmin - 1 and w = xmax - xmin + 1. An image without detections has no entry. Detections of a calibrated
+    detector have their ``"confidence"`` as well.
 
     Parameters
     ----------
@@ -71,11 +72,20 @@ def save_detections(path: str | os.PathLike, detections: Mapping[str, Detections
     entries = []
     for image_id, found in detections.items():
         _check_labels(f"detections of image {image_id}", found.labels, classes)
-        entries += [
-            {"image_id": image_id, "category": classes[label], "bbox": bbox, "score": score}
-            for label, bbox, score in zip(found.labels, _xywh(found.boxes), found.scores.tolist())
-        ]
+        entries += [{"image_id": image_id, **entry} for entry in entries_of(found, classes)]
     write_text(path, json.dumps(entries))
+
+
+def entries_of(found: Detections, classes: Sequence[str]) -> list[dict[str, Any]]:
+    """Return one image's detections as `save_detections` writes them, without the image's id."""
+    entries = [
+        {"category": classes[label], "bbox": bbox, "score": score}
+        for label, bbox, score in zip(found.labels, _xywh(found.boxes), found.scores.tolist())
+    ]
+    if found.confidence is not None:
+        for entry, confidence in zip(entries, found.confidence.tolist()):
+            entry["confidence"] = confidence
+    return entries
 
 
 def save_coco_results(

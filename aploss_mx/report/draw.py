@@ -249,10 +249,15 @@ def contact_sheet(images: Sequence[np.ndarray], columns: int, captions: Sequence
 
 
 def annotate(image: np.ndarray, found: Detections, classes: Sequence[str], min_score: float) -> np.ndarray:
-    """Draw detections; small pictures are enlarged first, so that captions leave something to see."""
+    """Draw detections of `min_score` or more; small pictures are enlarged, so that captions leave something to see.
+
+    Captions have the confidence, of a calibrated detector, or else the score.
+    """
     factor = max(1, LEGIBLE // max(image.shape[:2]))
     image = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC)
-    return draw_detections(image, found.boxes * factor, found.labels, found.scores, classes, min_score=min_score)
+    kept = found.scores >= min_score
+    shown = found.scores if found.confidence is None else found.confidence
+    return draw_detections(image, found.boxes[kept] * factor, found.labels[kept], shown[kept], classes)
 
 
 def tile(picture: np.ndarray) -> np.ndarray:

@@ -1,0 +1,104 @@
+"""Find objects in a film or in what a camera sees: an annotated film, and a line of JSON a frame."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import cv2
+from tqdm import tqdm
+
+from aploss_mx.detection.detector import Detector
+from aploss_mx.evaluation.detections import entries_of
+from aploss_mx.progress import track
+from aploss_mx.report.draw import annotate
+from aploss_mx.training.interrupt import GracefulInterrupt
+
+SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg")
+FORMAT = "mp4v"  # what OpenCV's wheels write without a codec of the system
+RATE_OF_CAMERAS = 25.0  # frames a second, where a camera does not say
+
+
+def is_video(source: str) -> bool:
+    """Return whether an input is a film, by its suffix, or a camera's number."""
+    return source.isdigit() or Path(source).suffix.lower() in SUFFIXES
+
+
+def run_video(detector: Detector, source: str, folder: Path, min_score: float, every: int = 1) -> None:
+    """Write ``NAME.mp4`` and ``NAME.jsonl`` into a folder.
+
+    Ctrl-C ends it after the frame at work: the film is whole as far as it goes.
+
+    Parameters
+    ----------
+    detector : Detector
+    source : str
+        A film, or a camera's number.
+    folder : Path
+    min_score : float
+        Lowest score drawn; the JSON has all.
+    every : int
+        Look at every so manieth frame, and leave the others out: the film lasts as long, with fewer frames a second.
+
+    Raises
+    ------
+    ValueError
+        If the film would be overwritten.
+    OSError
+        If the source cannot be opened or has no frame, or the film cannot be written.
+    """
+    path = Path(source).expanduser()
+    name = f"camera{source}" if source.isdigit() else path.stem
+    target, lines = folder / f"{name}.mp4", folder / f"{name}.jsonl"
+    if path.exists() and target.exists() and target.samefile(path):
+        raise ValueError(f"{target} would be overwritten: choose another --output")
+    if not source.isdigit() and not path.is_file():
+        raise FileNotFoundError(f"--input {source}: no such file")
+    capture = cv2.VideoCapture(int(source) if source.isdigit() else str(path))
+    try:
+        if not capture.isOpened():
+            raise OSError(f"--input {source}: OpenCV cannot open it; is it a film, or a camera that nobody else uses?")
+        folder.mkdir(parents=True, exist_ok=True)
+        frames = _annotate_frames(detector, capture, target, lines, min_score, every)
+    finally:
+        capture.release()
+    if not frames:
+        raise OSError(f"--input {source}: it has no frame that OpenCV can read")
+
+
+def _annotate_frames(
+    detector: Detector, capture: cv2.VideoCapture, target: Path, lines: Path, min_score: float, every: int
+) -> int:
+    rate = capture.get(cv2.CAP_PROP_FPS) or RATE_OF_CAMERAS
+    expected = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+    writer, done, start = None, 0, time.monotonic()
+    bar = track(desc="detecting", total=-(-expected // every) if expected > 0 else None, unit="frames")
+    try:
+        with bar, open(lines, "w", encoding="utf-8") as file, GracefulInterrupt() as interrupt:
+            for number in range(1 << 62):
+                if not capture.grab():
+                    break
+                if number % every:
+                    continue
+                _, frame = capture.retrieve()
+                image = cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
+                found = detector.predict(image)
+                picture = annotate(image, found, detector.classes, min_score)
+                if writer is None:
+                    size = picture.shape[1], picture.shape[0]
+                    writer = cv2.VideoWriter(str(target), cv2.VideoWriter_fourcc(*FORMAT), rate / every, size)
+                    if not writer.isOpened():
+                        raise OSError(f"{target}: OpenCV cannot write a film there")
+                writer.write(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+                shown = {"frame": number, "seconds": round(number / rate, 3)}
+                file.write(json.dumps({**shown, "detections": entries_of(found, detector.classes)}) + "\n")
+                done += 1
+                bar.update()
+                interrupt.check()
+    finally:
+        if writer is not None:
+            writer.release()  # what makes the film playable
+            seconds = time.monotonic() - start
+            tqdm.write(f"{done} frame(s), {done / seconds:.1f} a second → {target}, {lines}")
+    return done

@@ -1,0 +1,103 @@
+"""The demo on a film: every frame annotated, a line of JSON each, and whole as far as it goes when it is stopped."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from tiny_training import running_script
+
+from aploss_mx.commands.video import is_video
+from scripts import demo
+
+FRAMES, RATE = 12, 10
+
+
+def make_film(path: Path, frames: int = FRAMES) -> Path:
+    """A film of a square that moves over a painted ground."""
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), RATE, (96, 64))
+    for number in range(frames):
+        frame = np.full((64, 96, 3), (90, 140, 60), np.uint8)
+        cv2.rectangle(frame, (number % 60, 20), (number % 60 + 24, 44), (30, 30, 220), -1)
+        writer.write(frame)
+    writer.release()
+    return path
+
+
+def frames_of(path: Path) -> list[np.ndarray]:
+    capture = cv2.VideoCapture(str(path))
+    frames = []
+    while True:
+        read, frame = capture.read()
+        if not read:
+            return frames
+        frames.append(frame)
+
+
+def lines_of(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+@pytest.mark.parametrize("every", [1, 5])
+def test_a_film(trained, tmp_path, every):
+    film = make_film(tmp_path / "film.mp4")
+    flags = ["--params", str(trained / "last.npz"), "--input", str(film), "--output", str(tmp_path / "out")]
+    demo.main([*flags, "--every", str(every), "--min-score", "0"])
+    written = frames_of(tmp_path / "out" / "film.mp4")
+    lines = lines_of(tmp_path / "out" / "film.jsonl")
+    assert len(written) == len(lines) == -(-FRAMES // every)
+    assert [line["frame"] for line in lines] == list(range(0, FRAMES, every))
+    assert lines[-1]["seconds"] == pytest.approx(lines[-1]["frame"] / RATE)
+    assert cv2.VideoCapture(str(tmp_path / "out" / "film.mp4")).get(cv2.CAP_PROP_FPS) == pytest.approx(RATE / every)
+    original = cv2.resize(frames_of(film)[0], written[0].shape[1::-1])
+    assert np.abs(written[0].astype(int) - original).max() > 60  # something is drawn
+    assert {"category", "bbox", "score"} <= set(lines[0]["detections"][0])
+
+
+def test_ctrl_c_leaves_a_playable_film(trained, tmp_path):
+    film = make_film(tmp_path / "long.mp4", 3000)
+    flags = ["--params", str(trained / "last.npz"), "--input", str(film), "--output", str(tmp_path / "out")]
+    lines = tmp_path / "out" / "long.jsonl"
+    with running_script("demo.py", flags) as process:
+        end = time.monotonic() + 90
+        while not (lines.exists() and lines.stat().st_size):
+            assert process.poll() is None, process.stderr.read()
+            assert time.monotonic() < end
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+    assert process.returncode == 130
+    written = frames_of(tmp_path / "out" / "long.mp4")
+    assert 0 < len(written) == len(lines_of(lines)) < 3000
+
+
+def test_inputs_that_are_no_film(trained, tmp_path):
+    (tmp_path / "broken.mp4").write_bytes(b"no film")
+    flags = ["--params", str(trained / "last.npz"), "--output", str(tmp_path / "out")]
+    for source, message in [
+        (str(tmp_path / "broken.mp4"), "OpenCV cannot open it"),
+        (str(tmp_path / "nowhere.mp4"), "no such file"),
+        ("99", "OpenCV cannot open it"),
+    ]:
+        with pytest.raises(SystemExit, match=message):
+            demo.main([*flags, "--input", source])
+    film = make_film(tmp_path / "film.mp4")
+    before = film.read_bytes()
+    with pytest.raises(SystemExit, match="would be overwritten"):
+        demo.main([*flags[:2], "--output", str(tmp_path), "--input", str(film)])
+    assert film.read_bytes() == before
+    with pytest.raises(SystemExit, match="--every is of films"):
+        demo.main([*flags, "--input", str(tmp_path / "photo.png"), "--every", "2"])
+
+
+FILMS = [("film.MP4", True), ("0", True), ("photo.jpg", False), ("films/*.mp4", True), ("7up", False)]
+
+
+@pytest.mark.parametrize(("source", "expected"), FILMS)
+def test_what_is_a_film(source, expected):
+    assert is_video(source) is expected
