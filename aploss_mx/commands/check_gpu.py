@@ -239,7 +239,7 @@ def check_with_mxnet(contexts: list[mx.Context], convolution_limit: float = 1e-2
 
     rng = np.random.default_rng(0)
     images = rng.normal(0, 1, (4, 3, 64, 64)).astype(np.float32)
-    anchors = get_network("resnet18_v1b", 3, 16, mx.cpu(), None)(mx.nd.array(images[:1]))[0].shape[1]
+    anchors = get_network("resnet18_v1b", 3, 16, mx.cpu(), None)(mx.nd.array(images[:1], mx.cpu()))[0].shape[1]
     targets = rng.choice([-1, 0, 0, 0, 0, 0, 1, 2, 3], (4, anchors)).astype(np.float32)
     expected = training_step([mx.cpu()], images, targets)
     compare_gradients(f"a training step on {contexts[0]}", training_step(contexts[:1], images, targets), expected,

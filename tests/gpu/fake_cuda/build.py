@@ -12,6 +12,7 @@ import shutil
 import subprocess
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import distribution
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -46,7 +47,8 @@ def build(folder: Path) -> None:
     sources = [*HERE.glob("*.cpp"), objects / "kernels.cpp"]
     with ThreadPoolExecutor() as pool:
         list(pool.map(lambda source: _compile(source, objects), sources))
-    imports = _imports(Path(find_spec("mxnet").origin).with_name("libmxnet.so"))
+    # By its file, since aploss_mx wants a driver before Python may as much as look for the module.
+    imports = _imports(Path(distribution("mxnet-cu112").locate_file("mxnet/libmxnet.so")))
     for begin, (name, parts) in LIBRARIES.items():
         own = [objects / f"{part}.o" for part in parts]
         defined = set().union(*map(_defined, own)) if own else set()
