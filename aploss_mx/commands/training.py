@@ -95,7 +95,10 @@ def run_training(arguments: argparse.Namespace, open_dataset: OpenDataset) -> di
     val = open_dataset(train.classes, recipe.val_split)
     # By name, wherever they came from: a checkpoint must not depend on a file.
     recipe = recipe.override(classes=train.classes)
-    reports = [check_dataset(train), check_dataset(val, max_detections=recipe.max_detections)]
+    reports = [
+        check_dataset(train, data_shape=recipe.data_shape),
+        check_dataset(val, max_detections=recipe.max_detections),
+    ]
     alone = options.kv_store not in DISTRIBUTED
     if alone:
         preflight(*reports)

@@ -32,9 +32,13 @@ from aploss_mx.data.problems import (
 )
 from aploss_mx.data.sample import Sample
 from aploss_mx.data.voc import PROGRESS_BAR_FROM
+from aploss_mx.geometry.coverage import best_anchor_overlaps
 from aploss_mx.progress import track
 from aploss_mx.text import visible
 
+MATCH = 0.5  # IoU from which on an anchor is an object's (`geometry.matcher`)
+HARDLY_COVERED = 0.3  # share of a class's objects without such an anchor from which on it is told
+ENOUGH_OBJECTS = 20  # for a share to mean something
 COCO_DETECTIONS = 100  # of a class in an image that COCO's metrics count
 JPEG_END = b"\xff\xd9"
 
@@ -61,6 +65,9 @@ class Report:
     images_without_objects : int
         Images with no object that counts.
     problems : list of Problem
+    uncovered : dict of str to float, or None
+        Share of each class's objects that no anchor has an IoU of 0.5 with, where the size of the training images is
+        known: they are learnt from their best anchor alone.
     """
 
     name: str
@@ -69,6 +76,7 @@ class Report:
     difficult: dict[str, int]
     images_without_objects: int
     problems: list[Problem]
+    uncovered: dict[str, float] | None = None
 
     @property
     def errors(self) -> list[Problem]:
@@ -106,18 +114,25 @@ class Report:
             f"  {self.boxes_left_out} boxes left out, {self.boxes_clipped} clipped",
             f"  {'class':<24}{'objects':>10}{'difficult':>11}",
         ]
-        lines += [f"  {visible(name):<24}{count:>10}{self.difficult[name]:>11}" for name, count in self.objects.items()]
+        if self.uncovered is not None:
+            lines[-1] += f"{'uncovered':>11}"
+        for name, count in self.objects.items():
+            share = "" if self.uncovered is None else f"{self.uncovered[name]:>11.1%}"
+            lines.append(f"  {visible(name):<24}{count:>10}{self.difficult[name]:>11}{share}")
         for heading, problems in (("errors", self.errors), ("warnings", self.warnings)):
             if errors or heading != "errors":
                 lines += [f"{heading} ({len(problems)})", *format_problems(problems)]
         return "\n".join(lines)
 
 
-def check_dataset(dataset: Dataset, progress: bool = True, max_detections: int | None = None) -> Report:
+def check_dataset(
+    dataset: Dataset, progress: bool = True, max_detections: int | None = None, data_shape: int | None = None
+) -> Report:
     """Count a data set's images and objects, and collect what is wrong with annotations, images and classes.
 
     A data set in which no object counts is an error: there is nothing to train on, and nothing to measure. Where
-    `max_detections` says how many boxes a detector keeps on an image, images with more objects are a warning.
+    `max_detections` says how many boxes a detector keeps on an image, images with more objects are a warning; where
+    `data_shape` is the side of the training images, a class that the anchors hardly cover is one.
     """
     images = len(dataset.samples)
     objects, difficult = Counter(), Counter()
@@ -139,6 +154,20 @@ def check_dataset(dataset: Dataset, progress: bool = True, max_detections: int |
             for label, name in enumerate(dataset.classes)
             if not objects[label]
         ]
+    uncovered = None
+    if data_shape is not None:
+        uncovered = uncovered_shares(dataset, data_shape)
+        problems += [
+            Problem(
+                WARNING,
+                "class that anchors hardly cover",
+                dataset.name,
+                f"{share:.0%} of {name!r} have no anchor with an IoU of {MATCH} at data_shape {data_shape}: a larger "
+                "--data-shape helps where they are small; very long or flat ones stay hard to learn",
+            )
+            for label, (name, share) in enumerate(uncovered.items())
+            if share > HARDLY_COVERED and objects[label] >= ENOUGH_OBJECTS
+        ]
     return Report(
         name=dataset.name,
         images=images,
@@ -146,7 +175,20 @@ def check_dataset(dataset: Dataset, progress: bool = True, max_detections: int |
         difficult={name: difficult[label] for label, name in enumerate(dataset.classes)},
         images_without_objects=images_without_objects,
         problems=problems,
+        uncovered=uncovered,
     )
+
+
+def uncovered_shares(dataset: Dataset, data_shape: int) -> dict[str, float]:
+    """Return for each class the share of its objects without an anchor of IoU 0.5, in images warped to squares."""
+    samples = [sample for sample in dataset.samples if len(sample.boxes)]
+    boxes = [sample.boxes * (data_shape / np.array([sample.width, sample.height] * 2)) for sample in samples]
+    counted = np.concatenate([np.zeros(0, bool), *(~sample.difficult for sample in samples)])
+    labels = np.concatenate([np.zeros(0, np.int64), *(sample.labels for sample in samples)])[counted]
+    overlaps = best_anchor_overlaps(np.concatenate([np.zeros((0, 4)), *boxes])[counted], data_shape, data_shape)
+    total = np.bincount(labels, minlength=len(dataset.classes))
+    poor = np.bincount(labels[overlaps < MATCH], minlength=len(dataset.classes))
+    return {name: poor[label] / max(1, total[label]) for label, name in enumerate(dataset.classes)}
 
 
 def _check_crowding(sample: Sample, max_detections: int) -> list[Problem]:
@@ -254,13 +296,23 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m aploss_mx.dat
         help="'voc', 'data' for those in the data, names separated by commas, or a file with one a line "
         "(default: voc, and data in COCO layout)",
     )
+    parser.add_argument(
+        "--data-shape",
+        type=int,
+        default=512,
+        metavar="PIXELS",
+        help="side of the training images, for the share of objects that no anchor covers (default: %(default)s)",
+    )
     args = parser.parse_args(argv)
+    if args.data_shape < 1 or args.data_shape % 32:
+        parser.error(f"--data-shape {args.data_shape}: must be a multiple of 32 pixels")
     classes = args.classes
     if classes is None:
         classes = "data" if is_coco(args.dataset_root) else "voc"
     with safe_output():
         try:
-            report = check_dataset(open_dataset(args.dataset_root, args.split, classes, strict=False))
+            dataset = open_dataset(args.dataset_root, args.split, classes, strict=False)
+            report = check_dataset(dataset, data_shape=args.data_shape)
         except DataError as error:
             complain(str(error))
             return 1

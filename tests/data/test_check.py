@@ -268,3 +268,19 @@ def test_more_objects_than_detections_are_told(tmp_path, objects, max_detections
     messages = [problem.message for problem in problems if problem.kind == "more objects than detections"]
     assert len(messages) == told
     assert all(f"{objects} objects" in message and "AP cannot reach 1" in message for message in messages)
+
+
+def test_what_no_anchor_covers_is_told(shared_data):
+    """BCCD's platelets are small: 47 % of them are below an IoU of 0.5 with every anchor at 320 px."""
+    dataset = VOCDetection(shared_data / "bccd", "train", ("RBC", "WBC", "Platelets"))
+    report = check_dataset(dataset, data_shape=320)
+    assert report.uncovered["Platelets"] == pytest.approx(0.469, abs=0.001)
+    assert report.uncovered["RBC"] < 0.01
+    (warning,) = (problem for problem in report.warnings if problem.kind == "class that anchors hardly cover")
+    assert "47% of 'Platelets'" in warning.message
+    assert "--data-shape" in warning.message
+    assert "uncovered" in str(report)
+    larger = check_dataset(dataset, data_shape=640)
+    assert larger.uncovered["Platelets"] < 0.1
+    assert "hardly cover" not in str(larger)
+    assert check_dataset(dataset).uncovered is None

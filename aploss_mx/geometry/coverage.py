@@ -1,0 +1,43 @@
+"""Find how well anchors can cover objects: what no anchor overlaps by half is learnt from a single poor one."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from aploss_mx.geometry.anchors import STRIDES, cell_anchors, level_shapes
+
+
+def best_anchor_overlaps(boxes: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Return the highest IoU that any anchor of a picture has with each box, without going through all anchors.
+
+    Of all anchors of one shape the one whose centre is nearest overlaps a box most, since the overlap along each axis
+    only shrinks with the distance; so a box is compared with one anchor of each shape and level.
+
+    Parameters
+    ----------
+    boxes : ndarray of float, shape (M, 4)
+        Corners in the pixels of the network's input.
+    height, width : int
+        Size of the network's input in pixels, multiples of 32.
+
+    Returns
+    -------
+    ndarray of float64, shape (M,)
+
+    Raises
+    ------
+    ValueError
+        As `level_shapes`.
+    """
+    boxes = np.asarray(boxes, np.float64).reshape(-1, 1, 4)
+    sizes = boxes[..., 2:] - boxes[..., :2]
+    centers = boxes[..., :2] + sizes / 2
+    best = np.zeros(len(boxes))
+    for stride, (rows, columns) in zip(STRIDES, level_shapes(height, width)):
+        cells = np.clip(np.floor(centers / stride), 0, [columns - 1, rows - 1])
+        anchors = cell_anchors(stride) + np.tile((cells + 0.5) * stride, 2)
+        shared = np.minimum(boxes[..., 2:], anchors[..., 2:]) - np.maximum(boxes[..., :2], anchors[..., :2])
+        shared = np.clip(shared, 0, None).prod(axis=-1)
+        union = sizes.prod(axis=-1) + (anchors[..., 2:] - anchors[..., :2]).prod(axis=-1) - shared
+        best = np.maximum(best, (shared / union).max(axis=1))
+    return best

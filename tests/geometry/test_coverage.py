@@ -1,0 +1,37 @@
+"""The best anchor of each box, found without going through all."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aploss_mx.geometry.anchors import make_anchors
+from aploss_mx.geometry.boxes import pairwise_iou
+from aploss_mx.geometry.coverage import best_anchor_overlaps
+
+
+@settings(deadline=None)
+@given(st.sampled_from([(64, 64), (96, 160), (320, 320)]), st.integers(0, 2**32 - 1))
+def test_the_best_of_all_anchors(shape, seed):
+    height, width = shape
+    rng = np.random.default_rng(seed)
+    corners = rng.uniform(-20, [width, height], (20, 2))
+    boxes = np.concatenate([corners, corners + rng.exponential(rng.choice([4, 30, 200]), (20, 2)) + 0.1], axis=1)
+    expected = pairwise_iou(boxes, make_anchors(height, width).astype(np.float64)).max(axis=1)
+    np.testing.assert_allclose(best_anchor_overlaps(boxes, height, width), expected, atol=1e-6)
+
+
+def test_an_anchor_covers_itself():
+    anchors = make_anchors(64, 96)
+    np.testing.assert_allclose(best_anchor_overlaps(anchors, 64, 96), 1, atol=1e-6)
+
+
+def test_no_boxes():
+    assert best_anchor_overlaps(np.zeros((0, 4)), 64, 64).shape == (0,)
+
+
+def test_sides_that_are_no_multiple_of_32_are_refused():
+    with pytest.raises(ValueError, match="multiples of 32"):
+        best_anchor_overlaps(np.zeros((1, 4)), 60, 64)
