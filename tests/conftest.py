@@ -19,13 +19,12 @@ import aploss_mx  # noqa: F401  (prepares the process for `import mxnet`)
 from coco_shapes import coco_flags, to_coco
 from contexts import device
 from emulated_gpu import build, compiler
+from shared_folder import SHARED
 from tiny_training import link_images, paint_shapes, tiny_flags
 
 from aploss_mx.commands import train_coco, train_voc
 from aploss_mx.detection.detector import Detector
 from aploss_mx.training.loop import TrainingRun
-
-SHARED = Path(os.environ.get("APLOSS_MX_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 
 M_MMAP_THRESHOLD = -3  # of glibc's malloc.h
 if hasattr(ctypes.CDLL(None), "mallopt"):

@@ -111,7 +111,8 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.voc_results:
         check_voc_names([sample.image_id for sample in dataset.samples], dataset.classes)
     if arguments.coco_results and ABSENT in dataset.category_ids:
-        raise ValueError(f"--coco-results wants an id for each class: {dataset.name} lacks some of the detector's")
+        lacking = [name for name, known in zip(dataset.classes, dataset.category_ids) if known == ABSENT]
+        raise ValueError(f"--coco-results wants an id for each class: {dataset.name} lacks {', '.join(lacking)}")
     if detector:
         if arguments.detect_only:
             check_readable(dataset)

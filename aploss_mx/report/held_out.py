@@ -34,7 +34,7 @@ def hold_out(root: Path, folder: Path, train_split: str, val_split: str) -> None
         If the folder cannot be written.
     """
     listed = find_split(root, train_split)
-    images = read_split(listed)
+    images = [line for _, line in read_split(listed)]
     if len(images) < EVERY:
         raise ValueError(f"{listed} lists {len(images)} images, too few to hold some out")
     for linked in ("Annotations", "JPEGImages"):

@@ -48,7 +48,9 @@ def set_up(
         If the folder cannot be written to.
     """
     _check_devices(recipe, options)
-    options.checkpoint()
+    path = options.checkpoint()
+    if path and not path.exists():
+        raise CheckpointError(f"no checkpoint {path}")
     options.check_writable()
     processes = LoaderProcesses(options.num_workers)  # before the network, which takes time and memory
     workers = Workers(options.kv_store, options.timeouts)

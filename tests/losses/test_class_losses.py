@@ -5,8 +5,8 @@ from __future__ import annotations
 import mxnet as mx
 import numpy as np
 import pytest
-from conftest import SHARED
 from mxnet.gluon.utils import split_and_load
+from shared_folder import SHARED
 from tiny_training import tiny_flags, tiny_recipe, tiny_run
 
 from aploss_mx.checkpoint import Checkpoint

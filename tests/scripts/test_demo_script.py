@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from script_output import message_of
-from tiny_training import REPOSITORY
+from tiny_training import STARTED
 
 from aploss_mx.commands import demo
 from aploss_mx.data.shapes import SHAPES_CLASSES
@@ -133,7 +133,7 @@ def test_names_of_any_bytes_are_printed_in_any_encoding(trained, tmp_path, encod
     command = [sys.executable, "-m", "aploss_mx", "demo", "--params", trained / "last.npz", "--input", pictures]
     process = subprocess.run(
         [*command, "--output", tmp_path / "found", "--min-score", "0", "--sheet", tmp_path / "sheet.png"],
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "PYTHONIOENCODING": encoding, "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "PYTHONPATH": STARTED, "PYTHONIOENCODING": encoding, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         timeout=120,
     )

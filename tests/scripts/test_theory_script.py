@@ -39,7 +39,7 @@ def test_optimisers_on_generated_and_on_given_images(real, tmp_path, capsys):
 
 def test_errors_are_readable(tmp_path):
     flags = ["--output", str(tmp_path), "--only", "optimisers", "--dataset-root", str(tmp_path / "nowhere")]
-    with pytest.raises(SystemExit, match=r"error: errors in the data \(1\)\s+missing split"):
+    with pytest.raises(SystemExit, match=r"error: errors in the data \(1\)\s+no such folder"):
         theory.main(flags)
     with pytest.raises(SystemExit) as end:
         theory.main(["--only", "proof"])

@@ -37,7 +37,7 @@ def pretrained(whole_resnet18) -> ResNetFeatures:
 
 
 def test_a_run_says_in_one_line_that_all_was_found(whole_resnet18, capsys):
-    new_network(tiny_recipe(pretrained=str(whole_resnet18)), VOC_CLASSES, [mx.cpu()])
+    new_network(tiny_recipe(network="resnet18_v1b", pretrained=str(whole_resnet18)), VOC_CLASSES, [mx.cpu()])
     assert capsys.readouterr().out == f"{whole_resnet18} fills all of resnet18_v1b; a classifier is not needed\n"
 
 
