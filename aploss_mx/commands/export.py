@@ -11,8 +11,8 @@ box deltas (B, N, 4), without decoding and NMS; with --loss ohem the logits have
 tells everything else that a program needs. --boxes adds detector.onnx, which takes an image's pixels, uint8 (H, W, 3)
 in RGB, and gives boxes in its pixels, scores and labels. ONNX needs the extra: pip install -e '.[onnx]'.
 
---int8 writes an MXNet symbol whose convolutions compute in INT8, on CPUs, which those with VNNI do several times as
-fast; --images are like those that the detector will see. `aploss-mx demo` and `evaluate` take the folder as --params.
+--int8 writes an MXNet symbol whose convolutions compute in INT8, on CPUs, which VNNI is made for; --images are
+like those that the detector will see. `aploss-mx demo` and `evaluate` take the folder as --params.
 
 --compact writes a checkpoint for detection and fine-tuning: convolutions in float16, without the optimizer.
 """
@@ -100,5 +100,5 @@ def quantized_network(detector: Detector, arguments: argparse.Namespace) -> mx.g
     files = find_pictures(arguments.images)
     chosen = np.unique(np.linspace(0, len(files) - 1, min(arguments.calibrate, len(files))).round().astype(int))
     if not has_int8_units():
-        print("this CPU has no VNNI: INT8 computes the same here, and is no faster than float32")
+        print("this CPU has no VNNI, the units for INT8: measure here whether it is any faster than float32")
     return quantize(detector, [read_image(files[index]) for index in chosen])

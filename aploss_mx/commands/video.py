@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from itertools import count
 from pathlib import Path
 
 import cv2
@@ -76,7 +77,7 @@ def _annotate_frames(
     bar = track(desc="detecting", total=-(-expected // every) if expected > 0 else None, unit="frames")
     try:
         with bar, open(lines, "w", encoding="utf-8") as file, GracefulInterrupt() as interrupt:
-            for number in range(1 << 62):
+            for number in count():
                 if not capture.grab():
                     break
                 if number % every:
