@@ -15,6 +15,7 @@ DETECTOR = [
     "numpy>=1.26,<2; python_version>='3.12'",
     "setuptools; python_version>='3.12'",
     "defusedxml>=0.7,<1",
+    "Jinja2>=3.0,<4",
     "matplotlib>=3.5,<3.11",
     # 4.12 wants numpy 2 on some platforms.
     "opencv-python>=4.5.4,<4.12",
@@ -62,7 +63,7 @@ setup(
     python_requires=">=3.8,<3.13",
     packages=find_packages(include=["aploss_mx", "aploss_mx.*", "symbols"]),
     entry_points={"console_scripts": ["aploss-mx = aploss_mx.cli:main"]},
-    package_data={"aploss_mx": ["py.typed", "recipes/*.yaml", "ranking/gpu/kernels.cu"]},
+    package_data={"aploss_mx": ["py.typed", "recipes/*.yaml", "ranking/gpu/kernels.cu", "*/templates/*"]},
     install_requires=MATHEMATICS,
     extras_require={
         "cpu": [*DETECTOR, "mxnet==1.9.1"],
@@ -82,6 +83,7 @@ setup(
             "pytest>=7",
             "pytest-xdist>=3",
             "ruff>=0.12",
+            "selenium>=4.6",  # drives Chromium, where there is one
             "setuptools",
             "types-PyYAML",
             "wheel",

@@ -16,6 +16,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import aploss_mx  # noqa: F401  (prepares the process for `import mxnet`)
 
 # isort: split
+from browser import browsing
 from coco_shapes import coco_flags, to_coco
 from contexts import device
 from emulated_gpu import build, compiler
@@ -127,6 +128,13 @@ def trained_on_coco(coco, tmp_path_factory) -> Path:
     train_coco.main(coco_flags(coco, folder))
     yield folder
     shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Headless Chromium; skips where there is none."""
+    with browsing() as one:
+        yield one
 
 
 @pytest.fixture

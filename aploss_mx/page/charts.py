@@ -1,0 +1,248 @@
+"""Draw charts as inline SVG: lines whose values show on hovering, bars, points, and tables of colours."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple, Sequence
+
+import numpy as np
+from markupsafe import Markup
+
+from aploss_mx.page.render import render
+
+WIDTH, HEIGHT = 460, 270  # of the drawing, which the page scales
+LEFT, RIGHT, TOP, BOTTOM = 54, 14, 10, 42
+MOST_POINTS = 600  # of a curve; of more, every second or third … is drawn
+FEW_POINTS = 30  # which get a mark each
+BAR, NAMES, LONGEST_NAME = 24, 150, 20  # height of a bar with its gap; width of names beside bars, and characters
+MOST_NUMBERED = 12  # rows of a heat map whose cells can hold their numbers
+DASHES = ("", "6 3", "2 3", "8 3 2 3", "10 4 2 4 2 4")  # a line style of its own tells a curve apart without colour
+COLORS = len(DASHES)  # classes c0, c1, … of the style sheet
+
+
+class Curve(NamedTuple):
+    """Points of a curve, in the order of x; where y is nan, it has a gap."""
+
+    name: str
+    x: Sequence[float]
+    y: Sequence[float]
+
+
+class Axis(NamedTuple):
+    """A scale in the drawing.
+
+    Attributes
+    ----------
+    low, high : float
+        Ends of the scale.
+    start, end : float
+        Where they lie in the drawing.
+    ticks : list of float
+    """
+
+    low: float
+    high: float
+    start: float
+    end: float
+    ticks: list[float]
+
+    def place(self, value: float) -> float:
+        """Return where a value lies, rounded for a short text."""
+        return round(self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start), 1)
+
+    @property
+    def marks(self) -> list[tuple[float, str]]:
+        """Place and text of each tick."""
+        return [(self.place(tick), short(tick)) for tick in self.ticks]
+
+
+def short(value: float) -> str:
+    """Return a number in at most four digits where that tells it: 0.001, 12.5, 20000."""
+    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def nice_ticks(low: float, high: float, most: int = 6) -> list[float]:
+    """Return at most `most` + 1 round numbers within [low, high], a step of 1, 2 or 5 times a power of ten apart."""
+    step = 10 ** math.floor(math.log10((high - low) / most))
+    step = next(factor * step for factor in (1, 2, 5, 10) if factor * step * most >= (high - low) * (1 - 1e-9))
+    first = math.ceil(low / step - 1e-9)
+    return [round(number * step, 12) for number in range(first, math.floor(high / step + 1e-9) + 1)]
+
+
+def lines(
+    title: str,
+    curves: Sequence[Curve],
+    x: str,
+    y: str,
+    *,
+    x_range: tuple[float, float] | None = None,
+    y_range: tuple[float, float] | None = None,
+    diagonal: bool = False,
+    note: str = "",
+    empty: str = "Nothing was measured.",
+) -> Markup:
+    """Return a chart of curves; hovering, or the arrow keys, show the numbers of a point.
+
+    Parameters
+    ----------
+    title : str
+    curves : sequence of Curve
+        More than there are line styles repeat them.
+    x, y : str
+        Names of the axes.
+    x_range, y_range : pair of float, optional
+        Ends of the axes; else those of the numbers, the y-axis from 0 where none is below.
+    diagonal : bool
+        Draw y = x, where a perfect reliability curve lies.
+    note : str
+        A sentence below.
+    empty : str
+        What stands there if there is no number.
+    """
+    drawn = [_thinned(curve) for curve in curves]
+    known = [curve for curve in drawn if np.isfinite(curve.y).any()]
+    if not known:
+        return render("empty.html", title=title, text=empty)
+    xs = np.concatenate([curve.x for curve in known])
+    ys = np.concatenate([curve.y for curve in known])
+    across = _axis(x_range or (xs.min(), xs.max()), LEFT, WIDTH - RIGHT)
+    up = _axis(y_range or _from_zero(ys), HEIGHT - BOTTOM, TOP)
+    paths = [
+        {
+            "name": curve.name,
+            "number": number % COLORS,
+            "dash": DASHES[number % COLORS],
+            "path": _path(curve, across, up),
+            "dots": [(across.place(a), up.place(b)) for a, b in zip(curve.x, curve.y) if np.isfinite(b)]
+            if len(curve.x) <= FEW_POINTS
+            else [],
+        }
+        for number, curve in enumerate(known)
+    ]
+    corner = (across.place(up.low), up.place(across.low), across.place(up.high), up.place(across.high))
+    data = {
+        "x": x,
+        "scale": [across.low, across.high, across.start, across.end],
+        "curves": [{"name": curve.name, "x": _rounded(curve.x), "y": _rounded(curve.y)} for curve in known],
+    }
+    ends = "; ".join(f"{curve.name}: last {short(curve.y[np.isfinite(curve.y)][-1])}" for curve in known[:COLORS])
+    return render(
+        "lines.html", title=title, x=across, y=up, x_name=x, y_name=y, paths=paths, data=data, note=note,
+        diagonal=corner if diagonal else None, description=f"{title}: {y} over {x}. {ends}",
+        box=(LEFT, TOP, WIDTH - RIGHT, HEIGHT - BOTTOM), size=(WIDTH, HEIGHT), legend=len(known) > 1,
+    )  # fmt: skip
+
+
+def bars(title: str, names: Sequence[str], values: Sequence[float], *, note: str = "", form: str = ".1f") -> Markup:
+    """Return horizontal bars with their numbers, one below another; nan has no bar, a value below 0 none either."""
+    high = max([value for value in values if np.isfinite(value)] + [0]) or 1
+    room = WIDTH - NAMES - 60
+    rows = [
+        {
+            "name": name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…",
+            "whole": name,
+            "y": number * BAR,
+            "width": round(max(0.0, value) / high * room, 1) if np.isfinite(value) else 0,
+            "text": format(value, form) if np.isfinite(value) else "–",
+        }
+        for number, (name, value) in enumerate(zip(names, values))
+    ]
+    told = ", ".join(f"{row['whole']} {row['text']}" for row in rows)
+    return render(
+        "bars.html", title=title, rows=rows, note=note, size=(WIDTH, BAR * len(rows)), start=NAMES, bar=BAR,
+        description=f"{title}: {told}",
+    )  # fmt: skip
+
+
+def scatter(
+    title: str, groups: Sequence[Curve], x: str, y: str, *, note: str = "", empty: str = "There is nothing to show."
+) -> Markup:
+    """Return a chart of points; each group has a colour and a shape of its own."""
+    known = [group for group in groups if len(group.x)]
+    if not known:
+        return render("empty.html", title=title, text=empty)
+    across = _axis(_from_zero(np.concatenate([group.x for group in known])), LEFT, WIDTH - RIGHT)
+    up = _axis(_from_zero(np.concatenate([group.y for group in known])), HEIGHT - BOTTOM, TOP)
+    marks = []
+    for number, group in enumerate(known):
+        places = dict.fromkeys((round(across.place(a)), round(up.place(b))) for a, b in zip(group.x, group.y))
+        marks.append({"name": group.name, "number": number % COLORS, "places": list(places)})
+    counts = "; ".join(f"{group.name}: {len(group.x)} points" for group in known)
+    return render(
+        "scatter.html", title=title, x=across, y=up, x_name=x, y_name=y, marks=marks, note=note,
+        description=f"{title}: {y} over {x}. {counts}", box=(LEFT, TOP, WIDTH - RIGHT, HEIGHT - BOTTOM),
+        size=(WIDTH, HEIGHT), legend=len(known) > 1,
+    )  # fmt: skip
+
+
+def heat_map(
+    title: str,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    counts: np.ndarray,
+    row: str,
+    column: str,
+    *,
+    note: str = "",
+) -> Markup:
+    """Return a table of counts (R, C), each darker the larger its share of its row; as a confusion matrix."""
+    shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
+    side = max(9, min(46, 560 // max(len(rows), len(columns), 1)))
+    labels = 10 + 7 * min(18, max(map(len, [*rows, *columns])))
+    numbered = max(len(rows), len(columns)) <= MOST_NUMBERED
+    cells = [
+        {
+            "x": labels + int(right) * side,
+            "y": labels + int(down) * side,
+            "opacity": round(max(0.06, 0.85 * float(shares[down, right])), 3),
+            "text": f"{counts[down, right]:,}" if numbered else "",
+            "title": f"{row} {rows[down]}, {column} {columns[right]}: {counts[down, right]:,}"
+            f" ({shares[down, right]:.0%} of the row)",
+        }
+        for down, right in zip(*np.nonzero(counts))
+    ]
+    heads = [
+        [{"text": name if len(name) <= 18 else f"{name[:17]}…", "whole": name, "at": labels + (n + 0.5) * side}
+         for n, name in enumerate(names)]
+        for names in (rows, columns)
+    ]  # fmt: skip
+    size = (labels + side * len(columns) + 1, labels + side * len(rows) + 1)
+    return render(
+        "heat_map.html", title=title, cells=cells, rows=heads[0], columns=heads[1], labels=labels, side=side, size=size,
+        row=row, column=column, note=note, font=max(7, min(12, side - 1)),
+        description=f"{title}: {len(rows)} rows ({row}) and {len(columns)} columns ({column}).",
+    )  # fmt: skip
+
+
+def _thinned(curve: Curve) -> Curve:
+    """At most MOST_POINTS points where y is known, evenly spread, the last among them."""
+    x, y = np.asarray(curve.x, np.float64), np.asarray(curve.y, np.float64)
+    every = -(-len(x) // MOST_POINTS)
+    kept = np.arange(len(x))[::-1][:: max(1, every)][::-1]
+    return Curve(curve.name, x[kept], y[kept])
+
+
+def _from_zero(values: np.ndarray) -> tuple[float, float]:
+    low, high = np.nanmin(values), np.nanmax(values)
+    return (0.0 if low >= 0 else low), high
+
+
+def _axis(ends: tuple[float, float], start: float, end: float) -> Axis:
+    low, high = map(float, ends)
+    if not high > low:
+        low, high = low - 0.5 * (low != 0), high + 0.5
+    ticks = nice_ticks(low, high)
+    return Axis(low, high, start, end, ticks)
+
+
+def _path(curve: Curve, across: Axis, up: Axis) -> str:
+    parts, move = [], "M"
+    for x, y in zip(curve.x, curve.y):
+        if np.isfinite(y):
+            parts.append(f"{move}{across.place(x):g} {up.place(y):g}")
+        move = "L" if np.isfinite(y) else "M"
+    return "".join(parts)
+
+
+def _rounded(values: Any) -> list[float]:
+    return [float(f"{value:.6g}") for value in values]

@@ -1,0 +1,47 @@
+"""Lay out tables: numbers to the right, sorted by a click on a column's head."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, Sequence
+
+from markupsafe import Markup
+
+from aploss_mx.page.render import percent, render
+
+
+class Column(NamedTuple):
+    """A column of a table.
+
+    Attributes
+    ----------
+    name : str
+    form : str
+        How numbers are written: a format such as ``.2f`` or ``,``; ``%`` for shares of 1 in percent; '' for text.
+    """
+
+    name: str
+    form: str = ""
+
+    def text(self, value: Any) -> str:
+        if not self.form:
+            return str(value)
+        if value is None or value != value:
+            return "–"
+        return percent(value) if self.form == "%" else format(value, self.form)
+
+
+def table(columns: Sequence[Column], rows: Sequence[Sequence[Any]], caption: str, *, last: bool = False) -> Markup:
+    """Return a table; a cell of None or nan shows a dash.
+
+    Parameters
+    ----------
+    columns : sequence of Column
+    rows : sequence of sequences
+        A cell for each column.
+    caption : str
+        What it shows, for readers who listen to it, too.
+    last : bool
+        The last row is a total: it stands apart, and stays last when the table is sorted.
+    """
+    cells = [[(value, column.text(value)) for column, value in zip(columns, row)] for row in rows]
+    return render("table.html", columns=columns, rows=cells, caption=caption, last=last)
