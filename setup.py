@@ -50,6 +50,13 @@ CUDA = [
 # Compiles the ranking losses' passes on the CPU; without it NumPy makes them, with the same bits.
 NUMBA = "numba>=0.56"
 
+ONNX = [
+    # MXNet 1.9.1 uses onnx.mapping, which 1.18 is the last to have and 1.17 the last to have whole.
+    "onnx>=1.8,<1.18",
+    "onnxruntime",
+    "ml_dtypes<0.6",  # of onnxruntime's quantization; 0.6 takes numpy from 1.25 on
+]
+
 setup(
     name="aploss_mx",
     version="0.1.0",
@@ -70,16 +77,14 @@ setup(
         "gpu": [*DETECTOR, MXNET_GPU, *CUDA],
         # On fake GPUs, whose libraries tests/gpu builds itself; on real ones with "gpu".
         "gpu-test": [*DETECTOR, MXNET_GPU, "hypothesis>=6", NUMBA, NVRTC, "pytest>=7", "pytest-xdist>=3"],
-        # MXNet 1.9.1 uses onnx.mapping, which 1.18 is the last to have and 1.17 the last to have whole.
-        "onnx": ["onnx>=1.8,<1.18"],
+        "onnx": ONNX,
         "fast": [NUMBA],
         "dev": [
             "hypothesis>=6",
             "mypy>=1.8",
             NUMBA,
             NVRTC,
-            "onnx>=1.8,<1.18",
-            "onnxruntime",
+            *ONNX,
             "pytest>=7",
             "pytest-xdist>=3",
             "ruff>=0.12",

@@ -117,8 +117,8 @@ def names_of(files: list[Path]) -> list[str]:
     return next(names for names in spellings if len(set(names)) == len(files))
 
 
-def find_pictures(pattern: str) -> list[Path]:
-    """Return the files that a path, a folder or a glob pattern names, sorted.
+def find_pictures(pattern: str, flag: str = "--input") -> list[Path]:
+    """Return the files that a path, a folder or a glob pattern, given to a flag, names, sorted.
 
     Raises
     ------
@@ -133,5 +133,5 @@ def find_pictures(pattern: str) -> list[Path]:
     else:
         files = sorted({Path(name) for name in glob.glob(str(path), recursive=True) if os.path.isfile(name)})
     if not files:
-        raise ValueError(f"--input {pattern}: no such file, and no pictures ({', '.join(SUFFIXES)}) there")
+        raise ValueError(f"{flag} {pattern}: no such file, and no pictures ({', '.join(SUFFIXES)}) there")
     return files

@@ -19,7 +19,7 @@ from aploss_mx.arguments import ArgumentParser
 from aploss_mx.commands.errors import readable_errors
 from aploss_mx.commands.flags import add_gpus_flag, add_workers_flag, one_device
 from aploss_mx.commands.recipe_flags import add_test_flags, settings_given
-from aploss_mx.commands.scoring import detect, preflight, report_metrics
+from aploss_mx.commands.scoring import detect, preflight, report_metrics, report_reliability
 from aploss_mx.config import TEST_SETTINGS
 from aploss_mx.data.check import Dataset, check_dataset, check_images
 from aploss_mx.data.coco import ABSENT
@@ -61,6 +61,12 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
         metavar="PIXELS",
         help="leave out smaller objects, and what is found of them: 1024 is COCO's medium and large (default: all)",
     )
+    parser.add_argument(
+        "--reliability",
+        type=Path,
+        metavar="PNG",
+        help="draw how often detections are right by what scores and confidences say, and write the numbers as CSV",
+    )
     parser.add_argument("--detect-only", action="store_true", help="do not score: the split has no annotations")
     parser.add_argument("--save-detections", type=Path, metavar="FILE", help="write the network's detections as JSON")
     parser.add_argument("--voc-results", type=Path, metavar="ZIP", help="write them for PASCAL's server (comp4)")
@@ -74,8 +80,10 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
     given = [name for name in TEST_SETTINGS if getattr(arguments, name) is not None]
     if arguments.detections and given:
         parser.error(f"{', '.join(given)}: test settings go with --params")
-    if arguments.detect_only and arguments.output:
-        parser.error("--output takes metrics, and --detect-only measures none")
+    if arguments.detect_only and (arguments.output or arguments.reliability):
+        parser.error("--output and --reliability take metrics, and --detect-only measures none")
+    if arguments.reliability and arguments.reliability.suffix != ".png":
+        parser.error(f"--reliability {arguments.reliability}: the picture's name ends in .png")
     if arguments.detect_only and not (arguments.save_detections or arguments.voc_results or arguments.coco_results):
         parser.error("--detect-only wants --save-detections, --voc-results or --coco-results")
     with readable_errors():
@@ -135,6 +143,8 @@ def run(arguments: argparse.Namespace) -> None:
         print("wrote " + ", ".join(map(str, written)))
     if not arguments.detect_only:
         report_metrics(dataset, detections, arguments.output, arguments.min_area)
+    if arguments.reliability:
+        report_reliability(dataset, detections, arguments.reliability)
 
 
 def check_readable(dataset: Dataset) -> None:

@@ -4,6 +4,7 @@
 %(prog)s --params runs/voc07_resnet50/last.npz --output exported --onnx
 %(prog)s --params runs/voc07_resnet50/last.npz --output exported --format onnx --boxes
 %(prog)s --params runs/voc07_resnet50/last.npz --output exported --int8 --calibrate 64 --images ~/data/photographs
+%(prog)s --params runs/voc07_resnet50/last.npz --output exported --format onnx --int8 --images ~/data/photographs
 %(prog)s --params runs/voc07_resnet50/last.npz --compact detector.npz
 
 Symbol and model.onnx take images (B, 3, H, W), normalised, H and W multiples of 32, and give class logits (B, N, K) and
@@ -11,8 +12,9 @@ box deltas (B, N, 4), without decoding and NMS; with --loss ohem the logits have
 tells everything else that a program needs. --boxes adds detector.onnx, which takes an image's pixels, uint8 (H, W, 3)
 in RGB, and gives boxes in its pixels, scores and labels. ONNX needs the extra: pip install -e '.[onnx]'.
 
---int8 writes an MXNet symbol whose convolutions compute in INT8, on CPUs, which VNNI is made for; --images are
-like those that the detector will see. `aploss-mx demo` and `evaluate` take the folder as --params.
+--int8 writes the network with convolutions that compute in INT8, on CPUs, which VNNI is made for: int8-symbol.json for
+MXNet, int8.onnx for onnxruntime, and with --boxes int8-detector.onnx; --images are like those that the detector will
+see. `aploss-mx demo` and `evaluate` take a network, or a folder of one, as --params.
 
 --compact writes a checkpoint for detection and fine-tuning: convolutions in float16, without the optimizer.
 """
@@ -20,10 +22,10 @@ like those that the detector will see. `aploss-mx demo` and `evaluate` take the 
 from __future__ import annotations
 
 import argparse
+import tempfile
 from pathlib import Path
 from typing import Sequence
 
-import mxnet as mx
 import numpy as np
 
 from aploss_mx.arguments import ArgumentParser
@@ -36,6 +38,7 @@ from aploss_mx.data.pixels import read_image
 from aploss_mx.detection.description import describe
 from aploss_mx.detection.detector import Detector
 from aploss_mx.detection.export import export_onnx, export_onnx_boxes, export_symbol
+from aploss_mx.detection.onnx_int8 import quantize_onnx
 from aploss_mx.detection.quantize import has_int8_units, quantize
 
 FORMATS = ("mxnet", "onnx")
@@ -61,8 +64,6 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
     )
     parser.add_argument("--images", metavar="FILE|FOLDER|GLOB", help="pictures for --calibrate; quote a pattern")
     arguments = parser.parse_args(argv)
-    if arguments.int8 and (arguments.onnx or "onnx" in arguments.format):
-        parser.error("--int8 is of --format mxnet")
     if arguments.int8 and not (arguments.output and arguments.images):
         parser.error("--int8 wants --output, and --images to calibrate with")
     formats = set(FORMATS if arguments.onnx else arguments.format)
@@ -81,24 +82,33 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
             written.append(arguments.compact)
         if arguments.output:
             detector = Detector.load(arguments.params)
-            quantized = quantized_network(detector, arguments) if arguments.int8 else None
+            images = calibration_images(arguments.images, arguments.calibrate) if arguments.int8 else []
             written.append(arguments.output / "model.json")
             write_text(written[-1], describe(detector))
-            if quantized:
-                written += export_symbol(quantized, arguments.output, "int8")
-            elif "mxnet" in formats:
-                written += export_symbol(detector.network, arguments.output)
+            if "mxnet" in formats:
+                network = quantize(detector, images) if images else detector.network
+                written += export_symbol(network, arguments.output, "int8" if images else "model")
             if "onnx" in formats:
-                written.append(export_onnx(detector.network, arguments.output / "model.onnx"))
-            if arguments.boxes:
-                written.append(export_onnx_boxes(detector, written[-1], arguments.output / "detector.onnx"))
+                written += export_to_onnx(detector, images, arguments.output, arguments.boxes)
         print("wrote " + ", ".join(map(str, written)))
 
 
-def quantized_network(detector: Detector, arguments: argparse.Namespace) -> mx.gluon.SymbolBlock:
-    """Return the network in INT8, calibrated on images spread evenly over those given."""
-    files = find_pictures(arguments.images)
-    chosen = np.unique(np.linspace(0, len(files) - 1, min(arguments.calibrate, len(files))).round().astype(int))
+def calibration_images(pictures: str, count: int) -> list[np.ndarray]:
+    """Return so many images at most, spread evenly over those given."""
     if not has_int8_units():
         print("this CPU has no VNNI, the units for INT8: measure here whether it is any faster than float32")
-    return quantize(detector, [read_image(files[index]) for index in chosen])
+    files = find_pictures(pictures, "--images")
+    chosen = np.unique(np.linspace(0, len(files) - 1, min(count, len(files))).round().astype(int))
+    return [read_image(files[index]) for index in chosen]
+
+
+def export_to_onnx(detector: Detector, images: Sequence[np.ndarray], folder: Path, boxes: bool) -> list[Path]:
+    """Write the network, in INT8 where there are images to calibrate with, and the whole detector if `boxes`."""
+    if images:
+        with tempfile.TemporaryDirectory() as temporary:
+            network = export_onnx(detector.network, Path(temporary, "model.onnx"))
+            network = quantize_onnx(network, map(detector.views[0], images), folder / "int8.onnx")
+    else:
+        network = export_onnx(detector.network, folder / "model.onnx")
+    name = "int8-detector.onnx" if images else "detector.onnx"
+    return [network, export_onnx_boxes(detector, network, folder / name)] if boxes else [network]

@@ -10,8 +10,10 @@ from aploss_mx.atomic import write_text
 from aploss_mx.data.check import Dataset, Report
 from aploss_mx.data.problems import raise_if_errors
 from aploss_mx.detection.detector import Detector
+from aploss_mx.evaluation.calibration import try_calibration
 from aploss_mx.evaluation.evaluate import evaluate, format_table
 from aploss_mx.geometry.detections import Detections
+from aploss_mx.report.reliability import write_reliability
 
 
 def preflight(*reports: Report) -> None:
@@ -48,3 +50,17 @@ def report_metrics(
         write_text(output, json.dumps(metrics, indent=1) + "\n")
         print(f"wrote {output}")
     return metrics
+
+
+def report_reliability(dataset: Dataset, detections: dict[str, Detections], picture: Path) -> None:
+    """Draw the reliability of scores and confidences on every second image, confidences fitted on the others.
+
+    Raises
+    ------
+    ValueError
+        If there are too few detections to fit confidences to.
+    """
+    curves = try_calibration(dataset.samples, detections)
+    if not curves:
+        raise ValueError(f"{picture} is not drawn: every second image has too few right or wrong detections to fit to")
+    print("wrote " + ", ".join(map(str, write_reliability(curves, picture))))

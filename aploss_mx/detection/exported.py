@@ -15,7 +15,7 @@ from aploss_mx.config import TEST_SETTINGS, Recipe
 
 DESCRIPTION = "model.json"
 SYMBOL = "-symbol.json"
-NETWORKS = ("model-symbol.json", "int8-symbol.json", "model.onnx")
+NETWORKS = ("model-symbol.json", "int8-symbol.json", "model.onnx", "int8.onnx")
 """What a folder may hold; where it holds several, the first is taken."""
 
 
@@ -29,7 +29,7 @@ class ONNXNetwork:
     Parameters
     ----------
     path : Path
-        A model of `export.export_onnx`.
+        A model of `export.export_onnx` or `onnx_int8.quantize_onnx`.
 
     Raises
     ------
@@ -48,7 +48,7 @@ class ONNXNetwork:
             raise ExportedError(f"{path} is no ONNX model that onnxruntime can read ({error})") from error
         names = [value.name for value in self._session.get_inputs()]
         if names != ["data"]:
-            raise ExportedError(f"{path} takes {', '.join(names)}: give the network alone, model.onnx")
+            raise ExportedError(f"{path} takes {', '.join(names)}: give the network alone, model.onnx or int8.onnx")
 
     def __call__(self, images: mx.nd.NDArray) -> list[mx.nd.NDArray]:
         return [mx.nd.array(array) for array in self._session.run(None, {"data": images.asnumpy()})]

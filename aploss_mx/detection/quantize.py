@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
+import sys
+import warnings
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Sequence
+from typing import Iterator, Sequence
 
 import mxnet as mx
 import numpy as np
@@ -38,19 +42,35 @@ def quantize(detector: Detector, images: Sequence[np.ndarray]) -> mx.gluon.Symbo
     batch = np.zeros((len(inputs), 3, height, width), np.float32)
     for row, array in zip(batch, inputs):
         row[:, : array.shape[1], : array.shape[2]] = array
-    block = quantize_net_v2(
-        detector.network,
-        quantized_dtype="auto",
-        quantize_mode="smart",
-        quantize_granularity="channel-wise",
-        calib_data=mx.io.NDArrayIter({"data": mx.nd.array(batch)}, batch_size=1),
-        calib_mode="naive",
-        num_calib_examples=len(batch),
-        ctx=mx.cpu(),
-        logger=logging.getLogger(__name__),
-    )
+    with _quiet():
+        block = quantize_net_v2(
+            detector.network,
+            quantized_dtype="auto",
+            quantize_mode="smart",
+            quantize_granularity="channel-wise",
+            calib_data=mx.io.NDArrayIter({"data": mx.nd.array(batch)}, batch_size=1),
+            calib_mode="naive",
+            num_calib_examples=len(batch),
+            ctx=mx.cpu(),
+            logger=logging.getLogger(__name__),
+        )
     block(mx.nd.array(batch[:1]))  # before it, `export` would leave out all parameters
     return block
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Drop what is written to standard error: MXNet's C++ logs two lines a layer, whatever the level."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nowhere, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a type that it cannot infer before the first image
+            os.dup2(nowhere.fileno(), 2)
+            yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def has_int8_units(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:

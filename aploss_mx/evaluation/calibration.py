@@ -126,17 +126,25 @@ def calibrate(samples: Sequence[Sample], detections: Mapping[str, Detections]) -
         there is nothing to fit, see `fit_calibration`.
     """
     figures: dict[str, float | None] = dict.fromkeys(("slope", "offset", "ECE_score", "ECE_confidence"))
-    everything, seen, unseen = (judge(part, detections) for part in (samples, samples[::2], samples[1::2]))
+    everything = judge(samples, detections)
     calibration = fit_calibration(everything.scores, everything.hits)
     if calibration:
         figures.update(slope=calibration.slope, offset=calibration.offset)
-    trial = fit_calibration(seen.scores, seen.hits)
-    if trial and len(unseen.scores):
-        figures.update(
-            ECE_score=reliability(unseen.scores, unseen.hits).error,
-            ECE_confidence=reliability(trial.confidence(unseen.scores), unseen.hits).error,
-        )
+    figures.update({f"ECE_{name}": curve.error for name, curve in try_calibration(samples, detections).items()})
     return figures
+
+
+def try_calibration(samples: Sequence[Sample], detections: Mapping[str, Detections]) -> dict[str, Reliability]:
+    """Return the reliability of ``score`` and ``confidence`` on every second image, fitted on the others.
+
+    There are none where there is nothing to fit, or to try the fit on.
+    """
+    seen, unseen = (judge(part, detections) for part in (samples[::2], samples[1::2]))
+    calibration = fit_calibration(seen.scores, seen.hits)
+    if calibration is None or not len(unseen.scores):
+        return {}
+    values = {"score": unseen.scores, "confidence": calibration.confidence(unseen.scores)}
+    return {name: reliability(of_name, unseen.hits) for name, of_name in values.items()}
 
 
 def _logits(scores: np.ndarray) -> np.ndarray:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+import sys
 from dataclasses import replace
 
 import mxnet as mx
@@ -13,13 +15,16 @@ from narrow_network import NAME
 from tiny_training import tiny_recipe
 
 from aploss_mx.checkpoint import Checkpoint, parameters_of
+from aploss_mx.commands import export as commands_export
 from aploss_mx.data.pixels import read_image
 from aploss_mx.detection.detector import Detector
 from aploss_mx.detection.exported import ExportedError
 from aploss_mx.detection.quantize import has_int8_units, quantize
+from aploss_mx.geometry.anchors import STRIDES
 from scripts import export
 from symbols.retinanet import get_network
 
+onnx, onnxruntime = (pytest.importorskip(name, reason="of the extra dev") for name in ("onnx", "onnxruntime"))
 CLASSES = ("cat", "dog", "bird")
 
 
@@ -68,18 +73,60 @@ def test_test_settings_can_be_changed(exported, photograph):
     assert len(Detector.load(exported, max_detections=7).predict(photograph)) == 7
 
 
-def test_int8_is_near_float32_and_loads(checkpoint, photograph, shared_data, tmp_path):
+@pytest.mark.parametrize(("form", "name"), [("mxnet", "int8-symbol.json"), ("onnx", "int8.onnx")])
+def test_int8_is_near_float32_and_loads(checkpoint, photograph, shared_data, tmp_path, capfd, form, name):
     detector = Detector.load(checkpoint)
-    flags = ["--params", str(checkpoint), "--output", str(tmp_path), "--int8", "--calibrate", "3"]
+    flags = ["--params", str(checkpoint), "--output", str(tmp_path), "--format", form, "--int8", "--calibrate", "3"]
     export.main([*flags, "--images", str(shared_data / "demo")])
-    assert b"quantized" in (tmp_path / "int8-symbol.json").read_bytes()
-    assert not (tmp_path / "model-symbol.json").exists()
+    assert not re.search("quantized[.]|calibration result|WARNING", capfd.readouterr().err)  # hundreds of lines
+    assert re.search(b"quantized|QuantizeLinear", (tmp_path / name).read_bytes())
+    assert not list(tmp_path.glob("model[.-][os]*"))  # in place of float32
     quantized = Detector.load(tmp_path)
     inputs = detector.views[0](photograph)[None]
     for ours, theirs in zip(detector.forward(inputs), quantized.forward(inputs)):
         assert np.corrcoef(ours.ravel(), theirs.ravel())[0, 1] > 0.9  # of random weights
         assert not np.array_equal(ours, theirs)
     assert len(quantized.predict(photograph)) > 5
+
+
+def test_int8_in_onnx_is_of_convolutions_alone(checkpoint, photograph, shared_data, tmp_path):
+    flags = ["--params", str(checkpoint), "--output", str(tmp_path), "--format", "onnx", "--boxes", "--int8"]
+    export.main([*flags, "--calibrate", "3", "--images", str(shared_data / "demo")])
+    graph = onnx.load(tmp_path / "int8-detector.onnx").graph
+    makers = {name: node for node in graph.node for name in node.output}
+    kinds = {weight.name: weight.data_type for weight in graph.initializer}
+    convolutions = [node for node in graph.node if node.op_type == "Conv"]
+    float32 = [node for node in convolutions if kinds.get(node.input[1]) == onnx.TensorProto.FLOAT]
+    assert len(float32) == 2 * len(STRIDES)  # the last of each head, which shares its weights among the levels
+    for node in convolutions:
+        if node not in float32:
+            image, weight, _ = (makers[name] for name in node.input)
+            assert (image.op_type, weight.op_type) == ("DequantizeLinear",) * 2
+            assert kinds[weight.input[0]] == onnx.TensorProto.INT8
+    session = onnxruntime.InferenceSession(str(tmp_path / "int8-detector.onnx"), providers=["CPUExecutionProvider"])
+    image = np.ascontiguousarray(photograph[:96, :96])  # of the size that the network sees, so that none is resized
+    boxes, scores, labels, confidences = session.run(None, {"image": image})
+    expected = Detector.load(tmp_path / "int8.onnx").predict(image)
+    assert len(expected) > 5
+    np.testing.assert_array_equal(labels, expected.labels)
+    np.testing.assert_allclose(boxes, expected.boxes, atol=0.01)
+    np.testing.assert_allclose(scores, expected.scores, atol=1e-5)
+    np.testing.assert_allclose(confidences, expected.confidence, atol=1e-5)
+
+
+@pytest.mark.parametrize("form", ["mxnet", "onnx"])
+def test_int8_says_where_it_may_be_slow_or_cannot_be(checkpoint, shared_data, tmp_path, monkeypatch, capsys, form):
+    monkeypatch.setattr(commands_export, "has_int8_units", lambda: False)
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    flags = ["--params", str(checkpoint), "--output", str(tmp_path), "--format", form, "--int8", "--calibrate", "1"]
+    flags += ["--images", str(shared_data / "demo" / "dog.jpg")]
+    if form == "mxnet":
+        export.main(flags)
+    else:
+        with pytest.raises(SystemExit, match="takes onnxruntime and its quantization .*pip install onnxruntime"):
+            export.main(flags)
+        assert not list(tmp_path.glob("*.onnx"))
+    assert "no VNNI" in capsys.readouterr().out
 
 
 def test_int8_without_images_is_refused(checkpoint, tmp_path):

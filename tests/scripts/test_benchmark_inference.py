@@ -1,0 +1,37 @@
+"""The benchmark of networks: each form of the detector runs in its process, and the table comes out."""
+
+from __future__ import annotations
+
+import csv
+
+import pytest
+
+from scripts.benchmarks import inference
+
+NAMES = ("MXNet float32", "MXNet float32, fused", "MXNet INT8", "onnxruntime float32", "onnxruntime INT8")
+
+
+def test_table_and_csv(shapes, trained, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(inference, "BATCHES", (1, 2))
+    flags = ["--params", str(trained / "last.npz"), "--dataset-root", str(shapes), "--split", "val"]
+    flags += ["--calibration-split", "train", "--calibrate", "2", "--rounds", "1", "--threads", "1"]
+    inference.main([*flags, "--output", str(tmp_path / "new" / "speed.csv")])
+    printed = capsys.readouterr().out
+    assert "1 threads; images of 64x64" in printed
+    with (tmp_path / "new" / "speed.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["network"] for row in rows] == list(NAMES)
+    for row in rows:
+        assert f"| {row['network']} |" in printed
+        assert min(float(row[f"batch {batch}"]) for batch in (1, 2)) > 0
+        assert 0 <= float(row["AP"]) <= float(row["AP50"]) <= 100
+        assert float(row["disk"]) < float(row["peak"])
+        assert "VNNI" in row["chip"]
+    sizes = {row["network"]: float(row["disk"]) for row in rows}
+    assert sizes["onnxruntime INT8"] < 0.5 * sizes["onnxruntime float32"]
+
+
+def test_a_worker_that_fails_is_told(tmp_path):
+    worker = inference.Worker(inference.sys.executable, inference.Contender("onnx", tmp_path), tmp_path, 1)
+    with pytest.raises(RuntimeError, match=r"inference_worker\.py onnx .* failed"):
+        worker.run(1)
