@@ -11,6 +11,7 @@ from scripts.benchmarks import inference
 NAMES = ("MXNet float32", "MXNet float32, fused", "MXNet INT8", "onnxruntime float32", "onnxruntime INT8")
 
 
+@pytest.mark.slow  # five processes, three of which import MXNet
 def test_table_and_csv(shapes, trained, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(inference, "BATCHES", (1, 2))
     flags = ["--params", str(trained / "last.npz"), "--dataset-root", str(shapes), "--split", "val"]
