@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from pathlib import Path, PureWindowsPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import numpy as np
 
@@ -243,7 +243,8 @@ def _find_picture(image: Listed, filename: str, pictures: FileIndex, problems: l
         problems.append(Problem(ERROR, "several pictures", str(image.annotation), message))
     if found:
         return found[0]
-    places = [folder / name for folder in (pictures.folder / image.name).parents for name in (filename, stem) if name]
+    folders = [pictures.folder / part for part in PurePosixPath(image.name).parents]
+    places = [folder / name for folder in folders for name in (filename, stem) if name]
     return next((path for path in places if os.path.isfile(path)), pictures.folder / f"{image.name}.jpg")
 
 

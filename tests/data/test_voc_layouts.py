@@ -125,6 +125,16 @@ def test_annotations_in_subfolders_with_pictures_in_one(tmp_path):
     assert read(tmp_path, "sub/a")[0].image_path == tmp_path / "JPEGImages" / "a.jpg"
 
 
+@pytest.mark.parametrize("name", ["a", "sub/a"])
+def test_a_file_above_the_pictures_is_none_of_them(tmp_path, name):
+    write_below(tmp_path / "data", name)
+    picture = tmp_path / "data" / "JPEGImages" / f"{name}.jpg"
+    for stray in ("a", "a.jpg", "data/a", "data/a.jpg"):
+        shutil.copy(str(picture), str(tmp_path / stray))
+    picture.unlink()
+    assert read(tmp_path / "data", name)[0].image_path == picture
+
+
 # Boxes below a pixel -----------------------------------------------------------------------------
 
 
