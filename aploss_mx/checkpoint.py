@@ -226,7 +226,11 @@ class Checkpoint:
     def network(self, ctx: mx.Context | list[mx.Context]) -> RetinaNet:
         """Return the network of this checkpoint on the given devices."""
         network = RetinaNet(
-            self.recipe.network, len(self.classes), self.recipe.channels, background=self.recipe.background
+            self.recipe.network,
+            len(self.classes),
+            self.recipe.channels,
+            self.recipe.anchors.count,
+            self.recipe.background,
         )
         self._check_fits(network)  # before it takes memory: the recipe may be anybody's
         network.initialize(ctx=ctx)

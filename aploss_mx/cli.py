@@ -16,7 +16,7 @@ COMMANDS = {
     "evaluate": ("aploss_mx.commands.evaluate", "score a checkpoint, or saved detections"),
     "demo": ("aploss_mx.commands.demo", "find objects in photographs"),
     "export": ("aploss_mx.commands.export", "write a checkpoint's network as MXNet symbol or ONNX, or smaller"),
-    "check": ("aploss_mx.data.check", "check a data set before it is trained on"),
+    "check": ("aploss_mx.commands.check", "check a data set before it is trained on"),
     "shapes": ("aploss_mx.data.shapes", "paint a small data set to try everything on"),
     "reproduce": ("aploss_mx.commands.reproduce", "run the paper's tables and figures"),
     "launch-local": ("aploss_mx.commands.launch_local", "train with several workers on this machine"),
@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "aploss-mx") -> int:
     )
     parser.add_argument("--version", action="version", version=f"aploss_mx {aploss_mx.__version__}")
     parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="one of those below")
-    argv = sys.argv[1:] if argv is None else list(argv)
+    argv = list(sys.argv[1:] if argv is None else argv) or ["--help"]
     command = parser.parse_args(argv[:1]).command
     try:
         module = import_module(COMMANDS[command][0])

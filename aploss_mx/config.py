@@ -8,12 +8,14 @@ from typing import Any, Callable, Sequence
 
 import yaml
 
+from aploss_mx.geometry.anchors import PAPERS, AnchorShapes
 from aploss_mx.ranking.checks import SCOPES, check_width
 from aploss_mx.text import cut, shown
 from symbols.backbones import BACKBONES
 
 RECIPES = Path(__file__).parent / "recipes"
 LARGEST = 2**31  # of whole numbers
+MOST_FACTORS = 16  # scales, or ratios, of anchors
 LARGEST_FILE, DEEPEST = 1 << 16, 8  # bytes of a recipe, and levels of lists in it
 GROUPING = {"ranking_batch", "ranking_scope"}
 SETTINGS_OF_LOSSES: dict[str, set[str]] = {
@@ -24,7 +26,7 @@ SETTINGS_OF_LOSSES: dict[str, set[str]] = {
     "focal": set(),
     "ohem": set(),
 }
-RANKING_LOSSES = tuple(name for name, settings in SETTINGS_OF_LOSSES.items() if settings)
+RANKING_LOSSES = tuple(name for name, settings in SETTINGS_OF_LOSSES.items() if settings >= GROUPING)
 
 
 class ConfigError(ValueError):
@@ -102,6 +104,21 @@ def _numbers(value: Any) -> tuple[int, ...]:
     return tuple(sorted(_positive(item) for item in items))
 
 
+def _factor(value: Any) -> float:
+    number = float(value)
+    if not 0.01 <= number <= 100:
+        raise ValueError("must lie in 0.01 … 100")
+    return number
+
+
+def _factors(value: Any) -> tuple[float, ...]:
+    items = [item for item in value.split(",") if item.strip()] if isinstance(value, str) else value
+    numbers = tuple(_factor(item) for item in items)
+    if not 0 < len(numbers) <= MOST_FACTORS or len(set(numbers)) < len(numbers):
+        raise ValueError(f"must be 1 to {MOST_FACTORS} numbers, each once")
+    return numbers
+
+
 def _one_of(*choices: str) -> Callable[[Any], str]:
     def check(value: Any) -> str:
         if value not in choices:
@@ -142,7 +159,18 @@ class Recipe:
         _one_of("torchvision", "caffe"),
         "what the weights were trained on: 'torchvision' (RGB over mean and deviation) or 'caffe' (BGR less the mean)",
     )
-    train_split: str = _setting("2007_trainval+2012_trainval", _text, "splits to train on, YEAR_NAME joined by +")
+    anchor_size: float = _setting(
+        PAPERS.size, _factor, "side of the square anchor of scale 1, in strides of its level (8, 16 … 128)"
+    )
+    anchor_scales: tuple[float, ...] = _setting(PAPERS.scales, _factors, "factors on anchor_size")
+    anchor_ratios: tuple[float, ...] = _setting(
+        PAPERS.ratios, _factors, "height / width of the anchors, of each at every scale"
+    )
+    train_split: str = _setting(
+        "2007_trainval+2012_trainval",
+        _text,
+        "splits to train on, joined by +: VOC's YEAR_NAME, COCO's train2017 or train2017:ids.txt",
+    )
     val_split: str = _setting("2007_test", _text, "splits to evaluate on")
     classes: str | tuple[str, ...] = _setting(
         "voc",
@@ -229,6 +257,11 @@ class Recipe:
             if getattr(recipe, name) != known[name].default:
                 raise ConfigError(f"{source}: {name} = {getattr(recipe, name)!r}: of no use to loss = {recipe.loss!r}")
         return recipe
+
+    @property
+    def anchors(self) -> AnchorShapes:
+        """The shapes of a cell's anchors."""
+        return AnchorShapes(self.anchor_size, self.anchor_scales, self.anchor_ratios)
 
     @property
     def background(self) -> bool:

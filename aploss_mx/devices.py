@@ -48,6 +48,6 @@ def parse_devices(gpus: str = "", cpus: int = 1) -> list[mx.Context]:
     if missing:
         raise ValueError(
             f"--gpus {gpus}: MXNet {mx.__version__} sees {present} GPU(s) here; "
-            "GPUs need the mxnet-cu112 build and a driver (see the README), without --gpus the CPU is used"
+            "GPUs need the mxnet-cu112 build and a driver (docs/devices.md says which), without --gpus the CPU is used"
         )
     return [mx.gpu(number) for number in ids]

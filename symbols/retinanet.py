@@ -23,7 +23,7 @@ class RetinaNet(HybridBlock):
     Parameters
     ----------
     backbone : str
-        A name of `symbols.resnet.BACKBONES`.
+        A name of `symbols.backbones.BACKBONES`.
     classes : int
         K, without a background class.
     channels : int
@@ -109,8 +109,9 @@ def get_network(
     ctx: mx.Context | list[mx.Context] | None = None,
     std: float | None = 0.01,
     background: bool = False,
+    anchors_per_cell: int = 6,
 ) -> RetinaNet:
     """Return a randomly initialised RetinaNet over the backbone `name`; see `RetinaNet` for arguments and errors."""
-    network = RetinaNet(name, classes, channels, background=background)
+    network = RetinaNet(name, classes, channels, anchors_per_cell, background)
     network.initialize_random(ctx or mx.current_context(), std)
     return network

@@ -266,7 +266,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
         if arguments.mxnet:
             gpus = [mx.gpu(number) for number in range(mx.context.num_gpus())]
             if not gpus:
-                raise CheckError("MXNet sees no GPU: it needs mxnet-cu112, its libraries and a driver, see the README")
+                raise CheckError("MXNet sees no GPU: docs/devices.md says which build, libraries and driver it needs")
             report_devices()
             unfit = [str(gpu) for gpu in gpus[:2] if not rtc.is_available(gpu)]
             if unfit:

@@ -2,7 +2,7 @@
 
 %(prog)s --params runs/voc07_resnet50/last.npz --dataset-root ~/data/VOCdevkit --split 2007_test
 %(prog)s --detections detections.json --dataset-root ~/data/VOCdevkit --split 2007_test
-%(prog)s --params runs/voc12_resnet50/last.npz --dataset-root ~/data/VOCdevkit --split 2012_test \\
+%(prog)s --params runs/voc12_resnet101/last.npz --dataset-root ~/data/VOCdevkit --split 2012_test \\
     --detect-only --voc-results results.zip
 %(prog)s --params runs/coco_resnet50/last.npz --dataset-root ~/data/coco --split test-dev2017 \\
     --detect-only --coco-results detections_test-dev2017_aploss_results.json

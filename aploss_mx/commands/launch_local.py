@@ -1,6 +1,6 @@
 """Run a training as several workers on this machine, joined by MXNet's parameter servers, to try that out.
 
-%(prog)s --workers 2 train-voc --kv-store dist_sync --recipe quickstart \\
+%(prog)s --workers 2 train-voc --kv-store dist_sync --recipe quickstart --epochs 1 --lr-decay-epoch '' \\
     --dataset-root datasets/shapes --save-prefix runs/two_workers
 
 Starts a scheduler, servers and workers as processes with the environment that MXNet wants, and ends them all where one
@@ -67,7 +67,7 @@ def start(command: Sequence[str], workers: int, servers: int) -> list[Member]:
     for role, count, arguments in (
         ("scheduler", 1, SERVE),
         ("server", servers, SERVE),
-        ("worker", workers, [*(["-m", "aploss_mx"] if command[0] in TRAININGS else []), *command]),
+        ("worker", workers, program(command)),
     ):
         for number in range(count):
             process = subprocess.Popen(
@@ -77,6 +77,11 @@ def start(command: Sequence[str], workers: int, servers: int) -> list[Member]:
             )
             members.append(Member(f"{role} {number}" if count > 1 else role, process))
     return members
+
+
+def program(command: Sequence[str]) -> list[str]:
+    """Return what Python runs for a training's name or a script."""
+    return [*(["-m", "aploss_mx"] if command[0] in TRAININGS else []), *command]
 
 
 def watch(members: Sequence[Member], workers: int) -> int:
@@ -115,6 +120,8 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
     arguments = parser.parse_args(argv)
     if not arguments.command:
         parser.error("give the training or the script to run, and its flags, with --kv-store dist_sync among them")
+    if {"-h", "--help"} & set(arguments.command):
+        sys.exit(subprocess.call([sys.executable, *program(arguments.command)]))
     if not any(flag.startswith("dist") or "=dist" in flag for flag in arguments.command):
         parser.error("it must join the servers: give it --kv-store dist_sync")
     if arguments.command[0] not in TRAININGS and not Path(arguments.command[0]).is_file():

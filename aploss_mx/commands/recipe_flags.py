@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import argparse
-from contextlib import suppress
+import sys
 from dataclasses import fields
 from typing import Any, Sequence
 
+from aploss_mx.arguments import ArgumentParser
 from aploss_mx.config import TEST_SETTINGS, ConfigError, Recipe, load_recipe, recipe_names
 
 GROUPS = {
     "data": ("train_split", "val_split", "classes", "data_shape", "augmentation"),
     "network": ("network", "channels", "new_conv_std", "pretrained", "pixels"),
+    "anchors": ("anchor_size", "anchor_scales", "anchor_ratios"),
     "loss": (
         "loss", "delta", "interpolated", "temperature", "ranking_batch", "ranking_scope", "sync_ranking",
         "box_loss_weight",
@@ -25,13 +27,23 @@ GROUPS = {
 """All settings, as help groups them."""
 
 
+class RecipeParser(ArgumentParser):
+    """Reads ``--help`` last, so that it knows the recipe wherever that stands."""
+
+    def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:
+        args = sys.argv[1:] if args is None else args
+        return super().parse_known_args(sorted(args, key=lambda text: text in ("-h", "--help")), namespace)
+
+
 class _ChooseRecipe(argparse.Action):
     """Takes ``--recipe``, and shows its values in the help of the other flags."""
 
     def __call__(self, parser: Any, namespace: argparse.Namespace, values: Any, option_string: Any = None) -> None:
         setattr(namespace, self.dest, values)
-        with suppress(ConfigError):  # which `recipe_from_flags` tells
+        try:
             self.show(parser, values)
+        except ConfigError as error:
+            parser.exit(1, f"error: {error}\n")
 
     def show(self, parser: argparse.ArgumentParser, name: str) -> None:
         settings = load_recipe(name).to_dict()
@@ -41,7 +53,7 @@ class _ChooseRecipe(argparse.Action):
                 action.help = _help(action.dest, settings[action.dest])
 
 
-def add_recipe_flags(parser: argparse.ArgumentParser, default: str) -> None:
+def add_recipe_flags(parser: RecipeParser, default: str) -> None:
     """Add ``--recipe`` and a flag for each setting; see `recipe_from_flags`."""
     group = parser.add_argument_group("recipe")
     recipe = group.add_argument(
@@ -51,21 +63,22 @@ def add_recipe_flags(parser: argparse.ArgumentParser, default: str) -> None:
         help=f"YAML file or one of {', '.join(recipe_names())} (default: %(default)s)",
     )
     for title, names in GROUPS.items():
-        _add_flags(parser.add_argument_group(title), names)
+        add_settings(parser.add_argument_group(title), names)
     recipe.show(parser, default)
 
 
 def add_test_flags(parser: argparse.ArgumentParser) -> None:
     """Add a flag for each of TEST_SETTINGS."""
-    _add_flags(
+    add_settings(
         parser.add_argument_group(
-            "test settings", "Without a flag, the checkpoint's recipe decides. In brackets: the paper's."
+            "test settings", "Without a flag, the checkpoint's recipe decides. In brackets: the defaults."
         ),
         TEST_SETTINGS,
     )
 
 
-def _add_flags(group: argparse._ArgumentGroup, names: Sequence[str]) -> None:
+def add_settings(group: argparse._ArgumentGroup, names: Sequence[str]) -> None:
+    """Add a flag for each of the named settings, with the default recipe's values in brackets."""
     for name in names:
         default = Recipe.__dataclass_fields__[name].default
         # A flag that is true or false may stand alone for true.

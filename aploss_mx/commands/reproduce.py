@@ -52,8 +52,8 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
     commands = parser.add_subparsers(dest="command", required=True, metavar="WHAT")
     for name in (*TABLES, *FIGURES):
         _add_run_flags(commands.add_parser(name, help=f"train, test and report {name}"))
-    help = "compare settings of each loss on a fifth of the training images, held out from the rest"
     for name in TUNINGS:
+        help = f"compare {name.replace('_', ' ')} for each loss on a fifth of the training images, held out of the rest"
         _add_run_flags(commands.add_parser(name, help=help))
     report = commands.add_parser("report", help="make Markdown and pictures of the CSV files again in --results")
     report.add_argument("--results", type=Path, default=Path("results"), help="folder (default: %(default)s)")
@@ -75,6 +75,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
 
 
 def _add_run_flags(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Trains what is not trained yet, tests it, and writes tables and pictures into --results."
     parser.add_argument("--scale", choices=SCALES, default="smoke", help="; ".join(
         f"{scale.name}: {scale.what}" for scale in SCALES.values()) + " (default: %(default)s)")  # fmt: skip
     parser.add_argument("--dataset-root", help="folder of VOC (smoke: generated where this is left out)")

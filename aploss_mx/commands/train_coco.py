@@ -1,8 +1,7 @@
 """Train RetinaNet with AP-loss on data in COCO layout, evaluate it, and draw its curves.
 
 %(prog)s --dataset-root ~/data/coco --gpus 0,1
-%(prog)s --recipe small_voc --dataset-root my_data --classes data \\
-    --train-split train --val-split val
+%(prog)s --recipe own_data --dataset-root my_coco --save-prefix runs/my_coco
 """
 
 from __future__ import annotations

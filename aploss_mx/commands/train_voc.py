@@ -1,7 +1,7 @@
 """Train RetinaNet with AP-loss on data in PASCAL VOC layout, evaluate it, and draw its curves.
 
 %(prog)s --dataset-root ~/data/VOCdevkit --gpus 0,1
-%(prog)s --dataset-root my_data --classes cat,dog --train-split train --val-split val
+%(prog)s --recipe own_data --dataset-root my_data --save-prefix runs/my_data
 """
 
 from __future__ import annotations

@@ -6,9 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any, Callable, Sequence, Union
 
-from aploss_mx.arguments import ArgumentParser
 from aploss_mx.commands.flags import add_gpus_flag, add_workers_flag, positive_int
-from aploss_mx.commands.recipe_flags import add_recipe_flags, recipe_from_flags, settings_given
+from aploss_mx.commands.recipe_flags import RecipeParser, add_recipe_flags, recipe_from_flags, settings_given
 from aploss_mx.commands.scoring import detect, preflight, report_metrics
 from aploss_mx.data.check import Dataset, check_dataset
 from aploss_mx.data.problems import raise_if_errors
@@ -19,16 +18,16 @@ from aploss_mx.report.plots import plot_training
 from aploss_mx.training.distributed import DISTRIBUTED, KV_STORES
 from aploss_mx.training.options import Options
 from aploss_mx.training.roll_call import add_timeout_flag, timeouts_of
-from aploss_mx.training.setup import set_up
+from aploss_mx.training.setup import check_run, set_up
 
 OpenDataset = Callable[[Union[str, Sequence[str]], str], Dataset]
 
 
 def training_parser(
     description: str | None, default_recipe: str, default_root: str, prog: str | None = None
-) -> argparse.ArgumentParser:
+) -> RecipeParser:
     """Return the parser of a training command."""
-    parser = ArgumentParser(prog, description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = RecipeParser(prog, description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset-root", default=default_root, help="folder of the data set (default: %(default)s)")
     parser.add_argument("--save-prefix", type=Path, help="folder of the run (default: runs/RECIPE)")
     add_gpus_flag(parser, "0,1")
@@ -89,14 +88,14 @@ def run_training(arguments: argparse.Namespace, open_dataset: OpenDataset) -> di
         folder = arguments.save_prefix or checkpoint.parent  # the recipe need not be the checkpoint's
         return report_metrics(dataset, detections, folder / "evaluation.json")
 
-    options.checkpoint()
+    check_run(recipe, options)
     options.check_free()
     train = open_dataset(recipe.classes, recipe.train_split)
     val = open_dataset(train.classes, recipe.val_split)
     # By name, wherever they came from: a checkpoint must not depend on a file.
     recipe = recipe.override(classes=train.classes)
     reports = [
-        check_dataset(train, data_shape=recipe.data_shape),
+        check_dataset(train, data_shape=recipe.data_shape, anchors=recipe.anchors),
         check_dataset(val, max_detections=recipe.max_detections),
     ]
     alone = options.kv_store not in DISTRIBUTED

@@ -1,37 +1,29 @@
-"""Check a data set: everything wrong with it, named before training starts.
-
-From the command line: ``python -m aploss_mx.data.check --dataset-root VOCdevkit --split 2007_trainval``, or with the
-root of data in COCO layout.
-"""
+"""Check a data set: everything wrong with it, named before training starts."""
 
 from __future__ import annotations
 
 import os
-import sys
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, Sequence
+from typing import Protocol
 
 import numpy as np
 from PIL import Image
 
-from aploss_mx.arguments import ArgumentParser
-from aploss_mx.console import complain, safe_output
-from aploss_mx.data.dataset import is_coco, open_dataset
 from aploss_mx.data.images import QUARTER_TURNS, UPRIGHT, open_image, orientation_of, reason_of, stored_size
 from aploss_mx.data.problems import (
     BOX_CLIPPED,
     BOX_LEFT_OUT,
     ERROR,
     WARNING,
-    DataError,
     Problem,
     format_problems,
     raise_if_errors,
 )
 from aploss_mx.data.sample import Sample
 from aploss_mx.data.voc import PROGRESS_BAR_FROM
+from aploss_mx.geometry.anchors import PAPERS, AnchorShapes
 from aploss_mx.geometry.coverage import best_anchor_overlaps
 from aploss_mx.progress import track
 from aploss_mx.text import visible
@@ -119,6 +111,8 @@ class Report:
         for name, count in self.objects.items():
             share = "" if self.uncovered is None else f"{self.uncovered[name]:>11.1%}"
             lines.append(f"  {visible(name):<24}{count:>10}{self.difficult[name]:>11}{share}")
+        if self.uncovered is not None:
+            lines.append(f"  uncovered: without an anchor of IoU {MATCH}, so learnt from the best one alone")
         for heading, problems in (("errors", self.errors), ("warnings", self.warnings)):
             if errors or heading != "errors":
                 lines += [f"{heading} ({len(problems)})", *format_problems(problems)]
@@ -126,13 +120,17 @@ class Report:
 
 
 def check_dataset(
-    dataset: Dataset, progress: bool = True, max_detections: int | None = None, data_shape: int | None = None
+    dataset: Dataset,
+    progress: bool = True,
+    max_detections: int | None = None,
+    data_shape: int | None = None,
+    anchors: AnchorShapes = PAPERS,
 ) -> Report:
     """Count a data set's images and objects, and collect what is wrong with annotations, images and classes.
 
     A data set in which no object counts is an error: there is nothing to train on, and nothing to measure. Where
     `max_detections` says how many boxes a detector keeps on an image, images with more objects are a warning; where
-    `data_shape` is the side of the training images, a class that the anchors hardly cover is one.
+    `data_shape` is the side of the training images, a class that `anchors` hardly cover is one.
     """
     images = len(dataset.samples)
     objects, difficult = Counter(), Counter()
@@ -156,14 +154,15 @@ def check_dataset(
         ]
     uncovered = None
     if data_shape is not None:
-        uncovered = uncovered_shares(dataset, data_shape)
+        uncovered = uncovered_shares(dataset, data_shape, anchors)
         problems += [
             Problem(
                 WARNING,
                 "class that anchors hardly cover",
                 dataset.name,
                 f"{share:.0%} of {name!r} have no anchor with an IoU of {MATCH} at data_shape {data_shape}: a larger "
-                "--data-shape helps where they are small; very long or flat ones stay hard to learn",
+                "--data-shape or a smaller --anchor-size helps where they are small, other --anchor-ratios where they "
+                "are long or flat",
             )
             for label, (name, share) in enumerate(uncovered.items())
             if share > HARDLY_COVERED and objects[label] >= ENOUGH_OBJECTS
@@ -179,13 +178,14 @@ def check_dataset(
     )
 
 
-def uncovered_shares(dataset: Dataset, data_shape: int) -> dict[str, float]:
+def uncovered_shares(dataset: Dataset, data_shape: int, anchors: AnchorShapes = PAPERS) -> dict[str, float]:
     """Return for each class the share of its objects without an anchor of IoU 0.5, in images warped to squares."""
     samples = [sample for sample in dataset.samples if len(sample.boxes)]
     boxes = [sample.boxes * (data_shape / np.array([sample.width, sample.height] * 2)) for sample in samples]
     counted = np.concatenate([np.zeros(0, bool), *(~sample.difficult for sample in samples)])
     labels = np.concatenate([np.zeros(0, np.int64), *(sample.labels for sample in samples)])[counted]
-    overlaps = best_anchor_overlaps(np.concatenate([np.zeros((0, 4)), *boxes])[counted], data_shape, data_shape)
+    boxes = np.concatenate([np.zeros((0, 4)), *boxes])[counted]
+    overlaps = best_anchor_overlaps(boxes, data_shape, data_shape, anchors)
     total = np.bincount(labels, minlength=len(dataset.classes))
     poor = np.bincount(labels[overlaps < MATCH], minlength=len(dataset.classes))
     return {name: poor[label] / max(1, total[label]) for label, name in enumerate(dataset.classes)}
@@ -282,45 +282,3 @@ def _check_size(sample: Sample, size: tuple[int, int], orientation: int) -> list
     else:
         message += "correct the annotation or replace the image"
     return [Problem(ERROR, "size mismatch", path, message)]
-
-
-def main(argv: Sequence[str] | None = None, prog: str = "python -m aploss_mx.data.check") -> int:
-    """Print the report of a data set; 0 if training can start, 1 if not, 2 (by argparse) on misuse."""
-    parser = ArgumentParser(prog, description="Check a data set in VOC or COCO layout.")
-    parser.add_argument(
-        "--dataset-root", required=True, help="folder above VOC2007, or that holds ImageSets or annotations itself"
-    )
-    parser.add_argument("--split", required=True, help="names joined by +: 2007_train+2007_val, or train2017")
-    parser.add_argument(
-        "--classes",
-        help="'voc', 'data' for those in the data, names separated by commas, or a file with one a line "
-        "(default: voc, and data in COCO layout)",
-    )
-    parser.add_argument(
-        "--data-shape",
-        type=int,
-        default=512,
-        metavar="PIXELS",
-        help="side of the training images, for the share of objects that no anchor covers (default: %(default)s)",
-    )
-    args = parser.parse_args(argv)
-    if args.data_shape < 1 or args.data_shape % 32:
-        parser.error(f"--data-shape {args.data_shape}: must be a multiple of 32 pixels")
-    classes = args.classes
-    if classes is None:
-        classes = "data" if is_coco(args.dataset_root) else "voc"
-    with safe_output():
-        try:
-            dataset = open_dataset(args.dataset_root, args.split, classes, strict=False)
-            report = check_dataset(dataset, data_shape=args.data_shape)
-        except DataError as error:
-            complain(str(error))
-            return 1
-        except ValueError as error:
-            parser.error(visible(str(error)))
-        print(report)
-    return 0 if report.ok else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())

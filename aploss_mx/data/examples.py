@@ -10,7 +10,7 @@ import numpy as np
 from aploss_mx.data.pixels import read_image
 from aploss_mx.data.sample import Sample
 from aploss_mx.data.transforms import TrainTransform, View
-from aploss_mx.geometry.anchors import make_anchors
+from aploss_mx.geometry.anchors import AnchorShapes, make_anchors
 from aploss_mx.geometry.targets import assign_targets
 
 AUGMENTATION = 2
@@ -27,14 +27,14 @@ class Draw(NamedTuple):
 
 
 def training_example(
-    sample: Sample, transform: TrainTransform, seed: int, draw: Draw
+    sample: Sample, transform: TrainTransform, seed: int, anchors: AnchorShapes, draw: Draw
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return image (3, H, W), class targets (N,) and box targets (N, 4), all float32."""
     keep = sample.trained
     rng = np.random.default_rng((AUGMENTATION, seed, draw.epoch, draw.position))
     boxes = sample.boxes[keep].astype(np.float32)
     image, boxes, labels = transform(read_image(sample.image_path), boxes, sample.labels[keep], rng)
-    return (image, *assign_targets(make_anchors(*image.shape[1:]), boxes, labels))
+    return (image, *assign_targets(make_anchors(*image.shape[1:], anchors), boxes, labels))
 
 
 def evaluation_example(sample: Sample, views: Sequence[View], index: int) -> tuple:

@@ -13,6 +13,7 @@ from aploss_mx.data.processes import LoaderProcesses
 from aploss_mx.data.sample import Sample
 from aploss_mx.data.transforms import TrainTransform, View
 from aploss_mx.data.worker import Item
+from aploss_mx.geometry.anchors import PAPERS, AnchorShapes
 
 ORDER = 1  # `examples.AUGMENTATION` is another: no two uses of one seed share a stream
 
@@ -28,19 +29,22 @@ class TrainingSet:
         Augmentation and resizing.
     seed : int
         The augmentation of a draw depends on (seed, epoch, position).
+    anchors : AnchorShapes
+        Whose targets are made.
     """
 
-    def __init__(self, samples: Sequence[Sample], transform: TrainTransform, seed: int):
+    def __init__(self, samples: Sequence[Sample], transform: TrainTransform, seed: int, anchors: AnchorShapes = PAPERS):
         self.samples = [sample for sample in samples if sample.trained.any()]
         self.transform = transform
         self.seed = seed
+        self.anchors = anchors
 
     def __len__(self) -> int:
         return len(self.samples)
 
     def item(self, draw: Draw) -> Item:
         """Return what makes the example of a draw, in whichever process."""
-        return partial(training_example, self.samples[draw.index], self.transform, self.seed, draw)
+        return partial(training_example, self.samples[draw.index], self.transform, self.seed, self.anchors, draw)
 
     def __getitem__(self, draw: Draw) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return image (3, H, W), class targets (N,) and box targets (N, 4), all float32."""

@@ -9,7 +9,7 @@ from typing import Any
 from aploss_mx.config import TEST_SETTINGS
 from aploss_mx.data.pixels import PIXELS
 from aploss_mx.detection.detector import Detector
-from aploss_mx.geometry.anchors import RATIOS, SCALES, STRIDES, cell_anchors
+from aploss_mx.geometry.anchors import STRIDES, cell_anchors
 from aploss_mx.geometry.coder import MAX_LOG_SCALE, STDS
 
 FORMAT = 2
@@ -23,9 +23,9 @@ def describe(detector: Detector) -> str:
     image.
     """
     recipe = detector.recipe.to_dict()
-    wanted = PIXELS[detector.recipe.pixels]
+    wanted, anchors = PIXELS[detector.recipe.pixels], detector.recipe.anchors
     levels = [
-        {"name": f"P{number}", "stride": stride, "anchors": cell_anchors(stride).tolist()}
+        {"name": f"P{number}", "stride": stride, "anchors": cell_anchors(stride, anchors).tolist()}
         for number, stride in enumerate(STRIDES, 3)
     ]
     about: dict[str, Any] = {
@@ -57,8 +57,9 @@ def describe(detector: Detector) -> str:
             "cells": "the padded input's sides over the stride from P3 to P5; half of the level before, rounded up, on "
             "P6 and P7",
             "centre": "((column + 0.5) * stride, (row + 0.5) * stride), to which a level's anchors are added",
-            "scales": list(SCALES),
-            "ratios": list(RATIOS),
+            "size": anchors.size,
+            "scales": list(anchors.scales),
+            "ratios": list(anchors.ratios),
         },
         "outputs": {
             "logits": "(B, N, classes), or (B, N, 1 + classes) with background, whose logits come first",

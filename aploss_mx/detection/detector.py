@@ -59,7 +59,7 @@ class Detector:
         self.device = device
         self.views = views_of(recipe)
         self.postprocess = PostProcessing(
-            recipe.topk, recipe.score_threshold, recipe.nms_threshold, recipe.max_detections
+            recipe.topk, recipe.score_threshold, recipe.nms_threshold, recipe.max_detections, recipe.anchors
         )
 
     @classmethod

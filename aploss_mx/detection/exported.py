@@ -12,6 +12,7 @@ from typing import Any
 import mxnet as mx
 
 from aploss_mx.config import TEST_SETTINGS, Recipe
+from aploss_mx.geometry.anchors import AnchorShapes
 
 DESCRIPTION = "model.json"
 SYMBOL = "-symbol.json"
@@ -93,6 +94,9 @@ def load_exported(path: Path, device: mx.Context) -> tuple[Any, Recipe, dict[str
             raise ExportedError(f"{path} and {params.name} are no network of MXNet's ({reason})") from error
         network.hybridize(static_alloc=True)
     settings = {name: about[name] for name in ("pixels", *TEST_SETTINGS)}
+    anchors = about.get("anchors")  # without which an export of before has the paper's
+    if isinstance(anchors, dict):
+        settings.update({f"anchor_{name}": anchors[name] for name in AnchorShapes._fields if name in anchors})
     recipe = Recipe.from_dict({"loss": "ohem" if about["background"] else "ap", **settings}, str(path))
     return network, recipe, about
 

@@ -18,7 +18,7 @@ from scipy.special import logit
 from aploss_mx.config import Recipe
 from aploss_mx.data.pixels import PIXELS
 from aploss_mx.evaluation.calibration import LIMIT, Calibration
-from aploss_mx.geometry.anchors import ANCHORS_PER_CELL, STRIDES, cell_anchors
+from aploss_mx.geometry.anchors import STRIDES, AnchorShapes, cell_anchors
 from aploss_mx.geometry.coder import MAX_LOG_SCALE, STDS
 
 IMAGE = "image"
@@ -172,7 +172,7 @@ def _detect(g: Nodes, recipe: Recipe, classes: int, shape: str, scale: str, inpu
         ratio = STRIDES[0] if level == 0 else 2
         level_shape = g.op("Ceil", g.op("Div", level_shape, [ratio]))
         rows, columns = (g.part(level_shape, side, side + 1) for side in (0, 1))
-        count = g.whole(g.op("Mul", g.op("Mul", rows, columns), [ANCHORS_PER_CELL]))
+        count = g.whole(g.op("Mul", g.op("Mul", rows, columns), [recipe.anchors.count]))
         end = g.op("Add", start, count)
         flat = g.op("Reshape", g.part(logits, start, end), g.integers(-1))
         kept = g.op("Min", g.integers(recipe.topk), g.op("Shape", flat))
@@ -184,7 +184,9 @@ def _detect(g: Nodes, recipe: Recipe, classes: int, shape: str, scale: str, inpu
         labels.append(g.op("Mod", places, g.value(classes, np.int64)))
         scores.append(best)
         picked = g.op("Gather", g.part(deltas, start, end), anchors, axis=0)
-        boxes.append(_decode(g, picked, g.op("Gather", _anchors(g, stride, rows, columns), anchors, axis=0)))
+        boxes.append(
+            _decode(g, picked, g.op("Gather", _anchors(g, stride, recipe.anchors, rows, columns), anchors, axis=0))
+        )
         start = end
     box, score, label = (g.op("Concat", *parts, axis=0) for parts in (boxes, scores, labels))
 
@@ -216,7 +218,7 @@ def _detect(g: Nodes, recipe: Recipe, classes: int, shape: str, scale: str, inpu
     return best
 
 
-def _anchors(g: Nodes, stride: int, rows: str, columns: str) -> str:
+def _anchors(g: Nodes, stride: int, shapes: AnchorShapes, rows: str, columns: str) -> str:
     """Return the anchors (rows · columns · A, 4) of a level, as `make_anchors`."""
     centers = []
     for count in (columns, rows):
@@ -227,7 +229,7 @@ def _anchors(g: Nodes, stride: int, rows: str, columns: str) -> str:
     grid = g.op("Concat", g.whole(rows), g.whole(columns), g.integers(1), axis=0)
     x, y = g.op("Expand", x, grid), g.op("Expand", y, grid)
     cells = g.op("Unsqueeze", g.op("Concat", x, y, x, y, axis=2), g.integers(2))
-    return g.op("Reshape", g.op("Add", cells, cell_anchors(stride)), g.integers(-1, 4))
+    return g.op("Reshape", g.op("Add", cells, cell_anchors(stride, shapes)), g.integers(-1, 4))
 
 
 def _decode(g: Nodes, deltas: str, anchors: str) -> str:

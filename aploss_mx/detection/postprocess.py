@@ -8,7 +8,7 @@ from typing import Sequence
 import numpy as np
 from scipy.special import expit
 
-from aploss_mx.geometry.anchors import ANCHORS_PER_CELL, STRIDES, level_shapes, make_anchors
+from aploss_mx.geometry.anchors import PAPERS, STRIDES, AnchorShapes, level_shapes, make_anchors
 from aploss_mx.geometry.boxes import box_areas, clip_boxes, pairwise_iou
 from aploss_mx.geometry.coder import decode
 from aploss_mx.geometry.detections import Detections
@@ -28,12 +28,15 @@ class PostProcessing:
         IoU above which the lower of two boxes of one class is dropped.
     max_detections : int
         Boxes kept on an image.
+    anchors : AnchorShapes
+        The network's.
     """
 
     topk: int = 1000
     score_threshold: float = 0.01
     nms_threshold: float = 0.5
     max_detections: int = 100
+    anchors: AnchorShapes = PAPERS
 
     def __call__(self, logits: np.ndarray, deltas: np.ndarray, height: int, width: int) -> Detections:
         """Return the detections of one input, highest score first, in its own pixels.
@@ -51,7 +54,7 @@ class PostProcessing:
         """Return what is left to non-maximum suppression, with logits for scores; arguments as above."""
         places = self._places(logits, height, width)
         anchors, labels = np.divmod(places, logits.shape[1])
-        boxes = decode(deltas[anchors], make_anchors(height, width)[anchors])
+        boxes = decode(deltas[anchors], make_anchors(height, width, self.anchors)[anchors])
         return Detections(boxes, logits.reshape(-1)[places], labels)
 
     def suppress(self, candidates: Detections) -> Detections:
@@ -68,7 +71,7 @@ class PostProcessing:
     def _places(self, logits: np.ndarray, height: int, width: int) -> np.ndarray:
         """Return flat places in `logits`: the best of each level, above the threshold on all levels but the last."""
         shapes = level_shapes(height, width)
-        ends = np.cumsum([rows * columns for rows, columns in shapes]) * ANCHORS_PER_CELL * logits.shape[1]
+        ends = np.cumsum([rows * columns for rows, columns in shapes]) * self.anchors.count * logits.shape[1]
         starts = [0, *ends[:-1]]
         flat = logits.reshape(-1)
         with np.errstate(divide="ignore"):

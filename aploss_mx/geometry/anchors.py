@@ -1,22 +1,44 @@
-"""Make RetinaNet's anchors, as the AP-loss paper sets them (§4.1): 6 in each cell of P3 … P7."""
+"""Make RetinaNet's anchors in each cell of P3 … P7: the AP-loss paper's 6 (§4.1), or others."""
 
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 
 STRIDES = (8, 16, 32, 64, 128)
-SCALES = (1.0, 2.0**0.5)
-RATIOS = (0.5, 1.0, 2.0)  # height / width
-BASE = 4  # side of the smallest square anchor, in strides
-ANCHORS_PER_CELL = len(SCALES) * len(RATIOS)
 
 
-def cell_anchors(stride: int) -> np.ndarray:
-    """Return the anchors (6, 4) of one cell around the origin, scale by scale, ratios inside; float64."""
-    sides = BASE * stride * np.asarray(SCALES)
-    ratios = np.asarray(RATIOS)
+class AnchorShapes(NamedTuple):
+    """The shapes of a cell's anchors, one of each scale and ratio; the defaults are the paper's.
+
+    Attributes
+    ----------
+    size : float
+        Side of the square anchor of scale 1, in strides.
+    scales : tuple of float
+    ratios : tuple of float
+        Height / width.
+    """
+
+    size: float = 4.0
+    scales: tuple[float, ...] = (1.0, 2.0**0.5)
+    ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
+
+    @property
+    def count(self) -> int:
+        """Anchors in a cell, A."""
+        return len(self.scales) * len(self.ratios)
+
+
+PAPERS = AnchorShapes()
+
+
+def cell_anchors(stride: int, shapes: AnchorShapes = PAPERS) -> np.ndarray:
+    """Return the anchors (A, 4) of one cell around the origin, scale by scale, ratios inside; float64."""
+    sides = shapes.size * stride * np.asarray(shapes.scales)
+    ratios = np.asarray(shapes.ratios)
     widths = (sides[:, None] / np.sqrt(ratios)).ravel()
     heights = (sides[:, None] * np.sqrt(ratios)).ravel()
     return np.stack([-widths, -heights, widths, heights], axis=1) / 2
@@ -42,18 +64,19 @@ def level_shapes(height: int, width: int) -> list[tuple[int, int]]:
 
 
 @lru_cache(maxsize=32)
-def make_anchors(height: int, width: int) -> np.ndarray:
+def make_anchors(height: int, width: int, shapes: AnchorShapes = PAPERS) -> np.ndarray:
     """Return all anchors of a picture.
 
     Parameters
     ----------
     height, width : int
         Size of the network's input in pixels, multiples of 32.
+    shapes : AnchorShapes
 
     Returns
     -------
     anchors : ndarray of float32, shape (N, 4), read-only
-        Level by level from P3, cells row by row, 6 anchors a cell: the order of the network's outputs. Centres stand
+        Level by level from P3, cells row by row, A anchors a cell: the order of the network's outputs. Centres stand
         at (i + 0.5)·stride.
 
     Raises
@@ -65,7 +88,7 @@ def make_anchors(height: int, width: int) -> np.ndarray:
     for stride, (rows, columns) in zip(STRIDES, level_shapes(height, width)):
         x, y = np.meshgrid((np.arange(columns) + 0.5) * stride, (np.arange(rows) + 0.5) * stride)
         centers = np.stack([x, y, x, y], axis=-1).reshape(-1, 1, 4)
-        levels.append((centers + cell_anchors(stride)).reshape(-1, 4))
+        levels.append((centers + cell_anchors(stride, shapes)).reshape(-1, 4))
     anchors = np.concatenate(levels).astype(np.float32)
     anchors.flags.writeable = False
     return anchors

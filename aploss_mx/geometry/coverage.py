@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from aploss_mx.geometry.anchors import STRIDES, cell_anchors, level_shapes
+from aploss_mx.geometry.anchors import PAPERS, STRIDES, AnchorShapes, cell_anchors, level_shapes
 
 
-def best_anchor_overlaps(boxes: np.ndarray, height: int, width: int) -> np.ndarray:
+def best_anchor_overlaps(boxes: np.ndarray, height: int, width: int, shapes: AnchorShapes = PAPERS) -> np.ndarray:
     """Return the highest IoU that any anchor of a picture has with each box, without going through all anchors.
 
     Of all anchors of one shape the one whose centre is nearest overlaps a box most, since the overlap along each axis
@@ -19,6 +19,7 @@ def best_anchor_overlaps(boxes: np.ndarray, height: int, width: int) -> np.ndarr
         Corners in the pixels of the network's input.
     height, width : int
         Size of the network's input in pixels, multiples of 32.
+    shapes : AnchorShapes
 
     Returns
     -------
@@ -35,7 +36,7 @@ def best_anchor_overlaps(boxes: np.ndarray, height: int, width: int) -> np.ndarr
     best = np.zeros(len(boxes))
     for stride, (rows, columns) in zip(STRIDES, level_shapes(height, width)):
         cells = np.clip(np.floor(centers / stride), 0, [columns - 1, rows - 1])
-        anchors = cell_anchors(stride) + np.tile((cells + 0.5) * stride, 2)
+        anchors = cell_anchors(stride, shapes) + np.tile((cells + 0.5) * stride, 2)
         shared = np.minimum(boxes[..., 2:], anchors[..., 2:]) - np.maximum(boxes[..., :2], anchors[..., :2])
         shared = np.clip(shared, 0, None).prod(axis=-1)
         union = sizes.prod(axis=-1) + (anchors[..., 2:] - anchors[..., :2]).prod(axis=-1) - shared

@@ -59,7 +59,7 @@ def load_pretrained(backbone: ResNetFeatures, name: str, source: str) -> Pretrai
     backbone : ResNetFeatures
         Initialised.
     name : str
-        Its name, as in `symbols.resnet.BACKBONES`.
+        Its name, as in `symbols.backbones.BACKBONES`.
     source : str
         'none', 'gluoncv' (downloaded and checked by GluonCV), or the path of a ``.params``, ``.npz`` or
         ``.safetensors`` file.
@@ -91,6 +91,14 @@ def load_pretrained(backbone: ResNetFeatures, name: str, source: str) -> Pretrai
     return Pretrained(sorted(set(params) - set(found)), left_over)
 
 
+def check_source(source: str) -> None:
+    """Raise WeightsError if pretrained weights are to come from a file that is not there."""
+    if source not in ("none", "gluoncv") and not Path(source).expanduser().is_file():
+        raise WeightsError(
+            f"no file {source}; --pretrained takes 'gluoncv', 'none', a .params, .npz or .safetensors file"
+        )
+
+
 def _from_gluoncv(name: str) -> dict[str, np.ndarray]:
     try:
         classifier = get_model(name, pretrained=True)
@@ -102,10 +110,7 @@ def _from_gluoncv(name: str) -> dict[str, np.ndarray]:
 
 
 def _from_file(path: Path) -> dict[str, np.ndarray]:
-    if not path.is_file():
-        raise WeightsError(
-            f"no file {path}; --pretrained takes 'gluoncv', 'none', a .params, .npz or .safetensors file"
-        )
+    check_source(str(path))
     if _is_pytorch(path):
         raise WeightsError(
             f"{path} is a file of PyTorch; where that is installed, convert it: {CONVERSION.format(path)}"

@@ -34,8 +34,9 @@ def new_network(
         If they cannot be read or used.
     """
     network = get_network(
-        recipe.network, len(classes), recipe.channels, devices, recipe.new_conv_std, recipe.background
-    )
+        recipe.network, len(classes), recipe.channels, devices, recipe.new_conv_std, recipe.background,
+        recipe.anchors.count,
+    )  # fmt: skip
     left_over: list[str] = []
     if is_checkpoint(recipe.pretrained):
         start = Checkpoint.load(recipe.pretrained)

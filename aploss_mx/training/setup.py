@@ -22,6 +22,7 @@ from aploss_mx.training.loop import TrainingRun
 from aploss_mx.training.metrics_log import MetricsLog
 from aploss_mx.training.optimizer import make_trainer, restore_optimizer
 from aploss_mx.training.options import Options
+from aploss_mx.training.pretrained import check_source
 from aploss_mx.training.resume import MEASURED_WITH, differences, load_checkpoint, new_network
 
 
@@ -47,10 +48,7 @@ def set_up(
     OSError
         If the folder cannot be written to.
     """
-    _check_devices(recipe, options)
-    path = options.checkpoint()
-    if path and not path.exists():
-        raise CheckpointError(f"no checkpoint {path}")
+    check_run(recipe, options)
     options.check_writable()
     processes = LoaderProcesses(options.num_workers)  # before the network, which takes time and memory
     workers = Workers(options.kv_store, options.timeouts)
@@ -77,7 +75,8 @@ def _prepare(
     path = options.checkpoint()
     checkpoint = load_checkpoint(path, recipe, classes) if path else None
     size = (recipe.data_shape, recipe.data_shape)
-    dataset = TrainingSet(train_samples, TrainTransform(size, recipe.augmentation, recipe.pixels), recipe.seed)
+    transform = TrainTransform(size, recipe.augmentation, recipe.pixels)
+    dataset = TrainingSet(train_samples, transform, recipe.seed, recipe.anchors)
     sampler = EpochSampler(len(dataset), recipe.batch_size, recipe.seed)
     sampler.part, sampler.parts = workers.rank, workers.count
     loader = training_loader(dataset, sampler, processes)
@@ -106,7 +105,13 @@ def _prepare(
     return run
 
 
-def _check_devices(recipe: Recipe, options: Options) -> None:
+def check_run(recipe: Recipe, options: Options) -> None:
+    """Raise what `set_up` raises where the devices, the run's folder or a file to start from will not do."""
+    path = options.checkpoint()
+    if path and not path.exists():
+        raise CheckpointError(f"no checkpoint {path}")
+    if not path:
+        check_source(recipe.pretrained)
     devices = count_workers(options.kv_store) * len(options.devices)
     share = recipe.batch_size // devices
     if recipe.batch_size % devices:

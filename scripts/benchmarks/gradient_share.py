@@ -70,7 +70,8 @@ def gradient_norms(
     shared = [*network.backbone.collect_params().values(), *network.fpn.collect_params().values()]
     shared = [param for param in shared if param.grad_req != "null"]
     class_loss, box_loss = make_class_loss(recipe), BoxLoss(recipe.box_loss_weight)
-    dataset = TrainingSet(samples, TrainTransform((recipe.data_shape,) * 2, "none", recipe.pixels), recipe.seed)
+    transform = TrainTransform((recipe.data_shape,) * 2, "none", recipe.pixels)
+    dataset = TrainingSet(samples, transform, recipe.seed, recipe.anchors)
     sampler = EpochSampler(len(dataset), recipe.batch_size, recipe.seed)
     norms = []
     for batch in islice(training_loader(dataset, sampler, LoaderProcesses(num_workers)), steps):

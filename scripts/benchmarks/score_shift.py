@@ -64,7 +64,8 @@ def ap_losses(
         If the images are fewer than the largest of `groups`.
     """
     recipe = detector.recipe
-    dataset = TrainingSet(samples, TrainTransform((recipe.data_shape,) * 2, "none", recipe.pixels), seed)
+    transform = TrainTransform((recipe.data_shape,) * 2, "none", recipe.pixels)
+    dataset = TrainingSet(samples, transform, seed, recipe.anchors)
     if len(dataset) < max(groups):
         raise ValueError(f"{len(dataset)} image(s) have an object that counts: too few to rank {max(groups)} together")
     losses = []

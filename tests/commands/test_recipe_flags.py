@@ -58,7 +58,16 @@ def test_a_recipe_of_ones_own(tmp_path, capsys):
 
 
 def test_help_with_a_recipe_that_there_is_not(capsys):
-    assert brackets(help_of(train_voc.main, ["--recipe", "nowhere"], capsys))["epochs"] == "160"
+    with pytest.raises(SystemExit) as end:
+        train_voc.main(["--recipe", "nowhere", "--help"])
+    assert end.value.code == 1 and "no recipe 'nowhere'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("flags", [["--help", "--recipe", "quickstart"], ["-h", "--recipe=quickstart"]], ids=str)
+def test_the_order_does_not_matter(flags, capsys):
+    with pytest.raises(SystemExit):
+        train_voc.main(flags)
+    assert brackets(capsys.readouterr().out)["data_shape"] == "128"
 
 
 def test_the_paper_on_coco_and_voc(capsys):

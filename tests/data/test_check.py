@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from aploss_mx.data.check import check_dataset, check_images, main
+from aploss_mx.commands.check import main
+from aploss_mx.data.check import check_dataset, check_images
 from aploss_mx.data.problems import BOX_CLIPPED, BOX_LEFT_OUT, ERROR, SHOWN_PER_KIND, WARNING, DataError, Problem
 from aploss_mx.data.sample import Sample
 from aploss_mx.data.voc import VOCDetection

@@ -10,7 +10,8 @@ import pytest
 from coco_files import DOG, HEIGHT, WIDTH, image_of, object_of, write_image, write_split, write_text
 from PIL import Image
 
-from aploss_mx.data.check import check_dataset, check_images, main
+from aploss_mx.commands.check import main
+from aploss_mx.data.check import check_dataset, check_images
 from aploss_mx.data.coco import COCODetection
 from aploss_mx.data.pixels import read_image
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from mxnet.gluon import nn
 
-from aploss_mx.geometry.anchors import ANCHORS_PER_CELL, STRIDES, cell_anchors, level_shapes, make_anchors
+from aploss_mx.geometry.anchors import PAPERS, STRIDES, AnchorShapes, cell_anchors, level_shapes, make_anchors
 from symbols.fpn import FPN
 from symbols.retinanet import RetinaNet
 
@@ -57,6 +57,12 @@ def test_order_is_levels_then_rows_then_columns_then_the_cell():
     np.testing.assert_allclose(make_anchors(96, 160), expected, rtol=1e-6, atol=1e-5)
 
 
+def test_other_shapes_have_their_sides():
+    anchors = cell_anchors(16, AnchorShapes(2, (1, 0.5), (4,)))
+    np.testing.assert_allclose(anchors, [[-8, -32, 8, 32], [-4, -16, 4, 16]])
+    assert len(make_anchors(32, 32, AnchorShapes(2, (1, 0.5), (4,)))) == 138 // 3
+
+
 class LocatedFPN(FPN):
     """A pyramid whose maps hold, in place of features, the centre (x, y) of each cell and the level's stride."""
 
@@ -72,11 +78,11 @@ class LocatedFPN(FPN):
 
 def telling_head(fields: list[int]) -> nn.HybridSequential:
     """A head whose outputs for anchor a are `fields`: 0 x, 1 y, 2 stride of a `LocatedFPN`, 3 the number a."""
-    weight = np.zeros((ANCHORS_PER_CELL, len(fields), 3))
-    bias = np.zeros((ANCHORS_PER_CELL, len(fields)))
+    weight = np.zeros((PAPERS.count, len(fields), 3))
+    bias = np.zeros((PAPERS.count, len(fields)))
     for place, field in enumerate(fields):
         if field == 3:
-            bias[:, place] = np.arange(ANCHORS_PER_CELL)
+            bias[:, place] = np.arange(PAPERS.count)
         else:
             weight[:, place, field] = 1
     head = nn.HybridSequential()

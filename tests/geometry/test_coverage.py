@@ -7,20 +7,25 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aploss_mx.geometry.anchors import make_anchors
+from aploss_mx.geometry.anchors import PAPERS, AnchorShapes, make_anchors
 from aploss_mx.geometry.boxes import pairwise_iou
 from aploss_mx.geometry.coverage import best_anchor_overlaps
 
 
 @settings(deadline=None)
-@given(st.sampled_from([(64, 64), (96, 160), (320, 320)]), st.integers(0, 2**32 - 1))
-def test_the_best_of_all_anchors(shape, seed):
+@given(
+    st.sampled_from([(64, 64), (96, 160), (320, 320)]),
+    st.sampled_from([PAPERS, AnchorShapes(1.5, (1.0,), (0.2, 1.0, 7.0, 3.0))]),
+    st.integers(0, 2**32 - 1),
+)
+def test_the_best_of_all_anchors(shape, shapes, seed):
     height, width = shape
     rng = np.random.default_rng(seed)
     corners = rng.uniform(-20, [width, height], (20, 2))
     boxes = np.concatenate([corners, corners + rng.exponential(rng.choice([4, 30, 200]), (20, 2)) + 0.1], axis=1)
-    expected = pairwise_iou(boxes, make_anchors(height, width).astype(np.float64)).max(axis=1)
-    np.testing.assert_allclose(best_anchor_overlaps(boxes, height, width), expected, atol=1e-6)
+    expected = pairwise_iou(boxes, make_anchors(height, width, shapes).astype(np.float64)).max(axis=1)
+    # `make_anchors` rounds to float32, which tells on the smallest.
+    np.testing.assert_allclose(best_anchor_overlaps(boxes, height, width, shapes), expected, atol=1e-5)
 
 
 def test_an_anchor_covers_itself():

@@ -16,6 +16,7 @@ from aploss_mx.checkpoint import Checkpoint
 from aploss_mx.commands import demo, errors, evaluate, train_coco, training
 from aploss_mx.config import load_recipe
 from aploss_mx.data.shapes import SHAPES_CLASSES
+from aploss_mx.training import setup
 from aploss_mx.training.resume import load_checkpoint
 
 NAMES = ["ball, red", "two\nlines", " $blank$ ", "\x1b[31m", "../cross"]
@@ -38,7 +39,14 @@ def test_errors_of_both_splits_are_told_once(own_coco, folder, capsys):
     assert not folder.exists()
 
 
+@pytest.fixture
+def several(monkeypatch):
+    """Whatever the environment says, this is one of two workers."""
+    monkeypatch.setattr(setup, "count_workers", lambda _: 2)
+
+
 @pytest.mark.parametrize("leads", [True, False])
+@pytest.mark.usefixtures("several")
 def test_of_several_workers_the_first_prints_the_report(coco, folder, monkeypatch, capsys, leads):
     run = SimpleNamespace(workers=SimpleNamespace(leads=leads), run=stop)
     monkeypatch.setattr(training, "set_up", lambda *_: run)
@@ -50,6 +58,7 @@ def stop() -> None:
     raise ValueError("it trains")
 
 
+@pytest.mark.usefixtures("several")
 @pytest.mark.parametrize("task, waited", [("0", []), ("1", [errors.SECONDS_TO_LET_TELL])])
 def test_of_several_workers_the_others_wait_for_the_first_to_tell(own_coco, folder, monkeypatch, task, waited):
     slept = []
