@@ -229,7 +229,7 @@ class Checkpoint:
             self.recipe.network,
             len(self.classes),
             self.recipe.channels,
-            self.recipe.anchors.count,
+            self.recipe.anchors.per_cell,
             self.recipe.background,
         )
         self._check_fits(network)  # before it takes memory: the recipe may be anybody's

@@ -172,7 +172,7 @@ def _detect(g: Nodes, recipe: Recipe, classes: int, shape: str, scale: str, inpu
         ratio = STRIDES[0] if level == 0 else 2
         level_shape = g.op("Ceil", g.op("Div", level_shape, [ratio]))
         rows, columns = (g.part(level_shape, side, side + 1) for side in (0, 1))
-        count = g.whole(g.op("Mul", g.op("Mul", rows, columns), [recipe.anchors.count]))
+        count = g.whole(g.op("Mul", g.op("Mul", rows, columns), [recipe.anchors.per_cell]))
         end = g.op("Add", start, count)
         flat = g.op("Reshape", g.part(logits, start, end), g.integers(-1))
         kept = g.op("Min", g.integers(recipe.topk), g.op("Shape", flat))

@@ -71,7 +71,7 @@ class PostProcessing:
     def _places(self, logits: np.ndarray, height: int, width: int) -> np.ndarray:
         """Return flat places in `logits`: the best of each level, above the threshold on all levels but the last."""
         shapes = level_shapes(height, width)
-        ends = np.cumsum([rows * columns for rows, columns in shapes]) * self.anchors.count * logits.shape[1]
+        ends = np.cumsum([rows * columns for rows, columns in shapes]) * self.anchors.per_cell * logits.shape[1]
         starts = [0, *ends[:-1]]
         flat = logits.reshape(-1)
         with np.errstate(divide="ignore"):

@@ -27,7 +27,7 @@ class AnchorShapes(NamedTuple):
     ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
 
     @property
-    def count(self) -> int:
+    def per_cell(self) -> int:
         """Anchors in a cell, A."""
         return len(self.scales) * len(self.ratios)
 

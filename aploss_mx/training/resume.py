@@ -35,7 +35,7 @@ def new_network(
     """
     network = get_network(
         recipe.network, len(classes), recipe.channels, devices, recipe.new_conv_std, recipe.background,
-        recipe.anchors.count,
+        recipe.anchors.per_cell,
     )  # fmt: skip
     left_over: list[str] = []
     if is_checkpoint(recipe.pretrained):

@@ -122,7 +122,7 @@ def detect(about, network, image):
 def test_a_decoder_written_from_the_document_agrees(shared_data, settings):
     recipe = tiny_recipe(test_short=96, test_long=150, topk=50, **settings)
     mx.random.seed(0)
-    network = get_network(recipe.network, len(CLASSES), 16, mx.cpu(), None, recipe.background, recipe.anchors.count)
+    network = get_network(recipe.network, len(CLASSES), 16, mx.cpu(), None, recipe.background, recipe.anchors.per_cell)
     # Small enough that no two scores are 1 in float32; inputs that no deviation divides are 58 times as large.
     deviation = 0.02 if recipe.pixels == "torchvision" else 0.02 / 58
     for head in (network.class_head, network.box_head):

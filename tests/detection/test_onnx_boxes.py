@@ -27,7 +27,7 @@ def make_detector(**settings) -> Detector:
     """A detector of random weights that finds many boxes, of scores that differ."""
     recipe = tiny_recipe(**{"test_short": 96, "test_long": 150, "topk": 50, **settings})
     mx.random.seed(0)
-    network = get_network(recipe.network, len(CLASSES), 16, mx.cpu(), None, recipe.background, recipe.anchors.count)
+    network = get_network(recipe.network, len(CLASSES), 16, mx.cpu(), None, recipe.background, recipe.anchors.per_cell)
     for head in (network.class_head, network.box_head):
         head[-1].weight.set_data(mx.nd.random.normal(0, 0.02, head[-1].weight.shape))
     return Detector(network, CLASSES, recipe, mx.cpu())

@@ -78,11 +78,11 @@ class LocatedFPN(FPN):
 
 def telling_head(fields: list[int]) -> nn.HybridSequential:
     """A head whose outputs for anchor a are `fields`: 0 x, 1 y, 2 stride of a `LocatedFPN`, 3 the number a."""
-    weight = np.zeros((PAPERS.count, len(fields), 3))
-    bias = np.zeros((PAPERS.count, len(fields)))
+    weight = np.zeros((PAPERS.per_cell, len(fields), 3))
+    bias = np.zeros((PAPERS.per_cell, len(fields)))
     for place, field in enumerate(fields):
         if field == 3:
-            bias[:, place] = np.arange(PAPERS.count)
+            bias[:, place] = np.arange(PAPERS.per_cell)
         else:
             weight[:, place, field] = 1
     head = nn.HybridSequential()
