@@ -20,6 +20,7 @@ from browser import browsing
 from coco_shapes import coco_flags, to_coco
 from contexts import device
 from emulated_gpu import build, compiler
+from hypothesis import HealthCheck, settings
 from shared_folder import SHARED
 from tiny_training import link_images, paint_shapes, tiny_flags
 
@@ -31,6 +32,9 @@ M_MMAP_THRESHOLD = -3  # of glibc's malloc.h
 if hasattr(ctypes.CDLL(None), "mallopt"):
     # Arrays beyond it go back to the system when they are freed; by itself, glibc raises it and keeps them.
     ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 1 << 20)
+# How long an example takes, and its making, is the machine's affair.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 gc.freeze()  # what is imported by now: a collection takes milliseconds
 
 

@@ -141,57 +141,83 @@ def test_the_recipes_that_the_readme_starts_from_are_shipped():
     assert {"quickstart", "voc07_resnet50"} <= set(recipe_names())
 
 
-def test_numbers_of_the_paper():
-    assert load_recipe("voc07_resnet50").to_dict() == {
-        "network": "resnet50_v1b",
-        "channels": 256,
-        "new_conv_std": 0.01,
-        "pretrained": "gluoncv",
-        "pixels": "torchvision",
-        "anchor_size": 4,
-        "anchor_scales": [1, 2**0.5],
-        "anchor_ratios": [0.5, 1, 2],
-        "train_split": "2007_trainval+2012_trainval",
-        "val_split": "2007_test",
-        "classes": "voc",
-        "augmentation": "ssd",
-        "data_shape": 512,
-        "loss": "ap",
-        "delta": 1.0,
-        "interpolated": True,
-        "sync_ranking": False,
-        "temperature": 0.5,
-        "ranking_batch": 0,
-        "ranking_scope": "all",
-        "box_loss_weight": 1.0,
-        "batch_size": 16,
-        "epochs": 160,
-        "optimizer": "sgd",
-        "lr": 0.001,
-        "backbone_lr_mult": 1.0,
-        "lr_decay": 0.1,
-        "lr_decay_epoch": [110, 140],
-        "warmup_steps": 500,
-        "warmup_factor": 1 / 3,
-        "momentum": 0.9,
-        "wd": 0.0001,
-        "seed": 0,
-        "val_interval": 10,
-        "test_short": 600,
-        "test_long": 1000,
-        "test_scales": [],
-        "test_warp": False,
-        "test_flip": False,
-        "topk": 1000,
-        "score_threshold": 0.01,
-        "nms_threshold": 0.5,
-        "max_detections": 100,
-    }
+PAPER = {
+    "network": "resnet50_v1b",
+    "channels": 256,
+    "new_conv_std": 0.01,
+    "pretrained": "gluoncv",
+    "pixels": "torchvision",
+    "anchor_size": 4,
+    "anchor_scales": [1, 2**0.5],
+    "anchor_ratios": [0.5, 1, 2],
+    "train_split": "2007_trainval+2012_trainval",
+    "val_split": "2007_test",
+    "classes": "voc",
+    "augmentation": "ssd",
+    "data_shape": 512,
+    "loss": "ap",
+    "delta": 1.0,
+    "interpolated": True,
+    "sync_ranking": False,
+    "temperature": 0.5,
+    "ranking_batch": 0,
+    "ranking_scope": "all",
+    "box_loss_weight": 1.0,
+    "batch_size": 16,
+    "epochs": 160,
+    "optimizer": "sgd",
+    "lr": 0.001,
+    "backbone_lr_mult": 1.0,
+    "lr_decay": 0.1,
+    "lr_decay_epoch": [110, 140],
+    "warmup_steps": 500,
+    "warmup_factor": 1 / 3,
+    "momentum": 0.9,
+    "wd": 0.0001,
+    "seed": 0,
+    "val_interval": 10,
+    "test_short": 600,
+    "test_long": 1000,
+    "test_scales": [],
+    "test_warp": False,
+    "test_flip": False,
+    "topk": 1000,
+    "score_threshold": 0.01,
+    "nms_threshold": 0.5,
+    "max_detections": 100,
+}
+"""Tables 1 and 2 on PASCAL VOC."""
+BENCHMARK = {**PAPER, "test_short": 500, "test_long": 833}
+COCO = {
+    **BENCHMARK,
+    "train_split": "train2017",
+    "val_split": "val2017",
+    "classes": "data",
+    "epochs": 100,
+    "lr_decay_epoch": [60, 80],
+}
+RECIPES_OF_THE_PAPER = {
+    "voc07_resnet50": PAPER,
+    "voc07_resnet101": {**BENCHMARK, "network": "resnet101_v1b"},
+    "voc12_resnet101": {
+        **BENCHMARK,
+        "network": "resnet101_v1b",
+        "train_split": "2007_trainval+2007_test+2012_trainval",
+        "val_split": "2012_val",
+        "val_interval": 0,
+    },
+    "coco_resnet50": COCO,
+    "coco_resnet101": {**COCO, "network": "resnet101_v1b"},
+}
+
+
+@pytest.mark.parametrize("name", RECIPES_OF_THE_PAPER)
+def test_numbers_of_the_paper(name):
+    assert load_recipe(name).to_dict() == RECIPES_OF_THE_PAPER[name]
 
 
 def test_defaults_are_the_papers_at_its_benchmark_size():
-    paper = load_recipe("voc07_resnet50").to_dict()
-    assert Recipe().to_dict() == {**paper, "test_short": 500, "test_long": 833}
+    assert Recipe().to_dict() == BENCHMARK
 
 
 def test_a_recipe_of_ones_own_is_read_by_path(tmp_path):

@@ -11,6 +11,8 @@ from typing import Sequence
 
 import pytest
 
+from aploss_mx.config import load_recipe
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 PAGES = {
     str(path.relative_to(REPOSITORY)): path.read_text(encoding="utf-8")
@@ -231,6 +233,15 @@ def test_other_trainings():
         metrics = json.loads((REPOSITORY / "results" / f"{name}.json").read_text(encoding="utf-8"))
         expected = [100 * metrics[column] for column in ("AP", "AP50", "AP75", "VOC07_AP50")]
         assert_shown(" | ".join(precisions), expected)
+
+
+@pytest.mark.parametrize("name", ["quickstart", "small_voc", "small_bccd", "small_coco"])
+def test_other_trainings_are_of_the_shipped_recipes(name):
+    shipped, shown = load_recipe(name), load_recipe(str(REPOSITORY / "results" / name / "recipe.yaml"))
+    read = {"pretrained": shown.pretrained} if shipped.pretrained == "gluoncv" else {}
+    if shipped.classes in ("voc", "data"):
+        read["classes"] = shown.classes
+    assert shipped.override(**read) == shown
 
 
 def test_what_a_whole_backbone_has_begun_with():

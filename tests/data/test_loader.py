@@ -111,6 +111,18 @@ def test_one_sampler_serves_all_epochs():
 # Training items
 
 
+@pytest.mark.parametrize("orientation", [3, 6])
+def test_pictures_are_used_as_they_are_stored(tmp_path, orientation):
+    """Annotations refer to the stored pixels, so training and evaluation do not heed EXIF's orientation."""
+    stored, tags = np.random.default_rng(0).integers(0, 256, (32, 64, 3), dtype=np.uint8), Image.Exif()
+    tags[0x0112] = orientation
+    sample = write_sample(tmp_path / "a.png", stored, [[0, 0, 40, 30]], [0], [False])
+    Image.fromarray(stored).save(sample.image_path, exif=tags)
+    np.testing.assert_array_equal(EvaluationSet([sample], VIEWS)[0][1], normalize(stored))
+    transform = TrainTransform((32, 64), "none")
+    np.testing.assert_array_equal(TrainingSet([sample], transform, 0)[Draw(0, 0, 0)][0], normalize(stored))
+
+
 def test_training_item_is_the_image_and_its_objects_targets(samples):
     dataset = TrainingSet(samples, PLAIN, seed=0)
     image, class_targets, box_targets = dataset[Draw(epoch=0, position=0, index=1)]

@@ -91,9 +91,10 @@ def test_photometric_distortion_agrees_with_pixelwise_floats(fraction, contrast_
 
 
 def test_without_heads_nothing_changes_colours_and_lighting_has_a_coin_of_its_own():
+    colours = noise_image(20, 37)
+    distorted = photometric_distort(colours, ScriptedGenerator(1.0, [0.9] * 6))
+    np.testing.assert_array_equal(distorted, colours)
     grey = np.full((2, 2, 3), 100, np.uint8)
-    distorted = photometric_distort(grey, ScriptedGenerator(1.0, [0.9] * 6))
-    np.testing.assert_array_equal(distorted, grey)
     distorted = photometric_distort(grey, ScriptedGenerator(1.0, [0.9] * 5 + [0.1]))
     np.testing.assert_array_equal(distorted, np.broadcast_to([96, 97, 97], (2, 2, 3)))  # 100 - (3.81, 3.26, 2.55)
 
@@ -141,8 +142,9 @@ def test_expand_happens_half_of_the_time_and_stays_within_its_bounds():
         assert 1 <= w.width / 100 <= 4 and abs(w.width / 100 - w.height / 60) < 0.02
     ratios = np.array([w.width / 100 for w in moved])
     np.testing.assert_allclose(np.quantile(ratios, [0, 0.5, 1]), [1, 2.5, 4], atol=0.15)
-    lefts = np.array([-w.x1 / (w.width - 100) for w in moved if w.width > 200])
-    np.testing.assert_allclose(np.quantile(lefts, [0, 0.5, 1]), [0, 0.5, 1], atol=0.06)
+    places = np.array([(-w.x1 / (w.width - 100), -w.y1 / (w.height - 60)) for w in moved if w.width > 200])
+    np.testing.assert_allclose(np.quantile(places, [0, 0.5, 1], axis=0), [[0, 0], [0.5, 0.5], [1, 1]], atol=0.06)
+    assert abs(np.corrcoef(places.T)[0, 1]) < 0.1
 
 
 @given(
@@ -164,6 +166,36 @@ def test_crops_meet_their_constraints(annotated, margin_x, margin_y, min_iou, se
     assert (crop.width + 1) / (crop.height - 1 or 0.5) >= 0.5 and (crop.height + 1) / (crop.width - 1 or 0.5) >= 0.5
     assert max(iou_of(crop, box) for box in boxes.tolist()) >= min_iou - 1e-6
     assert any(centre_inside(box, crop) for box in boxes)
+
+
+@pytest.mark.parametrize(("width", "height"), [(30_000, 10_000), (10_000, 10_000)])
+def test_crops_are_of_any_allowed_shape_anywhere_in_the_window(width, height):
+    """Each side is uniform, given the aspect ratio, and so is the place, whatever the size."""
+    window = Window(500, -700, 500 + width, height - 700)
+    quarters = np.arange(1, 8, 2) / 8  # each crop, 0.3 high or more, holds a box's centre
+    centres = np.stack(np.meshgrid(500 + width * quarters, -700 + height * quarters), axis=-1).reshape(-1, 2)
+    boxes = np.hstack([centres - 5, centres + 5]).astype(np.float32)
+    rng = np.random.default_rng(0)
+    crops = np.array([crop_with_min_iou(window, boxes, 0.0, rng) for _ in range(1500)]) - [500, -700] * 2
+    sides, whole = crops[:, 2:] - crops[:, :2], np.array([width, height])
+    drawn = rng.uniform(0.3, 1, (10**5, 2)) * whole
+    ratios = drawn[:, 0] / drawn[:, 1]
+    allowed = drawn[(ratios >= 0.5) & (ratios <= 2)]
+    quantiles = np.linspace(0, 1, 9)
+    for ours, theirs in zip((*sides.T / whole[:, None], sides[:, 0] / sides[:, 1]),
+                            (*allowed.T / whole[:, None], allowed[:, 0] / allowed[:, 1])):  # fmt: skip
+        np.testing.assert_allclose(np.quantile(ours, quantiles), np.quantile(theirs, quantiles), atol=0.06)
+    starts = crops[:, :2] / (whole - sides)
+    np.testing.assert_allclose(np.quantile(starts, quantiles, axis=0), np.stack([quantiles] * 2, axis=1), atol=0.06)
+    assert abs(np.corrcoef(starts.T)[0, 1]) < 0.1
+
+
+def test_a_crop_has_fifty_tries():
+    """A crop of sides u, v meets an IoU of 0.9 with a box as large as the window where uv is 0.9 or more."""
+    boxes = np.array([[0, 0, 10_000, 10_000]], np.float32)
+    once = (0.1 + 0.9 * np.log(0.9)) / 0.7**2
+    met = [crop_with_min_iou(Window(0, 0, 10_000, 10_000), boxes, 0.9, np.random.default_rng(s)) for s in range(3000)]
+    assert np.mean([crop is not None for crop in met]) == pytest.approx(1 - (1 - once) ** 50, abs=0.04)
 
 
 def test_a_constraint_out_of_reach_gives_no_crop():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 
+import cv2
 import numpy as np
 import pytest
 from drawn_images import SEEDS, annotated_images, image_of_box, lit_box, noise_image
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from aploss_mx.data import transforms
 from aploss_mx.data.pixels import PIXELS, normalize
 from aploss_mx.data.transforms import EvalTransform, TrainTransform, mirror
+from aploss_mx.data.windows import Window
 
 
 def denormalize(tensor):
@@ -65,6 +67,37 @@ def test_training_boxes_stay_on_their_pixels(monkeypatch, augmentation):
         assert len(outputs) > 100
     else:
         assert len(outputs) == {"flip": 2, "none": 1}[augmentation]
+
+
+@pytest.mark.parametrize("augmentation", ["ssd", "flip", "none"])
+def test_each_stage_takes_what_the_one_before_made(monkeypatch, augmentation):
+    """Colours, the expanded window, the crop of it and the method of resizing, all replaced by something to see."""
+    image, boxes, labels = noise_image(60, 80), np.array([[10, 20, 50, 40]], np.float32), np.array([3])
+
+    def crop(window, boxes, labels, rng):
+        assert window == Window(-10, -20, 150, 100)
+        return Window(-10, 0, 50, 30), boxes, labels + 1
+
+    monkeypatch.setattr(transforms, "photometric_distort", lambda image, rng: 255 - image)
+    monkeypatch.setattr(transforms, "expand", lambda window, rng: Window(-10, -20, window.x2 + 70, window.y2 + 40))
+    monkeypatch.setattr(transforms, "sample_crop", crop)
+    monkeypatch.setattr(transforms, "random_interpolation", lambda rng: cv2.INTER_NEAREST_EXACT)
+    expected = cv2.resize(image, (120, 60))
+    corners = boxes * [1.5, 1, 1.5, 1]
+    if augmentation == "ssd":
+        canvas = np.full((30, 60, 3), (124, 116, 104), np.uint8)
+        canvas[:, 10:] = 255 - image[:30, :50]
+        expected, corners, labels = canvas.repeat(2, axis=0).repeat(2, axis=1), (boxes + [10, 0] * 2) * 2, labels + 1
+    transform, outputs = TrainTransform((60, 120), augmentation, "caffe"), set()
+    for seed in range(20):
+        found = transform(image, boxes, np.array([3]), np.random.default_rng(seed))
+        same = np.array_equal(found[0], normalize(expected, "caffe"))
+        picture, moved = (expected, corners) if same else mirror(expected, corners)
+        np.testing.assert_array_equal(found[0], normalize(picture, "caffe"))
+        np.testing.assert_array_equal(found[1], moved)
+        assert found[2].tolist() == labels.tolist()
+        outputs.add(same)
+    assert outputs == ({True} if augmentation == "none" else {True, False})
 
 
 @given(annotated_images(), SEEDS, st.sampled_from(["ssd", "flip", "none"]))

@@ -9,10 +9,8 @@ from drawn_images import image_of_box, lit_box, noise_image
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aploss_mx.data.pixels import MEAN_COLOUR
-from aploss_mx.data.ssd import (
-    INTERPOLATIONS,
-)
+from aploss_mx.data.pixels import MEAN_COLOUR, normalize
+from aploss_mx.data.ssd import INTERPOLATIONS
 from aploss_mx.data.windows import Window, clip_to_window, resize_window
 
 
@@ -49,6 +47,13 @@ def test_a_rendered_window_is_the_crop_of_the_padded_image(data):
     rendered, moved = resize_window(image, boxes, Window(x1, y1, x2, y2), (y2 - y1, x2 - x1), cv2.INTER_LINEAR)
     np.testing.assert_array_equal(rendered, canvas[20 + y1 : 20 + y2, 20 + x1 : 20 + x2])
     np.testing.assert_array_equal(moved, boxes - [x1, y1, x1, y1])
+
+
+@pytest.mark.parametrize(("pixels", "rounding"), [("torchvision", 0.01), ("caffe", 1.5)])
+def test_what_surrounds_an_image_is_0_to_the_network(pixels, rounding):
+    image, boxes = np.zeros((4, 4, 3), np.uint8), np.zeros((0, 4), np.float32)
+    rendered, _ = resize_window(image, boxes, Window(0, 0, 8, 4), (4, 8), cv2.INTER_LINEAR)
+    assert np.abs(normalize(rendered, pixels)[:, :, 4:]).max() < rounding
 
 
 @pytest.mark.parametrize(

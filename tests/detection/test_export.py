@@ -47,6 +47,19 @@ def test_the_symbol_computes_the_same_bits(checkpoint, tmp_path):
     assert not (tmp_path / "out" / "model.onnx").exists()
 
 
+def test_the_module_api_takes_the_files(checkpoint, tmp_path):
+    """Which wants to know arguments from auxiliary states, where Gluon guesses."""
+    export.main(["--params", str(checkpoint), "--output", str(tmp_path)])
+    images = np.random.default_rng(0).normal(size=(1, 3, 64, 64)).astype(np.float32)
+    symbol, arguments, states = mx.model.load_checkpoint(str(tmp_path / "model"), 0)
+    module = mx.mod.Module(symbol, label_names=None)
+    module.bind([("data", images.shape)], for_training=False)
+    module.set_params(arguments, states)
+    module.forward(mx.io.DataBatch([mx.nd.array(images)]), is_train=False)
+    for ours, theirs in zip(outputs_of(Detector.load(checkpoint), images), module.get_outputs()):
+        assert np.abs(theirs.asnumpy() - ours).max() <= 1e-5 * np.abs(ours).max()
+
+
 def test_onnx_computes_the_same_for_any_batch_and_size(checkpoint, tmp_path, shared_data):
     onnx, onnxruntime = (pytest.importorskip(name, reason="of the extra dev") for name in ("onnx", "onnxruntime"))
     export.main(["--params", str(checkpoint), "--output", str(tmp_path), "--onnx"])

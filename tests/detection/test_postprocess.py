@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy.special import expit, softmax
 
-from aploss_mx.detection.postprocess import PostProcessing, drop_background, to_image
+from aploss_mx.detection.postprocess import PostProcessing, drop_background, non_maximum_suppression, to_image
 from aploss_mx.geometry.anchors import make_anchors
 from aploss_mx.geometry.detections import Detections
 
@@ -120,6 +120,19 @@ def test_what_passes_the_threshold_is_found():
     assert found.labels[0] == 1
     assert found.scores[0] == pytest.approx(0.01, rel=1e-3)
     np.testing.assert_allclose(found.boxes[0], make_anchors(*SIZE)[100], atol=1e-3)
+
+
+def test_a_score_that_equals_the_threshold_is_not_above_it():
+    logits, deltas = silent_outputs()
+    logits[100, 1], logits[101, 1] = 0, np.finfo(np.float32).tiny  # a score of 0.5, and one above it
+    found = PostProcessing(score_threshold=0.5)(logits, deltas, *SIZE)
+    np.testing.assert_array_equal(found.scores >= 0.5, [True] + [False] * (len(found) - 1))
+    np.testing.assert_allclose(found.boxes[0], make_anchors(*SIZE)[101], atol=1e-3)
+
+
+def test_an_overlap_that_equals_the_threshold_is_not_above_it():
+    boxes = np.array([[0, 0, 8, 8], [0, 0, 8, 4], [0, 0, 4, 4], [0, 0, 8, 5]], np.float32)  # 1/2, 1/4 of the first
+    assert non_maximum_suppression(boxes, np.zeros(4, int), 0.5, 10) == [0, 1, 2]
 
 
 def test_classes_do_not_suppress_each_other():

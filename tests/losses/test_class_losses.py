@@ -11,12 +11,13 @@ from tiny_training import tiny_flags, tiny_recipe, tiny_run
 
 from aploss_mx.checkpoint import Checkpoint
 from aploss_mx.commands import train_voc
-from aploss_mx.config import SETTINGS_OF_LOSSES, ConfigError
+from aploss_mx.config import GROUPING, RANKING_LOSSES, SETTINGS_OF_LOSSES, ConfigError
 from aploss_mx.data.shapes import SHAPES_CLASSES
 from aploss_mx.data.voc import VOC_CLASSES, VOCDetection
 from aploss_mx.detection.detector import Detector
-from aploss_mx.losses import APLoss
-from aploss_mx.losses.from_recipe import make_class_loss
+from aploss_mx.losses import APLoss, OHEMCrossEntropyLoss
+from aploss_mx.losses.from_recipe import make_class_loss, make_sync_method
+from aploss_mx.ranking.problem import solve_anchors
 from aploss_mx.training.options import Options
 from aploss_mx.training.setup import set_up
 
@@ -60,27 +61,33 @@ def test_ohem_goes_on_after_an_interruption(shapes, folder):
     run.run()
 
 
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {"loss": "auc"},
-        {"loss": "smooth-ap"},
-        {"loss": "hinge-ap"},
-        {"loss": "auc", "delta": 0.4},
-        {"loss": "smooth-ap", "temperature": 2.0},
-        {"delta": 0.3, "interpolated": False},
-        {"ranking_batch": 1},
-        {"loss": "auc", "ranking_scope": "class"},
-    ],
-)
-def test_the_settings_of_a_loss_reach_it(settings):
+OTHER = {"delta": 0.3, "interpolated": False, "temperature": 2.0, "ranking_batch": 1, "ranking_scope": "class"}
+
+
+@pytest.mark.parametrize("loss", RANKING_LOSSES)
+def test_the_settings_of_a_loss_reach_it(loss):
+    """The block's, and those of what ranks all devices' images together, which must be the same loss."""
     rng = np.random.default_rng(0)
-    logits = mx.nd.array(rng.normal(size=(2, 40, 3)) + np.array([[[2]], [[0]]]) + np.arange(3))
-    class_targets = mx.nd.array(rng.integers(-1, 4, (2, 40)))
-    value = make_class_loss(tiny_recipe(**settings))(logits, class_targets).asscalar()
-    for name in settings.keys() - ({"loss"} if len(settings) > 1 else set()):
-        without = {key: other for key, other in settings.items() if key != name}
-        assert abs(make_class_loss(tiny_recipe(**without))(logits, class_targets).asscalar() - value) > 1e-4
+    logits = rng.normal(size=(2, 40, 3)) + np.array([[[2]], [[0]]]) + np.arange(3)
+    class_targets = rng.integers(-1, 4, (2, 40))
+    values = []
+    for setting in [None, *sorted(SETTINGS_OF_LOSSES[loss] - {"sync_ranking"})]:
+        settings = {setting: OTHER[setting]} if setting else {}
+        block = make_class_loss(tiny_recipe(loss=loss, **settings))
+        values.append(block(mx.nd.array(logits), mx.nd.array(class_targets)).asscalar())
+        if "sync_ranking" in SETTINGS_OF_LOSSES[loss] and setting not in GROUPING:
+            method = make_sync_method(tiny_recipe(loss=loss, sync_ranking=True, **settings))
+            together, _ = solve_anchors(method, logits.astype(np.float32), class_targets)
+            assert together == pytest.approx(values[-1], rel=1e-6)
+    assert np.abs(np.subtract.outer(values, values) + np.eye(len(values))).min() > 1e-4
+
+
+def test_each_loss_is_another():
+    rng = np.random.default_rng(0)
+    logits, class_targets = mx.nd.array(rng.normal(size=(2, 40, 3))), mx.nd.array(rng.integers(-1, 4, (2, 40)))
+    values = [make_class_loss(tiny_recipe(loss=loss))(logits, class_targets).asscalar() for loss in LOSSES[:-1]]
+    assert len(set(np.round(values, 3))) == len(values) == len(LOSSES) - 1  # ohem's logits have a background
+    assert isinstance(make_class_loss(tiny_recipe(loss="ohem")), OHEMCrossEntropyLoss)
 
 
 def test_the_ranking_batch_averages_groups(shapes, folder):

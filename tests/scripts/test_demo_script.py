@@ -112,6 +112,16 @@ def test_a_sheet_of_photographs_is_small(shared_data, trained, tmp_path):
     assert (tmp_path / "sheet.jpg").stat().st_size < 1e6
 
 
+def test_photographs_are_looked_at_and_shown_upright(trained, tmp_path):
+    tags = Image.Exif()
+    tags[0x0112] = 6  # to be turned clockwise by 90 degrees
+    Image.new("RGB", (300, 90)).save(tmp_path / "portrait.jpg", exif=tags)
+    run_demo(trained, tmp_path / "portrait.jpg", tmp_path / "found", "--score-threshold", "0", "--min-score", "0.5")
+    assert size_of(tmp_path / "found" / "portrait.png") == (90, 300)
+    found = load_detections(tmp_path / "found" / "detections.json", SHAPES_CLASSES, ["portrait"])["portrait"]
+    assert found.boxes[:, 3].max() > 90 and found.boxes[:, 2].max() <= 90.01
+
+
 @pytest.mark.parametrize("size", [(1, 1), (1, 5000), (5000, 2)])
 def test_demo_on_pictures_of_odd_sizes(trained, tmp_path, size):
     Image.new("RGB", size).save(tmp_path / "odd.png")

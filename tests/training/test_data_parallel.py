@@ -89,9 +89,13 @@ def test_steps_are_those_of_sgd_on_the_mean_of_the_devices_losses(make_run, cpus
 @pytest.mark.parametrize("settings", [{}, {"delta": 0.25, "interpolated": False}, {"loss": "auc"}])
 @pytest.mark.parametrize("background", [None, 0, 1], ids=["both devices", "not on the first", "not on the second"])
 def test_synchronous_ranking_makes_the_steps_of_one_device(shapes, tmp_path, settings, background):
-    """Objects on both devices, or on one of them alone: the normalisers are of all images."""
+    """Objects on both devices, or on one of them alone: the normalisers are of all images.
+
+    Two devices add up the images' gradients in another order than one, and so does one device that gets the images in
+    another order: float32 rounds otherwise, by as much. A wrong normaliser is off by whole percents.
+    """
     steps, losses = [], []
-    for name, cpus in (("one", 1), ("two", 2)):
+    for name, cpus, order in (("one", 1, [0, 1, 2, 3]), ("reordered", 1, [2, 3, 0, 1]), ("two", 2, [0, 1, 2, 3])):
         run = tiny_run(shapes, tmp_path / name, cpus=cpus, sync_ranking=cpus > 1, **settings)
         # Live BatchNorm would see other statistics on half a batch.
         run.network.backbone.freeze(set(run.network.backbone._collect_params_with_prefix()))
@@ -99,17 +103,20 @@ def test_synchronous_ranking_makes_the_steps_of_one_device(shapes, tmp_path, set
         batch = next(iter(run.loader))
         if background is not None:
             batch[1][2 * background : 2 * background + 2] = 0
-        losses.append(run.update(batch, RATES[0]))
+        losses.append(run.update([mx.nd.take(array, mx.nd.array(order)) for array in batch], RATES[0]))
         steps.append(optimizer_states(run.trainer, run.network))
         run.log.close()
-    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-6)
-    differences = {
-        name: np.abs(steps[1][name][0] - velocity).max() / np.abs(velocity).max()
-        for name, (velocity,) in steps[0].items()
-    }
-    worst = max(differences, key=differences.get)
-    print(f"largest difference of a step, relative to its scale: {differences[worst]:.1e} (parameter: {worst})")
-    assert differences[worst] <= 1e-6
+    np.testing.assert_allclose(losses[1:], [losses[0]] * 2, rtol=1e-6)
+    reordered, two = (
+        {
+            name: np.abs(step[name][0] - velocity).max() / np.abs(velocity).max()
+            for name, (velocity,) in steps[0].items()
+        }
+        for step in steps[1:]
+    )
+    worst = max(two, key=two.get)
+    print(f"largest difference of a step, relative to its scale: {two[worst]:.1e} (parameter: {worst})")
+    assert two[worst] <= 4 * max(reordered.values()) <= 1e-5
 
 
 def test_devices_keep_the_same_weights(make_run):

@@ -11,6 +11,7 @@ from narrow_network import NAME
 from tiny_training import assert_same_arrays, tiny_recipe, tiny_run
 
 from aploss_mx.checkpoint import Checkpoint, CheckpointError, parameters_of
+from aploss_mx.config import ConfigError
 from aploss_mx.data.sample import Sample
 from aploss_mx.data.shapes import SHAPES_CLASSES
 from aploss_mx.training.options import Options
@@ -36,6 +37,11 @@ def test_fine_tuning_with_other_classes(shapes, trained, folder, capsys):
     assert_same_arrays(*({n: a for n, a in group.items() if not n.startswith("class_head.4")} for group in (new, old)))
     other.run()
     assert Checkpoint.load(folder / "other" / "last.npz").classes == classes
+
+
+def test_a_checkpoint_of_other_pixels_is_refused(shapes, trained, folder):
+    with pytest.raises(ConfigError, match="was trained with --pixels torchvision"):
+        tiny_run(shapes, folder, pretrained=str(trained / "last.npz"), pixels="caffe")
 
 
 def test_the_same_number_of_other_classes_starts_anew(trained):

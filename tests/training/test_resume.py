@@ -154,6 +154,23 @@ def test_an_evaluation_that_breaks_off_is_made_up_for(shapes, workplace, monkeyp
     assert_same_end(whole, broken)
 
 
+@pytest.mark.parametrize(
+    ("settings", "kept"),
+    [
+        ({"epochs": 3, "lr": 0.1}, True),
+        ({"epochs": 3, "test_short": 32}, False),
+        ({"epochs": 3, "max_detections": 5}, False),
+        ({"epochs": 3, "val_split": "2007_train"}, False),
+    ],
+)
+def test_the_best_evaluation_counts_as_long_as_it_is_measured_alike(shapes, trained, workplace, settings, kept):
+    best = Checkpoint.load(trained / "last.npz").best
+    assert best
+    run = tiny_run(shapes, workplace / "run", resume=str(trained / "last.npz"), **settings)
+    assert run.best == (best if kept else {})
+    run.log.close()
+
+
 def test_a_folder_is_of_one_training_at_a_time(shapes, workplace):
     folder = workplace / "run"
     first = tiny_run(shapes, folder)

@@ -31,7 +31,11 @@ METHODS = {
 
 def run(kernels, logits, class_targets, method, delta=1.0, weight=1.0, backwards=False):
     """Loss and gradient by the kernels, of one group of images."""
-    loss, grad = np.zeros(1, np.float32), np.full(logits.shape, 7, np.float32)
+    # The gradient's place in memory is that of the logits, which may be a part of a batch's.
+    start = logits.ctypes.data % 16 // 4
+    loss = np.zeros(1, np.float32)
+    grad = np.full(logits.size + 8, 7, np.float32)
+    grad = grad[(start - grad.ctypes.data % 16 // 4) % 4 :][: logits.size].reshape(logits.shape)
     shape = (class_targets.size, logits.shape[-1])
     solve_group(
         EmulatedGPU(kernels, backwards), logits, class_targets.astype(np.float32), shape, method, delta, weight, loss,
@@ -194,6 +198,11 @@ def test_an_array_that_a_launch_reads_and_writes_is_refused(kernels, written):
     ("text", "planted", "told"),
     [
         ("((unsigned long long)(scores + first) & 15) == 0", "true", "16 bytes that do not begin at a multiple of 16"),
+        (
+            "((unsigned long long)(gradient + first) & 15) == 0",
+            "true",
+            "16 bytes that do not begin at a multiple of 16",
+        ),
         ("if (own < size) {\n        run_places", "__syncthreads();\n    if (own < size) {\n        run_places", None),
         ("    totals[own] = total;\n    __syncthreads();\n", "    totals[own] = total;\n", "gradients differ"),
         (
@@ -205,6 +214,7 @@ def test_an_array_that_a_launch_reads_and_writes_is_refused(kernels, written):
     ],
     ids=[
         "alignment check left out",
+        "alignment check left out of the gradient",
         "nothing",
         "a missing wait before a read",
         "arguments swapped",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from types import SimpleNamespace
 
 import mxnet as mx
 import numpy as np
@@ -10,7 +11,10 @@ import pytest
 from mxnet import autograd
 
 from aploss_mx.losses import APLoss
+from aploss_mx.ranking.exact import ap_loss, auc_loss
 from aploss_mx.ranking.gpu import rtc
+from aploss_mx.ranking.gpu.launches import MAX_SCORES
+from aploss_mx.ranking.structured_hinge import structured_hinge_loss
 
 pytestmark = pytest.mark.skipif(mx.runtime.Features().is_enabled("CUDA"), reason="of a build without CUDA")
 
@@ -53,3 +57,26 @@ def test_the_host_serves_with_one_warning(monkeypatch, switch):
             np.testing.assert_array_equal(gradient, on_host[1])
     (warning,) = [one for one in told if "ranking losses run on the host" in str(one.message)]
     assert (rtc.SWITCH if switch else "mx.rtc") in str(warning.message)
+
+
+@pytest.mark.parametrize(
+    ("method", "scope", "dtype", "size", "reason"),
+    [
+        (ap_loss(), "all", "float32", 6, ""),
+        (auc_loss(), "all", "float32", MAX_SCORES, ""),
+        (structured_hinge_loss, "all", "float32", 6, "only AP-loss and AUC-loss"),
+        (ap_loss(), "class", "float32", 6, "rankings by class"),
+        (ap_loss(), "all", "float64", 6, "logits of float64"),
+        (ap_loss(), "all", "float32", MAX_SCORES + 1, f"number {MAX_SCORES + 1} scores"),
+    ],
+)
+def test_what_has_no_kernels_is_for_the_host(monkeypatch, method, scope, dtype, size, reason):
+    """On a GPU that works; on a CPU, nothing is for the kernels."""
+    told = []
+    monkeypatch.setattr(rtc, "is_available", lambda context: True)
+    monkeypatch.setattr(rtc, "_tell_fallback", told.append)
+    monkeypatch.delenv(rtc.SWITCH, raising=False)
+    logits = SimpleNamespace(dtype=np.dtype(dtype).type, size=size)
+    assert rtc.can_solve(method, scope, CPUThatSaysGPU("cpu"), logits) is (not reason)
+    assert [reason in text for text in told] == [True] * bool(reason)
+    assert not rtc.can_solve(method, scope, mx.cpu(), logits)
