@@ -2,6 +2,8 @@
 // block take turns, from one barrier to the next, in an order that the caller chooses. It refuses barriers that not all
 // threads reach and 16-byte accesses elsewhere than at multiples of 16. It cannot show races within a turn, or shared memory
 // that is read before it is written. It counts what costs time on a GPU.
+#undef _FORTIFY_SOURCE  // or longjmp would refuse to leave a stack for another
+#include <setjmp.h>
 #include <ucontext.h>
 
 #include <cmath>
@@ -24,9 +26,15 @@ static Index threadIdx, blockIdx, blockDim, gridDim;
 static const size_t STACK = 1 << 16;
 static const int WARP = 32;
 enum State { READY, AT_BARRIER, IN_WARP, FINISHED };
-static ucontext_t scheduler;
+static jmp_buf scheduler;
 static std::vector<char> stacks;
-static std::vector<ucontext_t> fibers;
+// A thread's place, and how it begins: jumping between places is much faster than swapcontext, which asks the system.
+struct Fiber {
+    ucontext_t start;
+    jmp_buf place;
+    bool started;
+};
+static std::vector<Fiber> fibers;
 static std::vector<char> states;
 static std::vector<uint64_t> lane_values;
 static std::function<void()> body;
@@ -37,8 +45,16 @@ static bool in_kernel;        // rather than in what is written here
 static void wait_as(State state) {
     in_kernel = false;
     states[threadIdx.x] = state;
-    swapcontext(&fibers[threadIdx.x], &scheduler);
+    if (!_setjmp(fibers[threadIdx.x].place)) _longjmp(scheduler, 1);
     in_kernel = true;
+}
+
+// Until it waits.
+__attribute__((noinline)) static void run_thread(Fiber &fiber) {
+    if (_setjmp(scheduler)) return;
+    if (fiber.started) _longjmp(fiber.place, 1);
+    fiber.started = true;
+    setcontext(&fiber.start);
 }
 
 static void fail_launch(const char *text) {
@@ -47,9 +63,24 @@ static void fail_launch(const char *text) {
 }
 
 static void run_fiber() {
-    in_kernel = true;
-    body();
-    wait_as(FINISHED);
+    for (;;) {  // the next block, or the next launch
+        in_kernel = true;
+        body();
+        wait_as(FINISHED);
+    }
+}
+
+// Threads that have not begun.
+static void make_fibers(int threads) {
+    fibers.assign(threads, Fiber());
+    stacks.resize(threads * STACK);
+    for (int thread = 0; thread < threads; ++thread) {
+        ucontext_t &start = fibers[thread].start;
+        getcontext(&start);
+        start.uc_stack.ss_sp = &stacks[thread * STACK];
+        start.uc_stack.ss_size = STACK;
+        makecontext(&start, run_fiber, 0);
+    }
 }
 
 static void __syncthreads() { wait_as(AT_BARRIER); }
@@ -197,24 +228,17 @@ static bool release(int threads) {
 
 // Returns what was wrong, or nullptr.
 static const char *launch(int blocks, int threads, bool backwards, const std::function<void()> &kernel) {
-    stacks.resize(threads * STACK);
+    if (fibers.size() != size_t(threads)) make_fibers(threads);
     lane_values.resize(threads);
     atomics.resize(threads);
     gridDim.x = blocks, blockDim.x = threads, body = kernel, failure = nullptr;
     for (int block = 0; block < blocks && !failure; ++block) {
         blockIdx.x = backwards ? blocks - 1 - block : block;
-        fibers.assign(threads, ucontext_t());
         states.assign(threads, READY);
-        for (int thread = 0; thread < threads; ++thread) {
-            getcontext(&fibers[thread]);
-            fibers[thread].uc_stack.ss_sp = &stacks[thread * STACK];
-            fibers[thread].uc_stack.ss_size = STACK;
-            makecontext(&fibers[thread], run_fiber, 0);
-        }
         do {
             for (int turn = 0; turn < threads && !failure; ++turn) {
                 threadIdx.x = backwards ? threads - 1 - turn : turn;
-                if (states[threadIdx.x] == READY) swapcontext(&scheduler, &fibers[threadIdx.x]);
+                if (states[threadIdx.x] == READY) run_thread(fibers[threadIdx.x]);
             }
             count_waiting_lanes();
         } while (!failure && release(threads));
@@ -222,5 +246,6 @@ static const char *launch(int blocks, int threads, bool backwards, const std::fu
             if (!failure && states[thread] != FINISHED) failure = "threads that wait for one another at different places";
     }
     states.clear();
+    if (failure) fibers.clear();  // they stand within the kernel
     return failure;
 }

@@ -54,8 +54,11 @@ def check_grouping(ranking_batch: int, ranking_scope: str) -> None:
 
 def check_floating_point(dtype: np.dtype | type | str) -> None:
     """Raise ValueError unless logits of this type are floating point numbers, as their gradient must be."""
-    if np.dtype(dtype).kind != "f":
-        raise ValueError(f"logits must be floating point numbers, not {np.dtype(dtype)}")
+    own = np.dtype(dtype)
+    if own.names:  # as MXNet describes bfloat16
+        raise ValueError(f"logits of {own.names[0]} must be cast to float32 first: numpy cannot compute with them")
+    if own.kind != "f":
+        raise ValueError(f"logits must be floating point numbers, not {own}")
 
 
 def within_range(scores: np.ndarray) -> np.ndarray:

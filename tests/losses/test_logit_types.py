@@ -78,6 +78,14 @@ def test_whole_numbers_are_refused(block, kind):
         block()(mx.nd.array(logits, dtype=kind), mx.nd.array(targets))
 
 
+@pytest.mark.parametrize("block", BLOCKS)
+def test_bfloat16_is_refused(block):
+    """On the CPU and on a GPU: numpy has no such numbers."""
+    logits = mx.nd.empty((2, 60, 4), dtype=np.dtype([("bfloat16", np.uint16)]))
+    with pytest.raises(ValueError, match="logits of bfloat16 must be cast to float32 first"):
+        block()(logits, mx.nd.zeros((2, 60)))
+
+
 @pytest.mark.parametrize("op_type", ["aploss", "aucloss", "smoothaploss", "structuredhingeaploss"])
 def test_operators_refuse_whole_numbers(op_type, capfd):
     logits, targets = problem()

@@ -326,8 +326,9 @@ def test_two_devices_at_once_compute_what_one_does():
 def test_python_threads_do_not_disturb_one_another():
     problems = [random_problem(seed, (2, 100, 3)) for seed in range(100)]
     alone = [loss_and_grad(*problem) for problem in problems]
+    devices = [device(number % 2) for number in range(len(problems))]
     with ThreadPoolExecutor(max_workers=4) as threads:
-        together = threads.map(lambda problem: loss_and_grad(*problem), problems, timeout=60)
+        together = threads.map(lambda problem, ctx: loss_and_grad(*problem, ctx), problems, devices, timeout=60)
         for (loss, grad), (alone_loss, alone_grad) in zip(together, alone):
             np.testing.assert_array_equal(loss, alone_loss)
             np.testing.assert_array_equal(grad, alone_grad)

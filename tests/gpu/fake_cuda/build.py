@@ -24,7 +24,7 @@ LIBRARIES = {
     "cu": ("libcuda.so.1", ["device", "driver"]),  # first, since the others use its devices
     "cuda": (
         "libcudart.so.11.0",
-        ["runtime", "mxnet_kernels", "batch_norm", "mshadow_plans", "functors", "kernel_name", "numbers"],
+        ["runtime", "mxnet_kernels", "batch_norm", "radix_sort", "mshadow_plans", "functors", "kernel_name", "numbers"],
     ),
     "cudnn": ("libcudnn.so.8", ["cudnn"]),
     "cublas": ("libcublas.so.11", ["cublas"]),

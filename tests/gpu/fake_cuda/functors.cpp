@@ -35,6 +35,7 @@ const std::map<std::string, Functor> &functors() {
         {"div", [](const double *a) { return a[0] / a[1]; }},
         {"rdiv", [](const double *a) { return a[1] / a[0]; }},
         {"power", [](const double *a) { return std::pow(a[0], a[1]); }},
+        {"mod", [](const double *a) { return a[1] == 0 ? 0 : a[0] - a[1] * std::floor(a[0] / a[1]); }},
         {"maximum", [](const double *a) { return std::isnan(a[0]) || a[0] > a[1] ? a[0] : a[1]; }},
         {"minimum", [](const double *a) { return std::isnan(a[0]) || a[0] < a[1] ? a[0] : a[1]; }},
         {"gt", [](const double *a) { return double(a[0] > a[1]); }},
@@ -57,6 +58,8 @@ const std::map<std::string, Functor> &functors() {
          }},
         {"relu_grad", [](const double *a) { return std::isnan(a[0]) ? a[0] : double(a[0] > 0); }},
         {"sigmoid_grad", [](const double *a) { return a[0] * (1 - a[0]); }},
+        {"log1p_grad", [](const double *a) { return 1 / (1 + a[0]); }},
+        {"softrelu_grad", [](const double *a) { return -std::expm1(-a[0]); }},  // of the output
         {"log_grad", [](const double *a) { return 1 / a[0]; }},
         {"square_grad", [](const double *a) { return 2 * a[0]; }},
         {"square_root_grad", [](const double *a) { return 0.5 / a[0]; }},

@@ -1,6 +1,7 @@
 #include "mshadow_plans.h"
 
 #include <algorithm>
+#include <climits>
 #include <cstring>
 #include <memory>
 #include <vector>
@@ -97,6 +98,10 @@ Plan read_plan(const std::string &type, const char *memory, int device) {
             const double one = source(y, x);
             return functor(&one);
         };
+    } else if (own.base == "ReshapeExp") {  // expression, number, new dimensions, old ones
+        const auto source = members.next_plan(plan_of(of.at(0), number)).value;
+        const int width = members.next<int>(), old = of[3] == "1" ? INT_MAX : members.next<int>();
+        plan.value = [=](int y, int x) { return source((y * width + x) / old, (y * width + x) % old); };
     } else if (own.base == "SliceExp" && of.at(4) != "1") {  // along any axis but the last
         const Plan source = members.next_plan(plan_of(of[0], number));
         const int height = members.next<int>(), begin = members.next<int>(), old = members.next<int>(),
@@ -104,6 +109,11 @@ Plan read_plan(const std::string &type, const char *memory, int device) {
         const auto row = [=](int y) { return (y / height / size * old + y / height % size + begin) * height + y % height; };
         plan.value = [=](int y, int x) { return source.value(row(y), x); };
         plan.assign = [=](int y, int x, double value) { source.assign(row(y), x, value); };
+    } else if (own.base == "SliceExp") {  // along the last axis
+        const Plan source = members.next_plan(plan_of(of.at(0), number));
+        const int begin = members.next<int>();
+        plan.value = [=](int y, int x) { return source.value(y, x + begin); };
+        plan.assign = [=](int y, int x, double value) { source.assign(y, x + begin, value); };
     } else if (own.base == "UpSamplingNearestExp") {
         const auto source = members.next_plan(plan_of(of.at(0), number)).value;
         const int scale = members.next<int>(), height = members.next<int>(), source_height = members.next<int>();

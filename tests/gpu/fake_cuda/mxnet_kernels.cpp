@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <map>
 #include <memory>
 #include <vector>
 
@@ -242,6 +243,45 @@ Work multi_sgd(const Name &op, void **arguments, int device) {
     };
 }
 
+// pick<dimensions, clip>(size, out, in, indices, length of the axis, its stride, shape of in with 1 there, of out); for
+// pick_grad, `in` is the gradient of what was picked, and added to `out` at the places of what was picked.
+Work pick(const Name &name, const Name &op, void **arguments, int device) {
+    const int dimensions = std::stoi(op.templates.at(0)), size = read<int>(arguments, 0);
+    std::vector<Operand> operands;
+    if (op.templates.at(1) != "true" || !read_operands(name, arguments, 1, 4, device, &operands)) return {};
+    const int length = read<int>(arguments, 4), stride = read<int>(arguments, 5);
+    const auto big = read_shape(arguments, 6, dimensions), small = read_shape(arguments, 7, dimensions);
+    const bool is_gradient = op.base == "pick_grad";
+    return [=] {
+        const auto opened = open(operands);
+        for (int i = 0; i < size; ++i) {
+            const int index = std::min(std::max(int(opened[2].get(i)), 0), length - 1);
+            const size_t place = broadcast_place(i, small, big) + size_t(index) * stride;
+            if (is_gradient) opened[0].set(place, opened[1].get(i), ADD);
+            else opened[0].set(i, opened[1].get(place));
+        }
+    };
+}
+
+// slice_assign_scalar<dimensions>(rows, out, number, request, shape of out, of the slice, its begin, its step)
+Work slice_assign_scalar(const Name &name, const Name &op, void **arguments, int device) {
+    const int dimensions = std::stoi(op.templates.at(0)), request = read<int>(arguments, 3);
+    std::vector<Operand> operands;
+    if (!read_operands(name, arguments, 1, 3, device, &operands)) return {};
+    const auto shape = read_shape(arguments, 4, dimensions), slice = read_shape(arguments, 5, dimensions),
+               begin = read_shape(arguments, 6, dimensions), step = read_shape(arguments, 7, dimensions);
+    const int size = read<int>(arguments, 0) * slice.back();
+    return [=] {
+        const auto opened = open(operands);
+        for (int i = 0; i < size; ++i) {
+            size_t place = 0, stride = 1;
+            for (int axis = dimensions - 1, rest = i; axis >= 0; rest /= slice[axis], stride *= shape[axis--])
+                place += (begin[axis] + rest % slice[axis] * step[axis]) * stride;
+            opened[0].set(place, opened[1].number, request);
+        }
+    };
+}
+
 Work generic(const Name &name, void **arguments, int device) {
     const Name op = parse_name(name.templates.at(0));
     const int size = read<int>(arguments, 0);
@@ -254,14 +294,35 @@ Work generic(const Name &name, void **arguments, int device) {
         if (!read_operands(name, arguments, 1, 2, device, &operands)) return {};
         return elementwise(functor_named(name.templates[0]), WRITE, size, operands);
     }
-    if (op.base == "direct_copy") {  // out, in, request
+    if (op.base == "direct_copy") {  // in, out, request
         if (!read_operands(name, arguments, 1, 3, device, &operands)) return {};
+        std::swap(operands[0], operands[1]);
         return elementwise(functor_named(op.templates.at(0)), read<int>(arguments, 3), size, operands);
     }
     if (op.base == "where") {  // out, condition, values
         if (!read_operands(name, arguments, 1, 5, device, &operands)) return {};
         const auto choose = [](const double *inputs) { return inputs[0] != 0 ? inputs[1] : inputs[2]; };
         return elementwise(choose, std::stoi(op.templates.at(0)), size, operands);
+    }
+    if (op.base == "clip" || op.base == "clip_grad") {  // out, (gradient,) in, least, largest
+        const bool is_gradient = op.base == "clip_grad";
+        const size_t inputs = is_gradient ? 2 : 1;
+        std::vector<Operand> bounds;
+        if (!read_operands(name, arguments, 1, 2 + inputs, device, &operands)) return {};
+        if (!read_operands(name, arguments, 2 + inputs, 4 + inputs, device, &bounds)) return {};
+        const double least = bounds[0].number, largest = bounds[1].number;
+        const auto clip = [=](const double *a) {
+            const double value = a[inputs - 1];
+            if (is_gradient) return value > largest || value < least ? 0 : a[0];
+            return value > largest ? largest : value < least ? least : value;
+        };
+        return elementwise(clip, WRITE, size, operands);
+    }
+    if (op.base == "where_backward") {  // out, gradient, condition
+        if (!read_operands(name, arguments, 1, 4, device, &operands)) return {};
+        const bool of_true = op.templates.at(1) == "true";
+        const auto choose = [=](const double *a) { return (a[1] != 0) == of_true ? a[0] : 0; };
+        return elementwise(choose, std::stoi(op.templates[0]), size, operands);
     }
     if (op.base == "range_fwd") {  // repetitions, first, step, request, out
         if (!read_operands(name, arguments, 5, 6, device, &operands)) return {};
@@ -288,6 +349,8 @@ Work generic(const Name &name, void **arguments, int device) {
     }
     if (op.base == "binary_broadcast_kernel") return binary_broadcast(name, op, arguments, device);
     if (op.base == "broadcast_kernel_gpu") return broadcast(name, op.templates.at(0), arguments, device);
+    if (op.base == "pick" || op.base == "pick_grad") return pick(name, op, arguments, device);
+    if (op.base == "slice_assign_scalar") return slice_assign_scalar(name, op, arguments, device);
     if (op.base == "MultiSGDKernel") return multi_sgd(op, arguments, device);
     return {};
 }
@@ -315,6 +378,48 @@ Work log_softmax(const Name &name, void **arguments, int device) {
     };
 }
 
+// softmax_stride1_grad_kernel<left, log_softmax_bwd, request, …>(out, gradient, result, lengths, width, temperature, …, rows)
+Work log_softmax_gradient(const Name &name, void **arguments, int device) {
+    std::vector<Operand> operands;
+    if (parse_name(name.templates.at(0)).base != "left" || parse_name(name.templates.at(1)).base != "log_softmax_bwd") return {};
+    if (!read_operands(name, arguments, 0, 3, device, &operands)) return {};
+    const int request = std::stoi(name.templates[2]), width = read<int>(arguments, 4), rows = read<int>(arguments, 7);
+    if (read<void *>(arguments, 3) || read<double>(arguments, 5) != 1) return {};
+    return [=] {
+        const auto opened = open(operands);
+        for (size_t row = 0; row < size_t(rows); ++row) {
+            double sum = 0;
+            for (size_t i = row * width; i < (row + 1) * width; ++i) sum += opened[1].get(i);
+            for (size_t i = row * width; i < (row + 1) * width; ++i)
+                opened[2].set(i, opened[1].get(i) - std::exp(opened[0].get(i)) * sum, request);
+        }
+    };
+}
+
+// PartialSortSmallK<number>(count, width, numbers, their places, ascending): the first `count` of each row, of equal numbers
+// that of the smaller place
+Work partial_sort(const Name &name, void **arguments, int device, Launch launch) {
+    std::vector<Operand> operands;
+    if (!read_operands(name, arguments, 2, 4, device, &operands)) return {};
+    const int count = read<int>(arguments, 0), width = read<int>(arguments, 1), rows = launch.grid_x;
+    const bool ascending = read<bool>(arguments, 4);
+    return [=] {
+        const auto opened = open(operands);
+        for (size_t row = 0; row < size_t(rows); ++row) {
+            std::vector<std::pair<double, double>> pairs;
+            for (int i = 0; i < width; ++i) {
+                const double number = opened[0].get(row * width + i);
+                pairs.emplace_back(ascending ? number : -number, opened[1].get(row * width + i));
+            }
+            std::partial_sort(pairs.begin(), pairs.begin() + count, pairs.end());
+            for (int i = 0; i < count; ++i) {
+                opened[0].set(row * width + i, ascending ? pairs[i].first : -pairs[i].first);
+                opened[1].set(row * width + i, pairs[i].second);
+            }
+        }
+    };
+}
+
 // transpose_pseudo2D<number, unit, add>(out, in, rows, columns, …): (n, rows, columns) to (n, columns, rows)
 Work transpose(const Name &name, void **arguments, int device, Launch launch) {
     std::vector<Operand> operands;
@@ -333,16 +438,22 @@ Work transpose(const Name &name, void **arguments, int device, Launch launch) {
 
 // MapPlanKernel<saver, …>(target, row stride, shape, source)
 Work map_plan(const Name &name, void **arguments, int device) {
-    const std::string saver = parse_name(name.templates.at(0)).base;
-    if (saver != "saveto" && saver != "plusto") return {};
+    static const std::map<std::string, Functor> savers = {
+        {"saveto", functor_named("right")}, {"plusto", functor_named("plus")}, {"minusto", functor_named("minus")},
+        {"multo", functor_named("mul")},    {"divto", functor_named("div")},
+    };
+    const auto saver = savers.find(parse_name(name.templates.at(0)).base);
+    if (saver == savers.end()) return {};
     const auto shape = read_shape(arguments, 2, 2);
     const Plan target = read_plan(name.parameters.at(0), (const char *)arguments[0], device);
     const Plan source = read_plan(name.parameters.at(3), (const char *)arguments[3], device);
     if (!target.assign || !source.value) return {};
-    const bool add = saver == "plusto";
     return [=] {
         for (int y = 0; y < shape[0]; ++y)
-            for (int x = 0; x < shape[1]; ++x) target.assign(y, x, source.value(y, x) + (add ? target.value(y, x) : 0));
+            for (int x = 0; x < shape[1]; ++x) {
+                const double both[2] = {target.value(y, x), source.value(y, x)};
+                target.assign(y, x, saver->second(both));
+            }
     };
 }
 
@@ -355,11 +466,21 @@ Work mxnet_kernel(const std::string &readable, void **arguments, int device, Lau
     if (name.base == "reduce_lines_kernel") return reduce_lines(name, arguments, device);
     if (name.base == "reduce_kernel_M1") return reduce_one(name, arguments, device);
     if (name.base == "softmax_stride1_compute_kernel") return log_softmax(name, arguments, device);
+    if (name.base == "PartialSortSmallK") return partial_sort(name, arguments, device, launch);
+    if (name.base == "softmax_stride1_grad_kernel") return log_softmax_gradient(name, arguments, device);
     if (name.base == "transpose_pseudo2D") return transpose(name, arguments, device, launch);
     if (name.base == "BatchNormalizationUpdateOutputInferenceKernel" && name.templates[0] == "float")
         return batch_norm_forward(arguments, device);
     if (name.base == "BatchNormalizationBackwardKernel" && name.templates[0] == "float")
         return batch_norm_backward(arguments, device);
     if (name.base == "MapPlanKernel") return map_plan(name, arguments, device);
+    // <policy, descending, key, value, …>(keys, sorted keys, values, sorted values, count, first bit, end of bits)
+    if (name.base == "DeviceRadixSortSingleTileKernel")
+        return radix_sort(name.templates.at(2), name.templates.at(3), name.templates[1] == "true", arguments, 4, true, device);
+    // A pass over few bits: <policy, …, descending, key, value, …>(keys, …, offsets, count, first bit, bits, …). The offsets
+    // that the two kernels before it leave are not needed here.
+    if (name.base == "DeviceRadixSortDownsweepKernel")
+        return radix_sort(name.templates.at(3), name.templates.at(4), name.templates[2] == "true", arguments, 5, false, device);
+    if (name.base == "DeviceRadixSortUpsweepKernel" || name.base == "RadixSortScanBinsKernel") return [] {};
     return {};
 }

@@ -14,3 +14,8 @@ fake::Work mxnet_kernel(const std::string &name, void **arguments, int device, L
 // Those of batch normalisation, in batch_norm.cpp.
 fake::Work batch_norm_forward(void **arguments, int device);
 fake::Work batch_norm_backward(void **arguments, int device);
+
+// CUB's radix sort of pairs, in radix_sort.cpp, by their types; `rest` is the place of their count, which the first bit and
+// the number of bits follow, or their end.
+fake::Work radix_sort(const std::string &key_type, const std::string &value_type, bool descending, void **arguments,
+                      size_t rest, bool is_end, int device);
