@@ -27,16 +27,14 @@ def safe_output() -> Iterator[None]:
     """Within, what standard output cannot say, in its encoding or without harm, is written as escapes."""
     stream = sys.stdout
     errors = getattr(stream, "errors", None)
-    can_change = hasattr(stream, "reconfigure")
-    if can_change:
-        stream.reconfigure(errors="backslashreplace")
+    reconfigure = getattr(stream, "reconfigure", lambda errors: None)  # which what replaces a stream may lack
+    reconfigure(errors="backslashreplace")
     sys.stdout = _Escaping(stream)
     try:
         yield
     finally:
         sys.stdout = stream
-        if can_change:
-            stream.reconfigure(errors=errors)
+        reconfigure(errors=errors)
 
 
 def complain(text: str) -> None:

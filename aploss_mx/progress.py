@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import Any, Iterable, Iterator
+from typing import Any, Iterable, Iterator, Sized
 
 from tqdm import tqdm
 
@@ -33,8 +33,8 @@ class Lines:
     """Says how far a work is, once a minute, and nothing where it takes less; the arguments are `track`'s."""
 
     def __init__(self, items: Iterable | None, desc: str, total: int | None, initial: int, unit: str):
-        self._items = items
-        self._total = len(items) if total is None and hasattr(items, "__len__") else total
+        self._items: Iterable = () if items is None else items
+        self._total = len(items) if total is None and isinstance(items, Sized) else total
         self._done = initial
         self._unit = unit
         self._desc, self._postfix = desc, ""
