@@ -54,7 +54,12 @@ def test_type_checkers_see_the_same_names():
 
 @pytest.mark.parametrize(
     "first",
-    ["import aploss_mx", "import mxnet, aploss_mx", "from aploss_mx.ranking.gpu import rtc", "import symbols.fpn"],
+    [
+        "import aploss_mx",
+        "import mxnet, aploss_mx",
+        pytest.param("from aploss_mx.ranking.gpu import rtc", marks=pytest.mark.slow),
+        pytest.param("import symbols.fpn", marks=pytest.mark.slow),
+    ],
 )
 def test_whoever_imports_mxnet_has_the_operators(first):
     run(f"{first}\nimport aploss_mx\n{USE_OPERATOR}")

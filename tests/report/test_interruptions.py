@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
 from tiny_training import assert_same_arrays
 
 from aploss_mx.checkpoint import Checkpoint
@@ -60,6 +61,7 @@ def kill_after(step: int, folder: Path, metrics: Path) -> None:
     process.wait()
 
 
+@pytest.mark.slow
 def test_killed_three_times_it_ends_as_if_it_had_not_been(tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     run = Path("runs", "smoke", "quickstart_ap_seed0")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 
 import pytest
-from tiny_training import SETTINGS, assert_same_arrays, tiny_run
+from narrow_network import NAME
+from tiny_training import SETTINGS, STARTED, assert_same_arrays, tiny_run
 
 from aploss_mx.checkpoint import parameters_of
 from scripts.benchmarks import step as benchmark_step
@@ -31,13 +32,13 @@ def test_the_parts_make_the_step_that_training_makes(shapes, tmp_path, loss):
     assert_same_arrays(*weights)
 
 
-def test_table_and_csv(shapes, tmp_path, capsys):
+def test_table_and_csv(shapes, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", STARTED)
     flags = [f"--{name.replace('_', '-')}={value}" for name, value in SETTINGS.items()]
     flags += ["--dataset-root", str(shapes), "--losses", "ap", "focal", "--steps", "1", "--images", "1"]
-    flags += ["--network", "resnet18_v1b"]  # its processes do not know the tests' own
     benchmark_step.main([*flags, "--output", str(tmp_path / "new" / "step.csv")])
     printed = capsys.readouterr().out
-    assert "resnet18_v1b, 4 images of 64x64 a step, tested at 64/64; cpu(0)" in printed
+    assert f"{NAME}, 4 images of 64x64 a step, tested at 64/64; cpu(0)" in printed
     assert "| part | unit | ap | focal |" in printed
     with (tmp_path / "new" / "step.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))

@@ -10,7 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from narrow_network import NAME
 from PIL import Image
+from tiny_training import STARTED
 
 from aploss_mx.commands import reproduce
 from aploss_mx.report.plan import REPORTED, SCALES
@@ -62,10 +64,18 @@ def test_the_smoke_scale_leaves_the_committed_results_alone(monkeypatch, scale, 
 
 @pytest.fixture
 def tiny(monkeypatch) -> None:
-    """A smoke scale for tests: a few pictures, one epoch."""
+    """A smoke scale for tests: a few pictures, a narrow network, one epoch."""
     monkeypatch.setattr(reproduce, "SMOKE_IMAGES", (8, 4))
+    monkeypatch.setenv("PYTHONPATH", STARTED)
     smoke = SCALES["smoke"]
-    settings = {**smoke.settings, "epochs": 1, "lr_decay_epoch": (), "num_workers": 0, "log_interval": 1}
+    settings = {
+        **smoke.settings,
+        "network": NAME,
+        "epochs": 1,
+        "lr_decay_epoch": (),
+        "num_workers": 0,
+        "log_interval": 1,
+    }
     monkeypatch.setitem(SCALES, "smoke", replace(smoke, settings=settings, optimisers={}))
 
 

@@ -8,7 +8,11 @@ from pathlib import Path
 
 import pytest
 
-SCRIPTS = sorted(Path(__file__).resolve().parents[2].glob("scripts/**/*.py"))
+FOLDER = Path(__file__).resolve().parents[2] / "scripts"
+SCRIPTS = [
+    *sorted(FOLDER.glob("*.py")),
+    *(pytest.param(script, marks=pytest.mark.slow) for script in sorted(FOLDER.glob("benchmarks/*.py"))),
+]
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)

@@ -27,7 +27,7 @@ def test_figures(tmp_path, capsys):
     assert_drawn(tmp_path / "figures", FAST, capsys)
 
 
-@pytest.mark.parametrize("real", [False, True])
+@pytest.mark.parametrize("real", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_optimisers_on_generated_and_on_given_images(real, tmp_path, capsys):
     flags = ["--output", str(tmp_path / "figures"), "--only", "optimisers", "--steps", "2"]
     if real:

@@ -20,7 +20,9 @@ def children_of(pid: int) -> list[int]:
     return list(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
 
 
-@pytest.mark.parametrize(("phase", "cpus"), [("training", "2"), ("evaluation", "1")])
+@pytest.mark.parametrize(
+    ("phase", "cpus"), [("training", "2"), pytest.param("evaluation", "1", marks=pytest.mark.slow)]
+)
 def test_the_run_ends_and_goes_on(tmp_path, phase, cpus):
     shapes = paint_shapes(tmp_path / "shapes", num_train=16, num_val=40 if phase == "evaluation" else 4)
     folder = tmp_path / "run"

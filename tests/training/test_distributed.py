@@ -124,7 +124,7 @@ with readable_errors():
 """
 
 
-@pytest.mark.parametrize("error", ["ValueError", "KeyError", "KeyboardInterrupt"])
+@pytest.mark.parametrize("error", ["ValueError", pytest.param("KeyError", marks=pytest.mark.slow), "KeyboardInterrupt"])
 def test_a_worker_that_fails_alone_does_not_wait_for_the_others(tmp_path, capfd, error):
     script = tmp_path / "raise.py"
     script.write_text(RAISING.format(error=error))

@@ -40,7 +40,12 @@ def resnet18_file(tmp_path_factory) -> str:
 
 @pytest.mark.parametrize(
     ("name", "sides"),
-    [("resnet18_v1b", (64, 96)), ("resnet34_v1b", (32, 64)), ("resnet50_v1b", (64, 32)), ("resnet101_v1b", (32, 32))],
+    [
+        ("resnet18_v1b", (64, 96)),
+        pytest.param("resnet34_v1b", (32, 64), marks=pytest.mark.slow),
+        ("resnet50_v1b", (64, 32)),
+        pytest.param("resnet101_v1b", (32, 32), marks=pytest.mark.slow),
+    ],
 )
 def test_torchvision_state_computes_what_it_does_in_numpy(name, sides, tmp_path):
     """By way of both files that hold a state dict, converted first or not."""
