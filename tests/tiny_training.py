@@ -78,6 +78,7 @@ def tiny_run(shapes: Path, folder: Path, resume: str = "", cpus: int = 1, worker
 def tiny_flags(shapes: Path, folder: Path, **settings) -> list[str]:
     """Return the command line of `train_voc.py` for the same run."""
     flags = ["--dataset-root", str(shapes), "--save-prefix", str(folder), "--num-workers", "0", "--log-interval", "1"]
+    flags += ["--no-report"]
     if KIND == "gpu" and "cpus" not in settings:
         flags += ["--gpus", "0"]
     for name, value in {**SETTINGS, **settings}.items():

@@ -9,16 +9,17 @@ from __future__ import annotations
 from typing import Any, Sequence
 
 from aploss_mx.commands.errors import readable_errors
-from aploss_mx.commands.training import run_training, training_parser
+from aploss_mx.commands.training import command_line, run_training, training_parser
 from aploss_mx.data.coco import COCODetection
 from aploss_mx.data.dataset import classes_of
 
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> dict[str, Any]:
-    arguments = training_parser(__doc__, "coco_resnet50", "datasets/coco", prog).parse_args(argv)
+    parser = training_parser(__doc__, "coco_resnet50", "datasets/coco", prog)
+    arguments = parser.parse_args(argv)
 
     def open_coco(classes: str | Sequence[str], splits: str) -> COCODetection:
         return COCODetection(arguments.dataset_root, splits, classes_of(classes), strict=False)
 
     with readable_errors():
-        return run_training(arguments, open_coco)
+        return run_training(arguments, open_coco, command_line(parser, argv))

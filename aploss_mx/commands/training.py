@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any, Callable, Sequence, Union
 
 from aploss_mx.commands.flags import add_gpus_flag, add_workers_flag, positive_int
 from aploss_mx.commands.recipe_flags import RecipeParser, add_recipe_flags, recipe_from_flags, settings_given
 from aploss_mx.commands.scoring import detect, preflight, report_metrics
+from aploss_mx.console import complain
 from aploss_mx.data.check import Dataset, check_dataset
 from aploss_mx.data.problems import raise_if_errors
 from aploss_mx.detection.detector import Detector
 from aploss_mx.devices import parse_devices
 from aploss_mx.evaluation.evaluate import format_table
+from aploss_mx.inspection.page import REPORT, write_run_page
+from aploss_mx.inspection.pngs import log_images
+from aploss_mx.inspection.run_folder import read_run, write_note
 from aploss_mx.report.plots import plot_training
 from aploss_mx.training.distributed import DISTRIBUTED, KV_STORES
 from aploss_mx.training.options import Options
@@ -57,15 +62,21 @@ def training_parser(
     parser.add_argument(
         "--eval-only", action="store_true", help="only evaluate the checkpoint of --resume (default: the run's last)"
     )
+    parser.add_argument("--no-report", action="store_true", help=f"make no {REPORT} at the end")
     add_recipe_flags(parser, default_recipe)
     return parser
 
 
-def run_training(arguments: argparse.Namespace, open_dataset: OpenDataset) -> dict[str, Any]:
-    """Check the data, train, print the table and draw the curves, or only evaluate; returns the metrics.
+def command_line(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> list[str]:
+    """Return the words that a command was called with."""
+    return [*parser.prog.split(), *(sys.argv[1:] if argv is None else argv)]
+
+
+def run_training(arguments: argparse.Namespace, open_dataset: OpenDataset, command: Sequence[str]) -> dict[str, Any]:
+    """Check the data, train, print the table, draw the curves and make the page, or only evaluate; returns the metrics.
 
     `open_dataset(classes, splits)` returns a data set whose broken files are among its ``problems``; `classes` are
-    names, or what the recipe says of them.
+    names, or what the recipe says of them. The run's folder notes the words of the `command`.
     """
     recipe = recipe_from_flags(arguments)
     options = Options(
@@ -106,10 +117,25 @@ def run_training(arguments: argparse.Namespace, open_dataset: OpenDataset) -> di
     run = set_up(recipe, train.classes, train.samples, val.samples, options)
     if run.workers.leads and not alone:  # which is known now that all have joined; the others' reports are the same
         preflight(*reports)
+    if run.workers.leads:
+        write_note(options.save_prefix, command, Path(arguments.dataset_root), train.samples, train.classes)
     metrics = run.run()
     if not run.workers.leads:
         return metrics
     print(format_table(metrics))
     plot_training(run.log.path, options.save_prefix / "curves.png")
     print(f"checkpoints, metrics.csv, metrics.json, detections.json and curves.png are in {options.save_prefix}")
+    if not arguments.no_report:
+        _report(options.save_prefix, val)
     return metrics
+
+
+def _report(folder: Path, val: Dataset) -> None:
+    """Make the page of a finished run; whatever fails is told, and costs the run nothing."""
+    try:
+        run = read_run(folder)
+        plots = write_run_page(run, val, folder / REPORT)
+        print(f"wrote {folder / REPORT}")
+        log_images(folder / "tensorboard", int(run.log["step"].max()), plots)
+    except Exception as error:
+        complain(f"warning: the run is whole, but its page is not ({error}); make it with aploss-mx report {folder}")

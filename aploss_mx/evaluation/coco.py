@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Mapping, Sequence
 
 import numpy as np
@@ -29,11 +29,14 @@ class COCOMetric:
         The twelve of `METRICS`, each a mean over the classes with counted objects.
     ap, ap50 : ndarray of float64, shape (C,)
         By class: over IoU 0.50, 0.55, ..., 0.95, and at 0.50.
+    precision : ndarray of float64, shape (C, 10, 101)
+        By class, at these IoUs, from the recalls 0, 0.01, ..., 1 on: the curves whose mean height is AP.
     """
 
     metrics: dict[str, float]
     ap: np.ndarray
     ap50: np.ndarray
+    precision: np.ndarray = field(repr=False)
 
 
 def coco_average_precision(
@@ -101,6 +104,7 @@ def coco_average_precision(
         metrics=dict(zip(METRICS, metrics)),
         ap=_without_minus_one(precision.mean(axis=(1, 2))),
         ap50=_without_minus_one(precision[:, 0].mean(axis=1)),
+        precision=_without_minus_one(precision),
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any, Mapping, Sequence
 
 from aploss_mx.data.sample import Sample
 from aploss_mx.evaluation.calibration import calibrate
-from aploss_mx.evaluation.coco import METRICS, coco_average_precision
+from aploss_mx.evaluation.coco import METRICS, COCOMetric, coco_average_precision
 from aploss_mx.evaluation.voc import voc_average_precision
 from aploss_mx.geometry.boxes import box_areas
 from aploss_mx.geometry.detections import Detections
@@ -52,6 +52,17 @@ def evaluate(
         As in `check_detections`.
     """
     coco = coco_average_precision(samples, detections, classes, min_area)
+    return with_coco(coco, samples, detections, classes, min_area)
+
+
+def with_coco(
+    coco: COCOMetric,
+    samples: Sequence[Sample],
+    detections: Mapping[str, Detections],
+    classes: Sequence[str],
+    min_area: float = 0,
+) -> dict[str, Any]:
+    """Return what `evaluate` does, of COCO's metrics that are there already."""
     counted = [_without_smaller(sample, min_area) for sample in samples]
     voc = voc_average_precision(counted, detections, classes)
     by_class = zip(classes, coco.ap, coco.ap50, voc.eleven_point, voc.area, voc.objects)

@@ -15,7 +15,7 @@ LEFT, RIGHT, TOP, BOTTOM = 54, 14, 10, 42
 MOST_POINTS = 600  # of a curve; of more, every second or third … is drawn
 FEW_POINTS = 30  # which get a mark each
 BAR, NAMES, LONGEST_NAME = 24, 150, 20  # height of a bar with its gap; width of names beside bars, and characters
-MOST_NUMBERED = 12  # rows of a heat map whose cells can hold their numbers
+NUMBERED = 26  # side of a cell that can hold its number
 DASHES = ("", "6 3", "2 3", "8 3 2 3", "10 4 2 4 2 4")  # a line style of its own tells a curve apart without colour
 COLORS = len(DASHES)  # classes c0, c1, … of the style sheet
 
@@ -187,9 +187,9 @@ def heat_map(
 ) -> Markup:
     """Return a table of counts (R, C), each darker the larger its share of its row; as a confusion matrix."""
     shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
-    side = max(9, min(46, 560 // max(len(rows), len(columns), 1)))
+    side = max(9, min(44, 760 // max(len(rows), len(columns), 1)))
     labels = 10 + 7 * min(18, max(map(len, [*rows, *columns])))
-    numbered = max(len(rows), len(columns)) <= MOST_NUMBERED
+    numbered = side >= NUMBERED
     cells = [
         {
             "x": labels + int(right) * side,

@@ -132,6 +132,7 @@ def gallery(
     groups: Sequence[Group],
     *,
     slider: Slider | None = None,
+    controls: bool = True,
     note: str = "",
 ) -> Markup:
     """Return a gallery.
@@ -149,6 +150,8 @@ def gallery(
         The group of index 0 first; a later one lies on top.
     slider : Slider, optional
         Without one, all boxes are shown, and pictures are filtered by class and group alone.
+    controls : bool
+        Whether slider and filters are there; a few pictures do without.
     note : str
         A sentence above.
     """
@@ -165,7 +168,7 @@ def gallery(
     present = np.unique(boxes.label) if slider is None else np.flatnonzero(_counted(slider.tally, len(classes)))
     return render(
         "gallery.html", name=name, data=embed(data), classes=sorted((classes[one], int(one)) for one in present),
-        groups=groups, slider=slider, levels=LEVELS, count=len(pictures), note=note,
+        groups=groups, slider=slider, controls=controls, levels=LEVELS, count=len(pictures), note=note,
     )  # fmt: skip
 
 

@@ -90,7 +90,7 @@ class Execution:
             places["pretrained"] = self.pretrained
         command = trial.train_command(places)
         gpus = free.get()
-        where = _on(gpus)
+        where = [*_on(gpus), "--no-report"]
         try:
             if not is_done(folder):
                 tqdm.write(f"{shlex.join([*command, *where])}  # log: {folder / LOG}")

@@ -53,11 +53,12 @@ for (const root of document.querySelectorAll(".gallery")) {
       const [x, y] = [corner(box, 0, width), corner(box, 1, height)];
       const place = {x, y, width: Math.max(0, corner(box, 2, width) - x), height: Math.max(0, corner(box, 3, height) - y)};
       const {color, name, dash} = look(one);
-      const rect = make("rect", {...place, class: "box", stroke: color, "data-kind": name, ...(dash && {"stroke-dasharray": dash})});
+      const quiet = tally && truth[one];
+      const rect = make("rect", {...place, class: quiet ? "box quiet" : "box", stroke: color, "data-kind": name, ...(dash && {"stroke-dasharray": dash})});
       const title = make("title");
       title.textContent = `${name}: ${words(box)}`;
       rect.append(title);
-      const parts = [make("rect", {...place, class: "casing"}), rect];
+      const parts = quiet ? [rect] : [make("rect", {...place, class: "casing"}), rect];
       if (captions && (kind === ALL || kind === one)) {
         const low = truth[boxes.group[box]];
         const text = make("text", {x: x + size * 0.2, y: low ? y + place.height - size * 0.3 : Math.max(size, y - size * 0.3), "font-size": size, class: "caption"});
@@ -71,7 +72,7 @@ for (const root of document.querySelectorAll(".gallery")) {
     const {source, width, height} = pictures[index], frame = html("span", {class: "frame"});
     const image = html("img", {alt, width, height, decoding: "async"});
     image.src = source;
-    const svg = make("svg", {viewBox: `0 0 ${width} ${height}`, preserveAspectRatio: "none", "aria-hidden": "true"});
+    const svg = make("svg", {viewBox: `0 0 ${width} ${height}`, "aria-hidden": "true"});
     frame.append(image, svg);
     return [frame, svg];
   };
@@ -80,8 +81,8 @@ for (const root of document.querySelectorAll(".gallery")) {
   const made = new Map();
   const describe = (index) => {
     const counts = new Map();
-    for (const [, one] of visible(index)) counts.set(look(one).name, (counts.get(look(one).name) || 0) + 1);
-    return [...counts].map(([name, count]) => `${count} ${name}`).join(", ") || "no boxes";
+    for (const [, one] of visible(index)) if (!(tally && truth[one])) counts.set(look(one).name, (counts.get(look(one).name) || 0) + 1);
+    return [...counts].map(([name, count]) => `${name} ${count}`).join(", ") || "no boxes";
   };
   const refresh = (card) => {
     if (!card.near) return;
@@ -141,6 +142,7 @@ for (const root of document.querySelectorAll(".gallery")) {
       const objects = label < 0 ? tally.objects.reduce((sum, number) => sum + number, 0) : tally.objects[label];
       const [right, wrong] = [of("right"), of("wrong")];
       sums[MISSED] = objects - right;
+      if (truth.includes(true)) sums[truth.indexOf(true)] = right;
       const say = (name, text) => { find(`.figures .${name}`).textContent = text; };
       say("precision", share(right, right + wrong));
       say("recall", share(right, objects));
@@ -149,7 +151,7 @@ for (const root of document.querySelectorAll(".gallery")) {
     }
     for (const [one, button] of buttons) {
       button.setAttribute("aria-pressed", String(one === kind));
-      if (one !== ALL) button.lastChild.textContent = truth[one] && tally ? "" : sums[one].toLocaleString("en");
+      if (one !== ALL) button.lastChild.textContent = sums[one].toLocaleString("en");
     }
   };
 
@@ -218,9 +220,7 @@ for (const root of document.querySelectorAll(".gallery")) {
     requestAnimationFrame(() => { waiting = false; update(); });
   });
   if (choice) choice.addEventListener("change", () => { label = +choice.value; shown = PAGE; update(); });
-  const extend = () => { shown += PAGE; list(); };
-  more.addEventListener("click", extend);
-  new IntersectionObserver(([entry]) => { if (entry.isIntersecting && !more.hidden) extend(); }, {rootMargin: "400px"}).observe(more);
+  more.addEventListener("click", () => { shown += 2 * PAGE; list(); });
   addEventListener("beforeprint", () => made.forEach((card) => { card.near = true; refresh(card); }));
   root.querySelector("form").addEventListener("submit", (event) => event.preventDefault());
   update();

@@ -1,0 +1,92 @@
+"""Say what a reader of a run's figures should know first."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from aploss_mx.data.check import COCO_DETECTIONS
+from aploss_mx.inspection.findings import Findings
+from aploss_mx.inspection.run_folder import RunFolder
+from aploss_mx.page.gallery import LEVELS
+from aploss_mx.page.render import percent
+
+FEW_TRAINED, FEW_TESTED = 100, 20  # objects of a class
+STILL = 0.01  # AP gained in a training's last quarter, or share of the loss lost, that says that it was not at its end
+NAMED = 6  # classes
+
+
+class Advice(NamedTuple):
+    """A warning: what about, and what it is."""
+
+    about: str
+    text: str
+
+
+def advice_on_run(run: RunFolder) -> list[Advice]:
+    """Return warnings about a training."""
+    found = []
+    log = run.log
+    evaluations = log[["epoch", "AP"]].dropna()
+    ends = run.recipe.epochs
+    if len(evaluations):
+        last, best = evaluations.iloc[-1], evaluations.loc[evaluations["AP"].idxmax()]
+        before = evaluations[evaluations["epoch"] <= 0.75 * ends]
+        if len(before) and last["AP"] == best["AP"] and last["AP"] - before["AP"].iloc[-1] > STILL:
+            gained = 100 * (last["AP"] - before["AP"].iloc[-1])
+            text = f"AP rose by {gained:.1f} points in its last quarter: more epochs would help."
+            found.append(Advice("Still improving", text))
+        if best["AP"] - last["AP"] > STILL:
+            text = (
+                f"AP was {percent(best['AP'])} after epoch {best['epoch']:.0f}, whose weights are best.npz, and "
+                f"{percent(last['AP'])} at the end."
+            )
+            found.append(Advice("Past its best", text))
+    losses = log["loss"].dropna().to_numpy()
+    if len(evaluations) < 2 and len(losses) >= 20:
+        part = len(losses) // 10
+        before, after = losses[-2 * part : -part].mean(), losses[-part:].mean()
+        if after < before * (1 - 5 * STILL):
+            text = f"The loss fell from {before:.3g} to {after:.3g} in the last tenth of the training."
+            found.append(Advice("Still improving", text))
+    if len(log) and log["epoch"].max() < ends:
+        text = f"{log['epoch'].max():.0f} of {ends} epochs are done; --resume auto goes on."
+        found.append(Advice("Not finished", text))
+    few = {name: count for name, count in run.note.get("train_objects", {}).items() if count < FEW_TRAINED}
+    if few:
+        found.append(Advice("Few objects to learn from", f"{_listed(few)}."))
+    return found
+
+
+def advice_on_findings(findings: Findings, max_detections: int | None = None) -> list[Advice]:
+    """Return warnings about an evaluation, of a detector that keeps so many boxes on an image, where that is known."""
+    found = []
+    if not len(findings.found.labels):
+        return [Advice("Nothing was found", "There is not one detection. Has the network learnt at all?")]
+    start, measure = findings.start / LEVELS, findings.measure
+    if findings.metrics.get("best_F1_score") is not None:
+        score = findings.metrics["best_F1_score"]
+        text = f"Shown is what scores {score:.3f} or more" + (
+            f", a confidence of {start:.3f}" * bool(findings.calibration)
+        )
+        found.append(Advice("Score threshold", f"{text}: the threshold with the best F1 on these pictures."))
+    if findings.calibration is None:
+        text = "Too few detections are right, or wrong, to fit a calibration: the slider is of scores, which only rank."
+        found.append(Advice("Not calibrated", text))
+    few = {name: int(count) for name, count in zip(findings.classes, findings.counts) if count < FEW_TESTED}
+    if few:
+        found.append(Advice("Few objects to test on", f"{_listed(few)}. The {measure}s and AP of these say little."))
+    crowded = np.bincount(findings.objects.image[findings.objects.counted], minlength=len(findings.samples))
+    most = COCO_DETECTIONS if max_detections is None else max_detections
+    if (crowded > most).any():
+        count = (crowded > most).sum()
+        text = f"{count} pictures have more objects than the {most} boxes that are kept of one: AP cannot reach 1."
+        found.append(Advice("More objects than detections", text))
+    return found
+
+
+def _listed(counts: dict[str, int]) -> str:
+    fewest = sorted(counts.items(), key=lambda item: item[1])
+    more = f" and {len(fewest) - NAMED} more classes" if len(fewest) > NAMED else ""
+    return ", ".join(f"{name} ({count})" for name, count in fewest[:NAMED]) + more

@@ -1,0 +1,98 @@
+"""Read what a training left in its folder, and note there what a page wants to know besides."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+import aploss_mx
+from aploss_mx.atomic import write_text
+from aploss_mx.config import Recipe, load_recipe
+from aploss_mx.data.sample import Sample
+from aploss_mx.training.metrics_log import COLUMNS, read_metrics
+
+NOTE = "run.json"
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A run, as its folder tells it.
+
+    Attributes
+    ----------
+    path : Path
+    recipe : Recipe
+    log : DataFrame
+        The metrics log, a column for each of `metrics_log.COLUMNS`, of floats; NaN where nothing was measured.
+    metrics : mapping
+        Of the last evaluation, with its ``epoch``.
+    note : mapping
+        What `write_note` left; empty where an earlier version trained.
+    """
+
+    path: Path
+    recipe: Recipe
+    log: pd.DataFrame = field(repr=False)
+    metrics: Mapping[str, Any] = field(repr=False)
+    note: Mapping[str, Any] = field(repr=False)
+
+    @property
+    def name(self) -> str:
+        return self.path.resolve().name
+
+    @property
+    def command(self) -> str:
+        """What trains it again; '' where that is not known."""
+        return shlex.join(self.note["command"]) if "command" in self.note else ""
+
+
+def read_run(path: Path) -> RunFolder:
+    """Read a run's folder.
+
+    Raises
+    ------
+    ValueError
+        If it is none, or what it holds cannot be read.
+    OSError
+        Of the system.
+    """
+    missing = [name for name in ("recipe.yaml", "metrics.json", "detections.json") if not (path / name).is_file()]
+    if missing:
+        raise ValueError(f"{path} lacks {', '.join(missing)}: give the folder of a training that was evaluated")
+    rows = read_metrics(path / "metrics.csv")
+    log = pd.DataFrame(rows, columns=COLUMNS).apply(pd.to_numeric, errors="coerce")
+    note = _read_json(path / NOTE) if (path / NOTE).is_file() else {}
+    return RunFolder(path, load_recipe(str(path / "recipe.yaml")), log, _read_json(path / "metrics.json"), note)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is not a JSON file: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} must hold an object, but holds a {type(content).__name__}")
+    return content
+
+
+def write_note(
+    folder: Path, command: Sequence[str], root: Path, samples: Sequence[Sample], names: Sequence[str]
+) -> None:
+    """Note a run's command, where its data lie, and how many images and objects of each class it learns from."""
+    labels = np.concatenate([np.zeros(0, np.int64), *(sample.labels[sample.trained] for sample in samples)])
+    note = {
+        "aploss_mx": aploss_mx.__version__,
+        "python": sys.version.split()[0],
+        "command": list(command),
+        "dataset_root": str(root.expanduser().absolute()),
+        "train_images": len(samples),
+        "train_objects": dict(zip(names, np.bincount(labels, minlength=len(names)).tolist())),
+    }
+    write_text(folder / NOTE, json.dumps(note, indent=1) + "\n")

@@ -1,0 +1,216 @@
+"""The page of a run in a browser: its numbers are those of metrics.json and pycocotools, whatever names hold."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from simulated import detect, paint
+
+from aploss_mx.config import Recipe
+from aploss_mx.evaluation.coco import coco_average_precision
+from aploss_mx.evaluation.detections import save_detections
+from aploss_mx.evaluation.evaluate import evaluate
+from aploss_mx.inspection.comparison import write_comparison_page
+from aploss_mx.inspection.page import findings_of, write_run_page
+from aploss_mx.inspection.pngs import log_images, write_pngs
+from aploss_mx.inspection.run_folder import read_run, write_note
+from aploss_mx.training.metrics_log import COLUMNS
+
+CLASSES = ("<script>alert(1)</script>", '"Bär\'s" &amp; $x_1$', "猫")
+NAME = "läuft <b>\"'&猫"
+
+
+def make_run(folder: Path, samples, seed: int = 0, **settings) -> Path:
+    """Write what a training leaves, of simulated detections."""
+    folder.mkdir(parents=True)
+    detections = detect(samples, len(CLASSES), seed)
+    metrics = evaluate(samples, detections, CLASSES)
+    save_detections(folder / "detections.json", detections, CLASSES)
+    (folder / "metrics.json").write_text(json.dumps({"epoch": 4, **metrics}))
+    recipe = Recipe.from_dict({"classes": list(CLASSES), "epochs": 4, "val_split": "2007_val", **settings})
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe.to_dict()))
+    steps = np.arange(10, 210, 10)
+    log = pd.DataFrame(index=range(len(steps) + 4), columns=COLUMNS, dtype=float)
+    log.loc[: len(steps) - 1, ["epoch", "step", "lr", "loss", "cls_loss", "box_loss", "ap_loss"]] = np.stack(
+        [(steps - 1) // 50 + 1, steps, 0.01 + 0 * steps, 2 - steps / 200, 1 - steps / 400, 1 - steps / 400,
+         1 - steps / 300], 1)  # fmt: skip
+    for epoch in range(1, 5):
+        log.loc[len(steps) + epoch - 1, ["epoch", "step", "AP", "AP50", "AP75"]] = [
+            epoch, 50 * epoch, *(metrics[name] * epoch / 4 for name in ("AP", "AP50", "AP75"))]  # fmt: skip
+    log = log.sort_values("step", kind="stable").astype({"epoch": int, "step": int})
+    log.to_csv(folder / "metrics.csv", index=False)
+    write_note(folder, ["aploss-mx", "train-voc", "--classes", CLASSES[1]], folder, samples, CLASSES)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    samples = paint(tmp_path_factory.mktemp("data"), 40, len(CLASSES), objects=5)
+    return SimpleNamespace(name="<i>data</i>", classes=CLASSES, samples=samples, problems=[])
+
+
+@pytest.fixture(scope="module")
+def run(data, tmp_path_factory) -> Path:
+    folder = make_run(tmp_path_factory.mktemp("runs") / NAME, data.samples)
+    write_run_page(read_run(folder), data, folder / "report.html")
+    return folder
+
+
+@pytest.mark.parametrize("width, dark", [(400, False), (1600, True)])
+def test_it_loads_in_silence_fits_and_can_be_read(browser, run, width, dark):
+    browser.open(run / "report.html", width, dark=dark)
+    browser.settle()
+    assert browser.complaints() == []
+    assert browser.overflow() <= 0
+    assert browser.faint_texts() == []
+
+
+def test_its_numbers_are_those_of_metrics_json_and_pycocotools(browser, run, data):
+    browser.open(run / "report.html")
+    metrics = json.loads((run / "metrics.json").read_text())
+    findings = findings_of(read_run(run), data)
+    coco = coco_average_precision(data.samples, findings.detections, CLASSES)
+    for name in ("AP", "AP50", "AP75", "AR100"):
+        shown = browser.text(f"[data-metric={name}]")
+        assert shown == f"{100 * metrics[name]:.1f} %" == f"{100 * coco.metrics[name]:.1f} %"
+    rows = browser.run(
+        "return [...document.querySelectorAll('#classes tbody tr')].map((row) => "
+        "[row.cells[0].textContent, ...[...row.cells].slice(1).map((cell) => +cell.dataset.value)])"
+    )
+    assert [row[0] for row in rows] == [*CLASSES, "all"]
+    for row, ap, ap50, count in zip(rows, coco.ap, coco.ap50, findings.counts):
+        assert row[1:4] == pytest.approx([count, ap, ap50])
+    for part, bars in (("errors", [100 * cost for cost in findings.errors.costs.values()]),):
+        written = browser.run("return [...document.querySelectorAll('#' + arguments[0] + ' .bars .value')]"
+                              ".map((one) => one.textContent)", part)  # fmt: skip
+        sizes = [100 * metrics[name] if metrics[name] is not None else None for name in ("APs", "APm", "APl")]
+        expected = [*bars, *sizes]
+        assert written == ["–" if value is None else f"{value:.1f}" for value in expected]
+
+
+def test_the_calibration_errors_are_those_of_metrics_json(browser, run):
+    browser.open(run / "report.html")
+    fitted = json.loads((run / "metrics.json").read_text())["calibration"]
+    told = re.search(r"Expected calibration error: (.*) of the score, (.*) of the confidence", browser.text("#errors"))
+    numbers = list(told.groups())
+    assert numbers == [f"{fitted[name]:.3f}" for name in ("ECE_score", "ECE_confidence")]
+
+
+def test_precision_and_recall_at_the_slider_are_those_of_the_detections(browser, run, data):
+    findings = findings_of(read_run(run), data)
+    found = findings.found
+    browser.open(run / "report.html")
+    for level in (findings.start, 0, 700):
+        browser.slide(level)
+        right, wrong = ((found.levels >= level) & kinds for kinds in (found.right, found.wrong))
+        assert browser.text(".figures .precision") == f"{100 * right.sum() / (right | wrong).sum():.1f} %"
+        assert browser.text(".figures .recall") == f"{100 * right.sum() / findings.counts.sum():.1f} %"
+    curves = json.loads(browser.text("#errors figure.lines script"))
+    np.testing.assert_allclose(curves["curves"][0]["y"], findings.coco.precision[:, 0].mean(0), rtol=1e-5)
+
+
+def test_hostile_names_are_shown_as_text(browser, run):
+    html = (run / "report.html").read_text(encoding="utf-8")
+    assert "<script>alert" not in html and "<b>猫" not in html and "<i>data" not in html
+    browser.open(run / "report.html")
+    assert browser.text("h1") == NAME
+    assert browser.driver.title == NAME
+    options = browser.run("return [...document.querySelector('select.class').options].map((one) => one.textContent)")
+    assert sorted(options[1:]) == sorted(CLASSES)
+    assert "Bär's\" <b>猫&.jpg" in browser.text(".card b")
+    assert CLASSES[1] in browser.text("pre").replace("'\"'\"'", "'")
+
+
+def test_its_advice(browser, run):
+    text = (run / "report.html").read_text(encoding="utf-8")
+    assert "Still improving.</b> AP rose by" in text and "Score threshold.</b> Shown is what scores" in text
+    assert "Few objects to learn from.</b>" in text
+
+
+def test_charts_as_png_and_on_tensorboard(run, data, tmp_path):
+    plots = write_run_page(read_run(run), data, tmp_path / "page.html")
+    files = write_pngs(tmp_path / "pngs", plots)
+    assert [file.stem for file in files] == [
+        "loss", "ap_loss", "ap", "lr", "errors", "sizes", "precision_recall", "reliability", "confusion",
+    ]  # fmt: skip
+    assert all(file.read_bytes().startswith(b"\x89PNG") and file.stat().st_size > 5000 for file in files)
+    log_images(tmp_path / "board", 7, plots[:2])
+    (events,) = (tmp_path / "board").iterdir()
+    content = events.read_bytes()
+    assert content.count(b"\x89PNG") == 2 and b"report/ap_loss" in content
+
+
+@pytest.fixture(scope="module")
+def two(run, data) -> Path:
+    other = make_run(run.parent / "other", data.samples, seed=5, loss="focal")
+    path = run.parent / "two.html"
+    write_comparison_page(path, [read_run(run), read_run(other)], data)
+    return path
+
+
+def test_two_runs_differ_by_what_their_metrics_do(browser, two, run):
+    browser.open(two, 400)
+    assert browser.complaints() == [] and browser.overflow() <= 0 and browser.faint_texts() == []
+    first, second = (json.loads((two.parent / name / "metrics.json").read_text()) for name in (NAME, "other"))
+    rows = browser.run(
+        "return [...document.querySelectorAll('#metrics tbody tr')].map((row) => "
+        "[...row.cells].map((cell) => cell.textContent))"
+    )
+    table = {name: rest for name, *rest in rows}
+    assert table["AP"] == [
+        f"{100 * first['AP']:.1f} %", f"{100 * second['AP']:.1f} %", f"{100 * (second['AP'] - first['AP']):+.1f}",
+    ]  # fmt: skip
+    assert table["loss"] == ["ap", "focal"]
+
+
+def test_two_runs_find_each_object_both_one_or_neither(browser, two, run, data):
+    browser.open(two)
+    one, other = (findings_of(read_run(two.parent / name), data) for name in (NAME, "other"))
+    counted = one.objects.counted
+    first, second = (of.objects.found_at(of.start)[counted] for of in (one, other))
+    shown = browser.run("return [...document.querySelectorAll('.kinds button')].map((one) => one.textContent)")[1:5]
+    numbers = [int(re.search(r"\d+$", text.replace(",", ""))[0]) for text in shown]
+    kinds = (~first & ~second, first & ~second, ~first & second, first & second)
+    assert numbers == [kind.sum() for kind in kinds]
+    browser.show(".card")
+    card = browser.find(".card")[0]
+    image = int(re.match(r"\d+", browser.text(".card b"))[0])
+    here = one.objects.image[counted] == image
+    alone = len(card.find_elements("css selector", "[data-kind^=only]"))
+    assert alone == (first ^ second)[here].sum() == np.bincount(one.objects.image[counted], first ^ second).max()
+
+
+def test_runs_of_other_data_are_refused(run, data, tmp_path):
+    other = make_run(tmp_path / "other", data.samples, val_split="2012_val")
+    with pytest.raises(ValueError, match="tested on different splits"):
+        write_comparison_page(tmp_path / "x.html", [read_run(run), read_run(other)], data)
+    with pytest.raises(ValueError, match="was tested on"):
+        findings_of(read_run(run), SimpleNamespace(classes=("a", "b", "c"), samples=data.samples))
+
+
+@pytest.mark.parametrize("missing", ["metrics.json", "recipe.yaml", "detections.json"])
+def test_a_folder_that_is_no_run_is_told(run, tmp_path, missing):
+    copy = shutil.copytree(run, tmp_path / "copy")
+    (copy / missing).unlink()
+    with pytest.raises(ValueError, match=f"lacks {missing}"):
+        read_run(copy)
+
+
+def test_pictures_that_cannot_be_read_are_grey_and_said_so(run, data, tmp_path):
+    broken = [*data.samples]
+    broken[0].image_path.with_suffix(".bak").write_bytes(broken[0].image_path.read_bytes())
+    content = broken[0].image_path.read_bytes()
+    broken[0].image_path.write_bytes(content[:200])
+    try:
+        write_run_page(read_run(run), data, tmp_path / "page.html")
+    finally:
+        broken[0].image_path.write_bytes(content)
+    assert "The picture cannot be read." in (tmp_path / "page.html").read_text(encoding="utf-8")
