@@ -15,6 +15,7 @@ from tiny_training import tiny_flags
 from aploss_mx.checkpoint import parameters_of
 from aploss_mx.commands import train_voc
 from aploss_mx.config import Recipe
+from aploss_mx.data.examples import Draw
 from aploss_mx.ranking.problem import solve_anchors
 from aploss_mx.training.loop import TrainingRun
 
@@ -33,17 +34,17 @@ CHANGES: dict[str, tuple[Any, set[str]]] = {
     "channels": (24, {"weights"}),
     "new_conv_std": (0.01, {"weights"}),
     "pretrained": ("a checkpoint", {"weights"}),
-    "seed": (1, {"weights", "batches"}),
-    "pixels": ("caffe", {"batches", "validation", "views"}),
-    "anchor_size": (6, {"batches", "detections"}),
-    "anchor_scales": ("1,1.6", {"batches", "detections"}),
-    "anchor_ratios": ("0.4,1,2.5", {"batches", "detections"}),
-    "augmentation": ("none", {"batches"}),
-    "data_shape": (96, {"batches"}),
-    "train_split": ("2007_val", {"batches", "rates"}),
+    "seed": (1, {"weights", "order", "examples"}),
+    "pixels": ("caffe", {"examples", "validation", "views"}),
+    "anchor_size": (6, {"examples", "detections"}),
+    "anchor_scales": ("1,1.6", {"examples", "detections"}),
+    "anchor_ratios": ("0.4,1,2.5", {"examples", "detections"}),
+    "augmentation": ("none", {"examples"}),
+    "data_shape": (96, {"examples"}),
+    "train_split": ("2007_val", {"order", "examples", "rates"}),
     "val_split": ("2007_train", {"validation"}),
-    "classes": ("square,circle,triangle,star,cross", {"batches", "validation"}),
-    "batch_size": (2, {"batches", "rates"}),
+    "classes": ("square,circle,triangle,star,cross", {"examples", "validation"}),
+    "batch_size": (2, {"order", "rates"}),
     "loss": ("auc", {"class loss"}),
     "delta": (0.3, {"class loss"}),
     "interpolated": (False, {"class loss"}),
@@ -86,12 +87,14 @@ def parts_of(run: TrainingRun, train) -> dict[str, Any]:
     targets = rng.integers(-1, 6, (4, 40))
     class_targets, zeros = mx.nd.array(targets), mx.nd.zeros((4, 40, 4))
     deltas = mx.nd.array(rng.normal(0, 2, (4, 40, 4)))
+    examples = run.loader.dataset
     joint = run.sync_method and solve_anchors(run.sync_method, logits.asnumpy(), targets)[0]
     anchors = 6 * (64 + 16 + 4 + 1 + 1)
     outputs = (rng.normal(size=(anchors, 5)).astype(np.float32), rng.normal(size=(anchors, 4)).astype(np.float32))
     parts = {
         "weights": {name: digest(array) for name, array in parameters_of(run.network).items()},
-        "batches": [[digest(array.asnumpy()) for array in batch] for batch in run.loader],
+        "order": list(run.sampler),
+        "examples": [[*map(digest, examples[Draw(0, index, index)])] for index in range(len(examples))],
         "validation": [[digest(array.asnumpy()) for array in batch] for batch in run.val_loader]
         + [sample.labels.tolist() for sample in run.val_samples],
         "views": (run.val_loader.dataset.views, run.detector.views),
