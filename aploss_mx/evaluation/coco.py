@@ -77,6 +77,39 @@ def coco_average_precision(
     ValueError
         As in `check_detections`.
     """
+    evaluation = _evaluation(samples, detections, classes)
+    evaluation.params.areaRng[0] = [min_area, evaluation.params.areaRng[0][1]]
+    with contextlib.redirect_stdout(io.StringIO()):
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    precision = _precision(evaluation)
+    return COCOMetric(
+        metrics=dict(zip(METRICS, _without_minus_one(evaluation.stats).tolist())),
+        ap=precision.mean(axis=(1, 2)),
+        ap50=precision[:, 0].mean(axis=1),
+        precision=precision,
+    )
+
+
+def coco_precision(
+    samples: Sequence[Sample], detections: Mapping[str, Detections], classes: Sequence[str]
+) -> np.ndarray:
+    """Return the ``precision`` of `coco_average_precision` alone, in about a quarter of the time."""
+    evaluation = _evaluation(samples, detections, classes)
+    evaluation.params.areaRng, evaluation.params.areaRngLbl = evaluation.params.areaRng[:1], ["all"]
+    with contextlib.redirect_stdout(io.StringIO()):
+        evaluation.evaluate()
+        evaluation.accumulate()
+    return _precision(evaluation)
+
+
+def _precision(evaluation: COCOeval) -> np.ndarray:
+    # (T, R, K, A, M) -> (K, T, R) for all areas and the largest number of detections
+    return _without_minus_one(evaluation.eval["precision"][:, :, :, 0, -1].transpose(2, 0, 1))
+
+
+def _evaluation(samples: Sequence[Sample], detections: Mapping[str, Detections], classes: Sequence[str]) -> COCOeval:
     check_detections(samples, detections, classes)
     samples = _by_id(samples)
     found = [detections.get(sample.image_id, Detections()) for sample in samples]
@@ -92,20 +125,7 @@ def coco_average_precision(
     ]
 
     with contextlib.redirect_stdout(io.StringIO()):
-        evaluation = COCOeval(_coco(samples, classes, truth), _coco(samples, classes, results), "bbox")
-        evaluation.params.areaRng[0] = [min_area, evaluation.params.areaRng[0][1]]
-        evaluation.evaluate()
-        evaluation.accumulate()
-        evaluation.summarize()
-    # (T, R, K, A, M) -> (K, T, R) for all areas and the largest number of detections
-    precision = evaluation.eval["precision"][:, :, :, 0, -1].transpose(2, 0, 1)
-    metrics = _without_minus_one(evaluation.stats).tolist()
-    return COCOMetric(
-        metrics=dict(zip(METRICS, metrics)),
-        ap=_without_minus_one(precision.mean(axis=(1, 2))),
-        ap50=_without_minus_one(precision[:, 0].mean(axis=1)),
-        precision=_without_minus_one(precision),
-    )
+        return COCOeval(_coco(samples, classes, truth), _coco(samples, classes, results), "bbox")
 
 
 def _without_minus_one(values: np.ndarray) -> np.ndarray:

@@ -111,7 +111,7 @@ def errors_of_image(sample: Sample, found: Detections) -> ImageErrors:
     same = found.labels[:, None] == sample.labels
     taken = np.zeros(len(sample.boxes), bool)
     order = np.argsort(-found.scores, kind="stable")
-    for row in order:
+    for row in order[((overlap * same).max(1, initial=0) >= MATCH)[order]]:
         free = np.where(same[row] & ~taken & counted, overlap[row], -1.0)
         if free.size and free.max() >= MATCH:
             objects[row] = free.argmax()
@@ -197,8 +197,9 @@ def _best_of_objects(found: Detections, errors: ImageErrors) -> np.ndarray:
     """Return which errors an oracle makes right: of each object that nothing finds, the surest that can be mended."""
     best = np.zeros(len(found), bool)
     gone = set(errors.objects[errors.kinds == Kind.RIGHT])
-    for row in np.argsort(-found.scores, kind="stable"):
-        if errors.kinds[row] in MENDED and errors.objects[row] not in gone:
+    order = np.argsort(-found.scores, kind="stable")
+    for row in order[np.isin(errors.kinds, MENDED)[order]]:
+        if errors.objects[row] not in gone:
             gone.add(errors.objects[row])
             best[row] = True
     return best

@@ -10,7 +10,7 @@ import numpy as np
 
 from aploss_mx.data.sample import Sample
 from aploss_mx.evaluation.calibration import Calibration
-from aploss_mx.evaluation.coco import COCOMetric, coco_average_precision
+from aploss_mx.evaluation.coco import coco_average_precision, coco_precision
 from aploss_mx.evaluation.errors import ErrorReport, Kind, find_errors
 from aploss_mx.evaluation.evaluate import with_coco
 from aploss_mx.geometry.detections import Detections
@@ -95,7 +95,8 @@ class Findings:
     detections : mapping of str to Detections
     metrics : mapping
         As `evaluate` returns them.
-    coco : COCOMetric
+    precision : ndarray of float64, shape (C, 10, 101)
+        As `COCOMetric` has it.
     errors : ErrorReport
     found : Found
     objects : Objects
@@ -108,7 +109,7 @@ class Findings:
     classes: Sequence[str]
     detections: Mapping[str, Detections] = field(repr=False)
     metrics: Mapping[str, Any] = field(repr=False)
-    coco: COCOMetric = field(repr=False)
+    precision: np.ndarray = field(repr=False)
     errors: ErrorReport = field(repr=False)
     found: Found = field(repr=False)
     objects: Objects = field(repr=False)
@@ -146,15 +147,18 @@ def find(
     ValueError
         As in `check_detections`.
     """
-    coco = coco_average_precision(samples, detections, classes)
-    metrics = with_coco(coco, samples, detections, classes) if metrics is None else metrics
+    if metrics is None:
+        coco = coco_average_precision(samples, detections, classes)
+        metrics, precision = with_coco(coco, samples, detections, classes), coco.precision
+    else:
+        precision = coco_precision(samples, detections, classes)
     fitted = metrics.get("calibration") or {}
     calibration = Calibration(fitted["slope"], fitted["offset"]) if fitted.get("slope") else None
     errors = find_errors(samples, detections)
     found, objects = _flat(samples, detections, errors, calibration)
     best = metrics.get("best_F1_score")
     start = int(_levels(_confidence(np.array([best]), calibration))[0]) if best is not None else LEVELS // 2
-    return Findings(samples, classes, detections, metrics, coco, errors, found, objects, calibration, start)
+    return Findings(samples, classes, detections, metrics, precision, errors, found, objects, calibration, start)
 
 
 def _flat(

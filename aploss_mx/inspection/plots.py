@@ -106,7 +106,7 @@ def error_plots(findings: Findings) -> list[Plot]:
 
 
 def _mean_curves(findings: Findings) -> list[Curve]:
-    counted = findings.coco.precision[findings.counts > 0]
+    counted = findings.precision[findings.counts > 0]
     if not len(counted):
         return []
     return [Curve(f"IoU {0.5 + 0.05 * iou:.1f}", RECALLS, counted[:, iou].mean(axis=0)) for iou in SHOWN_IOUS]
@@ -118,7 +118,7 @@ def class_plots(findings: Findings) -> list[Plot]:
     return [
         Plot(f"precision_recall_{label}", "lines", {
             "title": findings.classes[label],
-            "curves": [Curve(name, RECALLS, findings.coco.precision[label, iou]) for iou, name in ious.items()],
+            "curves": [Curve(name, RECALLS, findings.precision[label, iou]) for iou, name in ious.items()],
             "x": "recall", "y": "precision", "x_range": (0, 1), "y_range": (0, 1),
         })
         for label in np.flatnonzero(findings.counts)

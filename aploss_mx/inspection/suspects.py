@@ -56,7 +56,7 @@ def contradictions(findings: Findings) -> list[Suspect]:
 
     Doubt is the detection's confidence; on a label of another class times what the confidence of that label's own
     detection lacks of 1. Left out are detections that overlap a label they may mean, off its place: one that no other
-    detection has found, or a difficult one of their class. A place is told once.
+    detection surely finds, or a difficult one of their class. A place is told once.
     """
     found, objects = findings.found, findings.objects
     renamed = found.kinds == Kind.CLASSIFICATION
@@ -76,7 +76,7 @@ def contradictions(findings: Findings) -> list[Suspect]:
             why = f"labelled {findings.classes[objects.labels[labelled]]}, {what}"
             suspects.append(Suspect(image, float(doubt[one]), why, (labelled,), int(one)))
         elif not _off_place(findings, int(one)):
-            suspects.append(Suspect(image, float(doubt[one]), f"{what}, and no label is there", (), int(one)))
+            suspects.append(Suspect(image, float(doubt[one]), f"{what}, and no label fits", (), int(one)))
         else:
             continue
         told.setdefault(image, []).append(box)
@@ -88,7 +88,7 @@ def _off_place(findings: Findings, one: int) -> bool:
     found, objects = findings.found, findings.objects
     near = np.flatnonzero(objects.image == found.image[one])
     near = near[pairwise_iou(found.boxes[one][None], objects.boxes[near])[0] > BACKGROUND]
-    not_found = objects.counted[near] & (objects.confidence[near] == 0)
+    not_found = objects.counted[near] & ~objects.found_at(findings.start)[near]
     difficult = ~objects.counted[near] & (objects.labels[near] == found.labels[one])
     return bool((not_found | difficult).any())
 

@@ -30,7 +30,10 @@ def test_groups_are_in_the_order_of_the_kinds():
 
 def test_metrics_are_those_of_an_evaluation(findings):
     assert findings.metrics == evaluate(findings.samples, findings.detections, CLASSES)
-    assert findings.coco.precision.mean(axis=(1, 2)) == pytest.approx(findings.coco.ap)
+    per_class = [findings.metrics["per_class"][name]["AP"] for name in CLASSES]
+    assert findings.precision.mean(axis=(1, 2)) == pytest.approx(per_class)
+    again = find(findings.samples, findings.detections, CLASSES, findings.metrics)
+    np.testing.assert_array_equal(again.precision, findings.precision)
     assert findings.errors.ap50 == pytest.approx(findings.metrics["AP50"], abs=1e-9)
 
 

@@ -114,7 +114,7 @@ def test_precision_and_recall_at_the_slider_are_those_of_the_detections(browser,
         assert browser.text(".figures .precision") == f"{100 * right.sum() / (right | wrong).sum():.1f} %"
         assert browser.text(".figures .recall") == f"{100 * right.sum() / findings.counts.sum():.1f} %"
     curves = json.loads(browser.text("#errors figure.lines script"))
-    np.testing.assert_allclose(curves["curves"][0]["y"], findings.coco.precision[:, 0].mean(0), rtol=1e-5)
+    np.testing.assert_allclose(curves["curves"][0]["y"], findings.precision[:, 0].mean(0), rtol=1e-5)
 
 
 def test_hostile_names_are_shown_as_text(browser, run):

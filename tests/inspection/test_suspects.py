@@ -56,7 +56,7 @@ def test_errors_planted_in_voc_are_among_the_first_ten(shared_data, seed):
     first = contradictions(findings)[:FIRST]
     assert set(planted) <= {suspect.image for suspect in first}
     told = " ".join(suspect.why for suspect in first)
-    assert told.count("no label is there") >= 3 and told.count("labelled ") >= 2
+    assert told.count("no label fits") >= 3 and told.count("labelled ") >= 2
 
 
 def test_errors_planted_in_generated_pictures_are_among_the_first_ten(tmp_path):
