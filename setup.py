@@ -34,7 +34,7 @@ DETECTOR = [
 MXNET_GPU = "mxnet-cu112==1.9.1"
 # The compiler that mx.rtc loads; compiles without a GPU.
 NVRTC = "nvidia-cuda-nvrtc-cu11==11.8.*"
-# MXNet's CUDA build brings no CUDA; `aploss_mx.cuda_libraries` loads these before it.
+# MXNet's CUDA build brings no CUDA; `aploss_mx.cuda` loads these before it.
 CUDA = [
     NVRTC,
     "nvidia-cublas-cu11==11.11.*",

@@ -75,5 +75,5 @@ def __dir__() -> list[str]:
     return __all__
 
 
-before_mxnet(lambda: import_module("aploss_mx.cuda_libraries").load_cuda_libraries())
+before_mxnet(lambda: import_module("aploss_mx.cuda").load_cuda_libraries())
 after_mxnet(lambda: import_module("aploss_mx.losses"))  # which registers the operators

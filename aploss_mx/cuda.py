@@ -1,15 +1,79 @@
-"""Tell what MXNet's CUDA libraries see of this machine, and what MXNet 1.9.1 cannot use."""
+"""CUDA for MXNet: loads its libraries from PyPI, tells what they see of this machine, and what MXNet 1.9.1 cannot use."""
 
 from __future__ import annotations
 
 import ctypes
+import importlib.util
+import os
+from importlib import metadata
+from pathlib import Path
 from typing import Callable, NamedTuple
 
+MXNET = "mxnet-cu112"
+DRIVER = "libcuda.so.1"
+# What libmxnet.so and cuDNN ask for, by soname; each stands after those it needs itself.
+SONAMES = (
+    "libcudart.so.11.0",
+    "libnvToolsExt.so.1",
+    "libcublasLt.so.11",
+    "libcublas.so.11",
+    "libcudnn.so.8",
+    "libcudnn_ops_infer.so.8",
+    "libcudnn_cnn_infer.so.8",
+    "libcudnn_adv_infer.so.8",
+    "libcudnn_ops_train.so.8",
+    "libcudnn_cnn_train.so.8",
+    "libcudnn_adv_train.so.8",
+    "libcufft.so.10",
+    "libcurand.so.10",
+    "libcusolver.so.11",
+    "libnccl.so.2",
+    "libnvrtc.so.11.2",
+)
 # Compute capabilities that mxnet-cu112 1.9.1 has machine code for; each runs on later ones of its major number. It has
 # no PTX, from which a driver could make code for others.
 CODE = ((5, 0), (6, 0), (7, 0), (8, 0), (8, 6))
 CUDA = (11, 2)
 MAJOR, MINOR = 75, 76  # cudaDevAttrComputeCapabilityMajor and Minor
+
+
+def load_cuda_libraries() -> list[Path]:
+    """Load the libraries of installed ``nvidia-*-cu11`` packages, where MXNet's CUDA build is installed.
+
+    So that it needs no LD_LIBRARY_PATH: the loader takes a library that is loaded already for one that is asked for by
+    its soname. What is not installed is left to the system's CUDA.
+
+    Returns
+    -------
+    list of Path
+        The files that were loaded; empty where MXNet is the CPU's, or not installed.
+
+    Raises
+    ------
+    ImportError
+        If MXNet's CUDA build is installed and NVIDIA's driver is not: `import mxnet` would fail.
+    """
+    try:
+        metadata.distribution(MXNET)
+    except metadata.PackageNotFoundError:
+        return []
+    if not _load(DRIVER):
+        raise ImportError(
+            f"{MXNET} is installed and needs NVIDIA's driver ({DRIVER}), which this machine lacks or hides; "
+            "without a GPU, install aploss_mx[cpu] in an environment of its own"
+        )
+    spec = importlib.util.find_spec("nvidia")
+    folders = [Path(folder) for folder in (spec.submodule_search_locations or ())] if spec else []
+    found = [path for name in SONAMES for folder in folders for path in folder.glob(f"*/lib/{name}")]
+    return [path for path in found if _load(path)]
+
+
+def _load(library: str | Path) -> bool:
+    try:
+        ctypes.CDLL(os.fspath(library), mode=ctypes.RTLD_GLOBAL)
+    except OSError:
+        return False
+    return True
 
 
 class GPU(NamedTuple):

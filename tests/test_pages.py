@@ -127,6 +127,30 @@ def test_links_lead_somewhere(name):
             assert anchor in anchors(PAGES[str(target.resolve().relative_to(REPOSITORY))]), link
 
 
+def test_what_is_said_of_gpus_is_run():
+    """Each test that docs/gpu.md names is there, and the last row alone has none."""
+    tests = {path: path.read_text(encoding="utf-8") for path in REPOSITORY.glob("tests/**/*.py")}
+    rows = table("| said in README", PAGES["docs/gpu.md"])
+    assert len(rows) > 25
+    for said, run_by in rows[1:-1]:
+        named = re.findall(r"`(test\w+|tests/[\w/]+\.py)`", run_by)
+        assert named, said
+        for name in named:
+            here = (REPOSITORY / name).is_file() or any(f"def {name}(" in text for text in tests.values())
+            assert here, f"{said}: there is no {name}"
+    assert rows[-1][1] == "nothing"
+    listed = (REPOSITORY / "tests" / "gpu" / "run.sh").read_text(encoding="utf-8")
+    for name in (
+        "ap_loss_block",
+        "focal_loss",
+        "ohem_loss",
+        "ranking_loss_blocks",
+        "ap_loss_operator",
+        "data_parallel",
+    ):
+        assert name in listed
+
+
 def test_pages_show_every_table():
     tables = {path.stem for path in (REPOSITORY / "results" / "small").glob("table*.md")}
     assert tables == {name for rows in ROWS.values() for name, _ in rows.values()}

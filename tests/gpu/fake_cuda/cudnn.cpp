@@ -61,29 +61,29 @@ struct Convolution {
 
     size_t taps() const { return size_t(weights.c) * weights.h * weights.w; }
     size_t places() const { return y.n * y.plane(); }
-    // Call visit(tap and place in the matrix, place in x) where the window lies within the image.
+    // Call visit(tap, place, source in x) where the window lies within the image.
     template <class Visit>
     void visit(Visit visit) const {
         for (size_t tap = 0; tap < taps(); ++tap) {
             const int c = tap / (weights.h * weights.w), shift_y = tap / weights.w % weights.h * settings.window_h - settings.pad_h,
                       shift_x = tap % weights.w * settings.window_w - settings.pad_w;
-            size_t to = tap * places();
+            size_t place = 0;
             for (int n = 0; n < y.n; ++n)
                 for (int row = 0; row < y.h; ++row)
-                    for (int column = 0; column < y.w; ++column, ++to) {
+                    for (int column = 0; column < y.w; ++column, ++place) {
                         const int h = row * settings.stride_h + shift_y, w = column * settings.stride_w + shift_x;
-                        if (h >= 0 && h < x.h && w >= 0 && w < x.w) visit(to, ((size_t(n) * x.c + c) * x.h + h) * x.w + w);
+                        if (h >= 0 && h < x.h && w >= 0 && w < x.w) visit(tap, place, ((size_t(n) * x.c + c) * x.h + h) * x.w + w);
                     }
         }
     }
     vector<float> unfold(const float *from) const {
         vector<float> matrix(taps() * places());
-        visit([&](size_t to, size_t source) { matrix[to] = from[source]; });
+        visit([&](size_t tap, size_t place, size_t source) { matrix[tap * places() + place] = from[source]; });
         return matrix;
     }
     vector<float> fold(const vector<float> &matrix) const {
         vector<float> result(x.size());
-        visit([&](size_t from, size_t to) { result[to] += matrix[from]; });
+        visit([&](size_t tap, size_t place, size_t to) { result[to] += matrix[tap * places() + place]; });
         return result;
     }
     // y's numbers by channel, image and pixel, as in the product, and back to image, channel and pixel.
@@ -107,26 +107,33 @@ Convolution convolution(const Descriptor *x, const Descriptor *weights, const De
     return {*x, *weights, *y, *settings};
 }
 
-// Call visit(y's place, x's places' begin and end, …) for each window of a pooling.
-template <class Visit>
-void visit_windows(const Descriptor &x, const Descriptor &y, const Descriptor &pooling, Visit visit) {
-    for (size_t plane = 0; plane < size_t(y.n) * y.c; ++plane)
-        for (int row = 0; row < y.h; ++row)
-            for (int column = 0; column < y.w; ++column) {
-                const int top = row * pooling.stride_h - pooling.pad_h, left = column * pooling.stride_w - pooling.pad_w;
-                vector<size_t> places;
-                for (int h = std::max(0, top); h < std::min(x.h, top + pooling.window_h); ++h)
-                    for (int w = std::max(0, left); w < std::min(x.w, left + pooling.window_w); ++w)
-                        places.push_back(plane * x.plane() + size_t(h) * x.w + w);
-                visit(plane * y.plane() + size_t(row) * y.w + column, places);
-            }
+// A pooling's window, over planes that are images of one channel.
+Convolution windows(const Descriptor &x, const Descriptor &y, const Descriptor &pooling) {
+    Convolution own = {x, {}, y, pooling};
+    own.x.n = own.y.n = x.n * x.c, own.x.c = own.y.c = 1;
+    own.weights.h = pooling.window_h, own.weights.w = pooling.window_w;
+    own.settings.window_h = own.settings.window_w = 1;
+    return own;
 }
 
 enum Pooling { MAX = 0, AVERAGE_WITH_PADDING = 1, AVERAGE = 2, MAX_DETERMINISTIC = 3 };
 bool is_max(const Descriptor &pooling) { return pooling.mode == MAX || pooling.mode == MAX_DETERMINISTIC; }
 
-size_t divisor(const Descriptor &pooling, const vector<size_t> &places) {
-    return pooling.mode == AVERAGE ? places.size() : size_t(pooling.window_h) * pooling.window_w;
+// What each place's sum is divided by.
+vector<float> divisors(const Convolution &own, const Descriptor &pooling) {
+    if (pooling.mode != AVERAGE) return vector<float>(own.places(), pooling.window_h * pooling.window_w);
+    vector<float> covered(own.places());
+    own.visit([&](size_t, size_t place, size_t) { ++covered[place]; });
+    return covered;
+}
+
+// Call visit(number, channel) for each number of a tensor.
+template <class Visit>
+void visit_channels(const Descriptor &shape, Visit visit) {
+    size_t i = 0;
+    for (int n = 0; n < shape.n; ++n)
+        for (int c = 0; c < shape.c; ++c)
+            for (size_t end = i + shape.plane(); i < end; ++i) visit(i, c);
 }
 
 struct Performance {  // cudnnConvolutionFwdAlgoPerf_t and its like
@@ -303,7 +310,7 @@ int cudnnConvolutionBackwardBias(Handle *handle, const float *alpha, Descriptor 
     return submit(handle, [=] {
         const float *from = tensor(ys, dy, device);
         vector<double> sums(bs.size());
-        for (size_t i = 0; i < ys.size(); ++i) sums[i / ys.plane() % ys.c] += from[i];
+        visit_channels(ys, [&](size_t i, int c) { sums[c] += from[i]; });
         blend(tensor(bs, db, device), vector<float>(sums.begin(), sums.end()));
     });
 }
@@ -317,7 +324,7 @@ int cudnnAddTensor(Handle *handle, const float *alpha, Descriptor *b_shape, cons
     return submit(handle, [=] {
         const float *from = tensor(bs, bias, device);
         vector<float> repeated(ys.size());
-        for (size_t i = 0; i < repeated.size(); ++i) repeated[i] = from[i / ys.plane() % ys.c];
+        visit_channels(ys, [&](size_t i, int c) { repeated[i] = from[c]; });
         blend(tensor(ys, y, device), repeated);
     });
 }
@@ -338,11 +345,10 @@ int cudnnBatchNormalizationForwardTraining(Handle *handle, int mode, const float
         float *all_mean = tensor(cs, running_mean, device), *all_variance = tensor(cs, running_variance, device);
         vector<double> sums(xs.c), squares(xs.c);
         const double count = double(xs.n) * xs.plane();
-        for (size_t i = 0; i < xs.size(); ++i) sums[i / xs.plane() % xs.c] += from[i];
-        for (size_t i = 0; i < xs.size(); ++i) {
-            const int c = i / xs.plane() % xs.c;
+        visit_channels(xs, [&](size_t i, int c) { sums[c] += from[i]; });
+        visit_channels(xs, [&](size_t i, int c) {
             squares[c] += (from[i] - sums[c] / count) * (from[i] - sums[c] / count);
-        }
+        });
         for (int c = 0; c < xs.c; ++c) {
             mean[c] = sums[c] / count;
             inverse[c] = 1 / std::sqrt(squares[c] / count + epsilon);
@@ -350,10 +356,9 @@ int cudnnBatchNormalizationForwardTraining(Handle *handle, int mode, const float
             all_variance[c] = (1 - factor) * all_variance[c] + factor * squares[c] / std::max(1.0, count - 1);
         }
         vector<float> result(xs.size());
-        for (size_t i = 0; i < xs.size(); ++i) {
-            const int c = i / xs.plane() % xs.c;
+        visit_channels(xs, [&](size_t i, int c) {
             result[i] = scale[c] * ((from[i] - mean[c]) * inverse[c]) + shift[c];
-        }
+        });
         blend(tensor(xs, y, device), result);
     });
 }
@@ -369,10 +374,9 @@ int cudnnBatchNormalizationForwardInference(Handle *handle, int mode, const floa
         const float *from = tensor(xs, x, device), *scale = tensor(cs, gamma, device), *shift = tensor(cs, bias, device);
         const float *means = tensor(cs, mean, device), *variances = tensor(cs, variance, device);
         vector<float> result(xs.size());
-        for (size_t i = 0; i < xs.size(); ++i) {
-            const int c = i / xs.plane() % xs.c;
+        visit_channels(xs, [&](size_t i, int c) {
             result[i] = scale[c] * ((from[i] - means[c]) / std::sqrt(variances[c] + epsilon)) + shift[c];
-        }
+        });
         blend(tensor(xs, y, device), result);
     });
 }
@@ -388,18 +392,16 @@ int cudnnBatchNormalizationBackward(Handle *handle, int, const float *alpha, con
         const float *from = tensor(xs, x, device), *slope = tensor(xs, dy, device), *scale = tensor(cs, gamma, device);
         const float *mean = tensor(cs, saved_mean, device), *inverse = tensor(cs, saved_scale, device);
         vector<double> sums(xs.c), products(xs.c);
-        for (size_t i = 0; i < xs.size(); ++i) {
-            const int c = i / xs.plane() % xs.c;
+        visit_channels(xs, [&](size_t i, int c) {
             sums[c] += slope[i];
             products[c] += double(slope[i]) * (from[i] - mean[c]) * inverse[c];
-        }
+        });
         const double count = double(xs.n) * xs.plane();
         vector<float> result(xs.size());
-        for (size_t i = 0; i < xs.size(); ++i) {
-            const int c = i / xs.plane() % xs.c;
+        visit_channels(xs, [&](size_t i, int c) {
             const double normal = (from[i] - mean[c]) * inverse[c];
             result[i] = scale[c] * inverse[c] * (slope[i] - sums[c] / count - normal * products[c] / count);
-        }
+        });
         blend(tensor(xs, dx, device), result);
         blend_parameters(tensor(cs, d_gamma, device), vector<float>(products.begin(), products.end()));
         blend_parameters(tensor(cs, d_bias, device), vector<float>(sums.begin(), sums.end()));
@@ -415,12 +417,15 @@ int cudnnPoolingForward(Handle *handle, Descriptor *settings, const float *alpha
     const int device = fake::device_of(handle->stream);
     return submit(handle, [=] {
         const float *from = tensor(xs, x, device);
-        vector<float> result(ys.size());
-        visit_windows(xs, ys, pooling, [&](size_t to, const vector<size_t> &places) {
-            float largest = -std::numeric_limits<float>::infinity(), sum = 0;
-            for (size_t place : places) largest = std::max(largest, from[place]), sum += from[place];
-            result[to] = is_max(pooling) ? largest : sum / divisor(pooling, places);
+        const Convolution own = windows(xs, ys, pooling);
+        vector<float> result(ys.size(), is_max(pooling) ? -std::numeric_limits<float>::infinity() : 0);
+        own.visit([&](size_t, size_t place, size_t source) {
+            result[place] = is_max(pooling) ? std::max(result[place], from[source]) : result[place] + from[source];
         });
+        if (!is_max(pooling)) {
+            const vector<float> by = divisors(own, pooling);
+            for (size_t i = 0; i < result.size(); ++i) result[i] /= by[i];
+        }
         blend(tensor(ys, y, device), result);
     });
 }
@@ -433,16 +438,18 @@ int cudnnPoolingBackward(Handle *handle, Descriptor *settings, const float *alph
     const int device = fake::device_of(handle->stream);
     return submit(handle, [=] {
         const float *from = tensor(xs, x, device), *slope = tensor(ys, dy, device);
+        const Convolution own = windows(xs, ys, pooling);
         vector<float> result(xs.size());
-        visit_windows(xs, ys, pooling, [&](size_t at, const vector<size_t> &places) {
-            if (is_max(pooling)) {
-                size_t largest = places.at(0);
-                for (size_t place : places) if (from[place] > from[largest]) largest = place;
-                result[largest] += slope[at];
-            } else {
-                for (size_t place : places) result[place] += slope[at] / divisor(pooling, places);
-            }
-        });
+        if (is_max(pooling)) {  // the first of the largest
+            vector<size_t> largest(ys.size(), xs.size());
+            own.visit([&](size_t, size_t place, size_t source) {
+                if (largest[place] == xs.size() || from[source] > from[largest[place]]) largest[place] = source;
+            });
+            for (size_t i = 0; i < largest.size(); ++i) result.at(largest[i]) += slope[i];
+        } else {
+            const vector<float> by = divisors(own, pooling);
+            own.visit([&](size_t, size_t place, size_t source) { result[source] += slope[place] / by[place]; });
+        }
         blend(tensor(xs, dx, device), result);
     });
 }

@@ -324,6 +324,18 @@ Work generic(const Name &name, void **arguments, int device) {
         const auto choose = [=](const double *a) { return (a[1] != 0) == of_true ? a[0] : 0; };
         return elementwise(choose, std::stoi(op.templates[0]), size, operands);
     }
+    if (op.base == "TakeZeroAxisGPU") {  // out, in, indices, numbers of a row, rows
+        if (op.templates.at(0) != "true" || !read_operands(name, arguments, 1, 4, device, &operands)) return {};
+        const size_t width = read<size_t>(arguments, 4);
+        const int64_t rows = read<int64_t>(arguments, 5);
+        return [=] {
+            const auto opened = open(operands);
+            for (int i = 0; i < size; ++i) {
+                const int64_t row = std::min(std::max<int64_t>(opened[2].get(i / width), 0), rows - 1);
+                opened[0].set(i, opened[1].get(row * width + i % width));
+            }
+        };
+    }
     if (op.base == "range_fwd") {  // repetitions, first, step, request, out
         if (!read_operands(name, arguments, 5, 6, device, &operands)) return {};
         const int repeated = read<int>(arguments, 1);
