@@ -1,4 +1,4 @@
-"""CUDA for MXNet: loads its libraries from PyPI, tells what they see of this machine, and what MXNet 1.9.1 cannot use."""
+"""CUDA for MXNet: loads its libraries from PyPI, tells what they see here, and what MXNet 1.9.1 cannot use."""
 
 from __future__ import annotations
 
