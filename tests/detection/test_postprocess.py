@@ -124,10 +124,10 @@ def test_what_passes_the_threshold_is_found():
 
 def test_a_score_that_equals_the_threshold_is_not_above_it():
     logits, deltas = silent_outputs()
-    logits[100, 1], logits[101, 1] = 0, np.finfo(np.float32).tiny  # a score of 0.5, and one above it
+    logits[100, 1], logits[400, 1] = 0, 1e-6  # a score of 0.5, and one above it
     found = PostProcessing(score_threshold=0.5)(logits, deltas, *SIZE)
     np.testing.assert_array_equal(found.scores >= 0.5, [True] + [False] * (len(found) - 1))
-    np.testing.assert_allclose(found.boxes[0], make_anchors(*SIZE)[101], atol=1e-3)
+    np.testing.assert_allclose(found.boxes[0], make_anchors(*SIZE)[400], atol=1e-3)
 
 
 def test_an_overlap_that_equals_the_threshold_is_not_above_it():

@@ -163,11 +163,13 @@ def test_the_incoming_gradient_scales_the_gradient():
     np.testing.assert_allclose(logits.grad.asnumpy(), 3 * expected(*problem)[1], rtol=1e-5, atol=1e-6)
 
 
-def test_class_targets_get_no_gradient():
+@pytest.mark.parametrize("grad_req", ["write", "add"])
+def test_class_targets_get_no_gradient(grad_req):
+    """Theirs is written, whatever is asked of the logits'."""
     logits, class_targets = (mx.nd.array(array) for array in random_problem(7))
-    for array in (logits, class_targets):
-        array.attach_grad()
-        array.grad[:] = 7
+    logits.attach_grad(grad_req)
+    class_targets.attach_grad()
+    class_targets.grad[:] = 7
     with autograd.record():
         loss = aploss(logits, class_targets)
     loss.backward()
