@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from aploss_mx.data.images import QUARTER_TURNS, UPRIGHT, open_image, orientation_of, reason_of, stored_size
+from aploss_mx.data.objects import Objects, counted_objects
 from aploss_mx.data.problems import (
     BOX_CLIPPED,
     BOX_LEFT_OUT,
@@ -24,7 +25,6 @@ from aploss_mx.data.problems import (
 from aploss_mx.data.sample import Sample
 from aploss_mx.data.voc import PROGRESS_BAR_FROM
 from aploss_mx.geometry.anchors import PAPERS, AnchorShapes
-from aploss_mx.geometry.coverage import best_anchor_overlaps
 from aploss_mx.progress import track
 from aploss_mx.text import visible
 
@@ -154,16 +154,11 @@ def check_dataset(
         ]
     uncovered = None
     if data_shape is not None:
-        uncovered = uncovered_shares(dataset, data_shape, anchors)
+        found = counted_objects(dataset.samples, data_shape, anchors)
+        poor = np.bincount(found.label[found.overlap < MATCH], minlength=len(dataset.classes))
+        uncovered = {name: poor[label] / max(1, objects[label]) for label, name in enumerate(dataset.classes)}
         problems += [
-            Problem(
-                WARNING,
-                "class that anchors hardly cover",
-                dataset.name,
-                f"{share:.0%} of {name!r} have no anchor with an IoU of {MATCH} at data_shape {data_shape}: a larger "
-                "--data-shape or a smaller --anchor-size helps where they are small, other --anchor-ratios where they "
-                "are long or flat",
-            )
+            _hardly_covered(dataset, found, label, f"{share:.0%} of {name!r}", data_shape)
             for label, (name, share) in enumerate(uncovered.items())
             if share > HARDLY_COVERED and objects[label] >= ENOUGH_OBJECTS
         ]
@@ -178,17 +173,18 @@ def check_dataset(
     )
 
 
-def uncovered_shares(dataset: Dataset, data_shape: int, anchors: AnchorShapes = PAPERS) -> dict[str, float]:
-    """Return for each class the share of its objects without an anchor of IoU 0.5, in images warped to squares."""
-    samples = [sample for sample in dataset.samples if len(sample.boxes)]
-    boxes = [sample.boxes * (data_shape / np.array([sample.width, sample.height] * 2)) for sample in samples]
-    counted = np.concatenate([np.zeros(0, bool), *(~sample.difficult for sample in samples)])
-    labels = np.concatenate([np.zeros(0, np.int64), *(sample.labels for sample in samples)])[counted]
-    boxes = np.concatenate([np.zeros((0, 4)), *boxes])[counted]
-    overlaps = best_anchor_overlaps(boxes, data_shape, data_shape, anchors)
-    total = np.bincount(labels, minlength=len(dataset.classes))
-    poor = np.bincount(labels[overlaps < MATCH], minlength=len(dataset.classes))
-    return {name: poor[label] / max(1, total[label]) for label, name in enumerate(dataset.classes)}
+def _hardly_covered(dataset: Dataset, found: Objects, label: int, share: str, data_shape: int) -> Problem:
+    poor = np.flatnonzero((found.label == label) & (found.overlap < MATCH))
+    typical = poor[np.argsort(found.overlap[poor], kind="stable")[len(poor) // 2]]
+    return Problem(
+        WARNING,
+        "class that anchors hardly cover",
+        dataset.name,
+        f"{share} have no anchor with an IoU of {MATCH} at data_shape {data_shape}: a larger --data-shape or a smaller "
+        "--anchor-size helps where they are small, other --anchor-ratios where they are long or flat",
+        dataset.samples[found.image[typical]].image_path,
+        found.boxes[typical],
+    )
 
 
 def _check_crowding(sample: Sample, max_detections: int) -> list[Problem]:
@@ -200,7 +196,8 @@ def _check_crowding(sample: Sample, max_detections: int) -> list[Problem]:
         message = f"{of_a_class} objects of one class, and COCO's metrics count {COCO_DETECTIONS} of one in an image"
     else:
         return []
-    return [Problem(WARNING, "more objects than detections", str(sample.image_path), f"{message}: AP cannot reach 1")]
+    path = str(sample.image_path)
+    return [Problem(WARNING, "more objects than detections", path, f"{message}: AP cannot reach 1", path)]
 
 
 def check_images(dataset: Dataset, progress: bool = True) -> list[Problem]:
@@ -222,15 +219,14 @@ def check_images(dataset: Dataset, progress: bool = True) -> list[Problem]:
 def _check_image(sample: Sample) -> list[Problem]:
     path = sample.image_path
     if not os.path.isfile(path):
-        return [Problem(ERROR, "missing image", str(path), "no such file")]
+        return [Problem(ERROR, "missing image", str(path), "no such file", path)]
     try:
         with open_image(path) as image:
             size, orientation = stored_size(image), orientation_of(image)
             damage = _find_damage(image, path)
     except Exception as error:  # PIL's decoders raise almost anything on a broken file
-        return [
-            Problem(ERROR, "unreadable image", str(path), f"{reason_of(error)}; replace it or take it off the list")
-        ]
+        message = f"{reason_of(error)}; replace it or take it off the list"
+        return [Problem(ERROR, "unreadable image", str(path), message, path)]
     return damage + _check_size(sample, size, orientation)
 
 
@@ -247,6 +243,7 @@ def _find_damage(image: Image.Image, path: Path) -> list[Problem]:
                     "unfinished JPEG",
                     str(path),
                     "it can be decoded but has no end-of-image marker; its lower part may be lost",
+                    path,
                 )
             ]
         return []
@@ -274,6 +271,7 @@ def _check_size(sample: Sample, size: tuple[int, int], orientation: int) -> list
                 path,
                 f"its EXIF orientation is {orientation}, not {UPRIGHT}; the "
                 "boxes are taken to fit its pixels as stored, so better strip the tag",
+                path,
             )
         ]
     message = f"{size[0]}x{size[1]} pixels, annotated as {annotated[0]}x{annotated[1]}: its boxes would be wrong; "
@@ -281,4 +279,4 @@ def _check_size(sample: Sample, size: tuple[int, int], orientation: int) -> list
         message += f"its EXIF orientation {orientation} explains it: turn the stored pixels and strip the tag"
     else:
         message += "correct the annotation or replace the image"
-    return [Problem(ERROR, "size mismatch", path, message)]
+    return [Problem(ERROR, "size mismatch", path, message, path)]

@@ -23,7 +23,7 @@ def check_scale(boxes: Sequence[Sequence[float]], file: str | Path, problems: li
             f"{where}{len(small)} of {len(boxes)} boxes, such as [{', '.join(f'{side:g}' for side in small[0])}], lie "
             "within one pixel: they seem to be fractions of the image; multiply x by its width and y by its height"
         )
-        problems.append(Problem(ERROR, BOX_BELOW_PIXEL, str(file), message))
+        problems.append(Problem(ERROR, BOX_BELOW_PIXEL, str(file), message, box=small[0]))
 
 
 def fit_box(
@@ -32,14 +32,14 @@ def fit_box(
     """Return a box's corners clipped to its image, or None where it has no area there; says so in `problems`."""
     x1, y1, x2, y2 = corners
     if x2 <= x1 or y2 <= y1:
-        problems.append(Problem(WARNING, BOX_LEFT_OUT, str(file), f"{described} has no area"))
+        problems.append(Problem(WARNING, BOX_LEFT_OUT, str(file), f"{described} has no area", box=corners))
         return None
     clipped = (max(x1, 0.0), max(y1, 0.0), min(x2, float(width)), min(y2, float(height)))
     if clipped[2] <= clipped[0] or clipped[3] <= clipped[1]:
-        problems.append(Problem(WARNING, BOX_LEFT_OUT, str(file), f"{described} is outside the {width}x{height} image"))
+        message = f"{described} is outside the {width}x{height} image"
+        problems.append(Problem(WARNING, BOX_LEFT_OUT, str(file), message, box=corners))
         return None
     if clipped != tuple(corners):
-        problems.append(
-            Problem(WARNING, BOX_CLIPPED, str(file), f"{described} reaches over the edge of the {width}x{height} image")
-        )
+        message = f"{described} reaches over the edge of the {width}x{height} image"
+        problems.append(Problem(WARNING, BOX_CLIPPED, str(file), message, box=corners))
     return clipped

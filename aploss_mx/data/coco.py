@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -125,7 +126,9 @@ class COCODetection(Sequence):
         unknown = [name for number, name in strangers if number in used]
         if unknown:
             message = f"not among the {len(self.classes)} classes: {shortened(unknown, 10)}; {known}"
-            self.problems.append(Problem(ERROR, "unknown class", self.name, message))
+            number = next(number for number, name in strangers if name == unknown[0])
+            of_it = (file.seen(e) for file in files for e in file.annotations or () if e["category_id"] == number)
+            self.problems.append(Problem(ERROR, "unknown class", self.name, message, **next(of_it)))
         missing = [name for name in self.classes if name not in ids]
         if missing:
             # Where nothing else is there that could be meant, a split may lack what another one has.
@@ -145,7 +148,8 @@ class COCODetection(Sequence):
             if image_id in self._read_from:
                 first = self._read_from[image_id].name
                 message = f"image id {cut(image_id)} is in {first}, too, and detections go by it"
-                self.problems.append(Problem(ERROR, "repeated image id", str(file.path), message))
+                image = file.image_path(entry)
+                self.problems.append(Problem(ERROR, "repeated image id", str(file.path), message, image))
                 continue
             self._read_from[image_id] = file.path
             objects[entry["id"]] = []
@@ -153,7 +157,7 @@ class COCODetection(Sequence):
         for entry in file.annotations or ():
             wrong = wrong_annotation(entry, file.categories)
             if wrong:
-                self.problems.append(Problem(ERROR, "broken annotation", str(file.path), wrong))
+                self.problems.append(Problem(ERROR, "broken annotation", str(file.path), wrong, **file.seen(entry)))
             elif entry["image_id"] in objects:
                 entry["bbox"] = list(map(float, entry["bbox"]))
                 objects[entry["image_id"]].append(entry)
@@ -219,24 +223,27 @@ def _to_sample(
     problems: list[Problem],
 ) -> Sample:
     boxes: list[Any] = []
-    check_scale([entry["bbox"] for entry in objects], file.path, problems, f"image id {cut(str(image['id']))}: ")
+    found: list[Problem] = []
+    path = file.image_path(image)
+    check_scale([entry["bbox"] for entry in objects], file.path, found, f"image id {cut(str(image['id']))}: ")
     for entry in objects:
         x, y, w, h = entry["bbox"]
         described = (
             f"{file.categories[entry['category_id']]} [{x:g}, {y:g}, {w:g}, {h:g}] of image id {cut(str(image['id']))}"
         )
-        box = fit_box((x, y, x + w, y + h), image["width"], image["height"], described, file.path, problems)
+        box = fit_box((x, y, x + w, y + h), image["width"], image["height"], described, file.path, found)
         boxes.append(box)
         if box and "area" in entry and entry["area"] != _area(entry):
             message = f"{described} has the area {shown(entry['area'])}, which cannot be its mask's"
-            problems.append(Problem(WARNING, AREA_FROM_BOX, str(file.path), message))
+            found.append(Problem(WARNING, AREA_FROM_BOX, str(file.path), message, box=box))
         if box and _is_tiny(entry, file):
             message = f"{described} is a pixel thin or has the area 0; the metrics count it"
-            problems.append(Problem(WARNING, NOT_TRAINED, str(file.path), message))
+            found.append(Problem(WARNING, NOT_TRAINED, str(file.path), message, box=box))
+    problems += [replace(problem, image=path) for problem in found]
     kept = [(entry, box) for entry, box in zip(objects, boxes) if box is not None]
     return Sample(
         image_id=str(image["id"]),
-        image_path=file.image_path(image),
+        image_path=path,
         width=image["width"],
         height=image["height"],
         boxes=np.array([box for _, box in kept], np.float64).reshape(-1, 4),

@@ -7,7 +7,7 @@ import os
 import re
 import sys
 from collections import Counter
-from functools import lru_cache, partial
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -127,8 +127,7 @@ class SplitFile:
     def _fields_not_read(self, annotations: list[dict[str, Any]]) -> list[Problem]:
         """A warning for each field that looks like an optional one, also among CVAT's attributes."""
         fields = Counter(field for entry in annotations for field in entry)
-        more = (entry["attributes"] for entry in annotations if isinstance(entry.get("attributes"), dict))
-        attributes = Counter(field for entry in more for field in entry)
+        attributes = Counter(field for entry in annotations for field in _attributes(entry))
         meant = {field: look_alike(field, OPTIONAL) for field in fields}
         meant.update({field: CROWD for field in attributes if field == CROWD or look_alike(field, (CROWD,))})
         return [
@@ -138,6 +137,7 @@ class SplitFile:
                 str(self.path),
                 f"{shown(field)}, in {fields[field] + attributes[field]} annotation(s), looks like {known!r}: "
                 "rename it if it is meant",
+                **self.seen(next(entry for entry in annotations if field in entry or field in _attributes(entry))),
             )
             for field, known in meant.items()
             if known and (field != known or attributes[field])
@@ -145,6 +145,17 @@ class SplitFile:
 
     def _broken(self, message: str) -> DataError:
         return DataError([Problem(ERROR, "not in COCO's layout", str(self.path), message)])
+
+    def seen(self, annotation: dict[str, Any]) -> dict[str, Any]:
+        """Return ``image`` and ``box`` of a `Problem` with an annotation, None where it does not tell them."""
+        number, bbox = annotation["image_id"], annotation["bbox"]
+        entry = self._by_id.get(number) if _is_id(number) else None
+        box = (bbox[0], bbox[1], bbox[0] + bbox[2], bbox[1] + bbox[3]) if _is_box(bbox) else None
+        return {"image": entry and self.image_path(entry), "box": box}
+
+    @cached_property
+    def _by_id(self) -> dict[int | str, dict[str, Any]]:
+        return {entry["id"]: entry for entry in self.images}
 
     def image_path(self, entry: dict[str, Any]) -> Path:
         """Return where an image is, the first place that has it.
@@ -237,13 +248,22 @@ def wrong_annotation(entry: dict[str, Any], categories: dict[int, str]) -> str |
         wrong = "which is neither a whole number nor text"
     elif not _is_whole(entry["category_id"]) or entry["category_id"] not in categories:
         wrong = f"there is no category id {shown(entry['category_id'])}"
-    elif not isinstance(bbox, list) or len(bbox) != 4 or not all(is_finite(number) for number in bbox):
+    elif not _is_box(bbox):
         wrong = f"bbox {shown(bbox)} is not four finite numbers [x, y, w, h]"
     elif entry.get(CROWD, 0) not in (0, 1):
         wrong = f"iscrowd is {shown(entry[CROWD])}, not 0 or 1"
     if wrong is None:
         return None
     return f"annotation {shown(entry.get('id', '?'))} of image id {shown(entry['image_id'])}: {wrong}"
+
+
+def _attributes(annotation: dict[str, Any]) -> dict[str, Any]:
+    found = annotation.get("attributes")
+    return found if isinstance(found, dict) else {}
+
+
+def _is_box(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 4 and all(is_finite(number) for number in value)
 
 
 def _is_whole(value: Any) -> bool:

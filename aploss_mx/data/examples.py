@@ -30,11 +30,18 @@ def training_example(
     sample: Sample, transform: TrainTransform, seed: int, anchors: AnchorShapes, draw: Draw
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return image (3, H, W), class targets (N,) and box targets (N, 4), all float32."""
+    image, boxes, labels = augmented(sample, transform, seed, draw)
+    return (image, *assign_targets(make_anchors(*image.shape[1:], anchors), boxes, labels))
+
+
+def augmented(
+    sample: Sample, transform: TrainTransform, seed: int, draw: Draw
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the image, its boxes and labels, as `TrainTransform` does, of which `training_example` makes targets."""
     keep = sample.trained
     rng = np.random.default_rng((AUGMENTATION, seed, draw.epoch, draw.position))
     boxes = sample.boxes[keep].astype(np.float32)
-    image, boxes, labels = transform(read_image(sample.image_path), boxes, sample.labels[keep], rng)
-    return (image, *assign_targets(make_anchors(*image.shape[1:], anchors), boxes, labels))
+    return transform(read_image(sample.image_path), boxes, sample.labels[keep], rng)
 
 
 def evaluation_example(sample: Sample, views: Sequence[View], index: int) -> tuple:

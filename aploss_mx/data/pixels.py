@@ -128,6 +128,13 @@ def _read_deep_colours(path: str | Path, pixels: np.ndarray) -> np.ndarray:
     return to_8_bits(stored[..., 2::-1])
 
 
+def denormalize(planes: np.ndarray, pixels: str = "torchvision") -> np.ndarray:
+    """Return the RGB image, uint8 (H, W, 3), that `normalize` has made the network's input, float32 (3, H, W), of."""
+    channels, mean, std = PIXELS[pixels]
+    image = (planes * std[:, None, None] + mean[:, None, None])[list(np.argsort(channels))]
+    return np.clip(np.rint(image), 0, 255).astype(np.uint8).transpose(1, 2, 0)
+
+
 def normalize(image: np.ndarray, pixels: str = "torchvision") -> np.ndarray:
     """Return the network's input, float32 (3, H, W), of an RGB image, uint8 (H, W, 3); `pixels` is a key of PIXELS."""
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:

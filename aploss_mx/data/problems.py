@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Iterable, Sequence
 
 from aploss_mx.text import cut, visible
@@ -35,12 +36,18 @@ class Problem:
         The file at fault, or the data set's name where no single file is.
     message : str
         What is wrong and what to do about it.
+    image : path-like, or None
+        The picture in which it can be seen, whether or not it can be read; None where there is no such picture.
+    box : sequence of 4 floats, or None
+        The box in question, as annotated: corners [x1, y1, x2, y2] in the image's pixels; None where it is all of them.
     """
 
     severity: str
     kind: str
     file: str
     message: str
+    image: str | Path | None = None
+    box: Sequence[float] | None = None
 
 
 class DataError(ValueError):

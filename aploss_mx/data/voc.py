@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import numpy as np
@@ -16,7 +17,7 @@ from aploss_mx.data.layouts import existing_folder
 from aploss_mx.data.problems import ERROR, WARNING, DataError, Problem, raise_if_errors, shortened
 from aploss_mx.data.sample import Sample
 from aploss_mx.data.voc_annotations import VOCAnnotation, VOCObject, parse_annotation
-from aploss_mx.data.voc_splits import PICTURES, Listed, list_images
+from aploss_mx.data.voc_splits import ANNOTATIONS, PICTURES, Listed, list_images
 from aploss_mx.progress import track
 
 VOC_CLASSES = (
@@ -111,6 +112,8 @@ class VOCDetection(Sequence):
             for image, annotation in annotations.items()
         ]
         self.samples = [sample for sample in samples if sample is not None]
+        found = {str(image.annotation): sample.image_path for image, sample in zip(annotations, samples) if sample}
+        self.problems = [_with_picture(problem, found, pictures) for problem in self.problems]
         if strict:
             raise_if_errors(self.problems)
 
@@ -168,15 +171,21 @@ def _unknown_classes(annotations: list[VOCAnnotation], classes: tuple[str, ...])
     unknown = sorted(set(counts) - set(classes))
     if not unknown:
         return []
-    first_files = {item.name: annotation.path for annotation in reversed(annotations) for item in annotation.objects}
-    described = [f"{name!r} ({counts[name]} objects, first in {first_files[name].name})" for name in unknown]
+    first = {
+        item.name: (annotation.path, item)
+        for annotation in reversed(annotations)
+        for item in reversed(annotation.objects)
+    }
+    described = [f"{name!r} ({counts[name]} objects, first in {first[name][0].name})" for name in unknown]
+    path, item = first[unknown[0]]
     return [
         Problem(
             ERROR,
             "unknown class",
-            str(first_files[unknown[0]]),
+            str(path),
             f"not among the {len(classes)} classes: {shortened(described, 10)}. The data have "
             f"{shortened(sorted(counts))}: give these with --classes, or correct the annotations",
+            box=_corners(item),
         )
     ]
 
@@ -246,6 +255,16 @@ def _find_picture(image: Listed, filename: str, pictures: FileIndex, problems: l
     folders = [pictures.folder / part for part in PurePosixPath(image.name).parents]
     places = [folder / name for folder in folders for name in (filename, stem) if name]
     return next((path for path in places if os.path.isfile(path)), pictures.folder / f"{image.name}.jpg")
+
+
+def _with_picture(problem: Problem, found: dict[str, Path], pictures: dict[Path, FileIndex]) -> Problem:
+    """The problem of an annotation file with the picture that belongs to it, the one `found` or one of its name."""
+    image = found.get(problem.file)
+    for folder, index in pictures.items():
+        if image is None and Path(problem.file).parts[: len(folder.parts) + 1] == (*folder.parts, ANNOTATIONS):
+            name = Path(*Path(problem.file).parts[len(folder.parts) + 1 :]).with_suffix("").as_posix()
+            image = next(iter(index.files.get(name, [])), None)
+    return replace(problem, image=image)
 
 
 def _corners(item: VOCObject) -> Corners:
