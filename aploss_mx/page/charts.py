@@ -38,6 +38,8 @@ class Axis(NamedTuple):
     start, end : float
         Where they lie in the drawing.
     ticks : list of float
+    doubling : bool
+        Whether equal distances are equal factors; the ends, and the ticks, are logarithms to the base of 2.
     """
 
     low: float
@@ -45,15 +47,16 @@ class Axis(NamedTuple):
     start: float
     end: float
     ticks: list[float]
+    doubling: bool = False
 
     def place(self, value: float) -> float:
-        """Return where a value lies, rounded for a short text."""
+        """Return where a value, or the logarithm of one, lies, rounded for a short text."""
         return round(self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start), 1)
 
     @property
     def marks(self) -> list[tuple[float, str]]:
         """Place and text of each tick."""
-        return [(self.place(tick), short(tick)) for tick in self.ticks]
+        return [(self.place(tick), short(2.0**tick if self.doubling else tick)) for tick in self.ticks]
 
 
 def short(value: float) -> str:
@@ -155,14 +158,27 @@ def bars(title: str, names: Sequence[str], values: Sequence[float], *, note: str
 
 
 def scatter(
-    title: str, groups: Sequence[Curve], x: str, y: str, *, note: str = "", empty: str = "There is nothing to show."
+    title: str,
+    groups: Sequence[Curve],
+    x: str,
+    y: str,
+    *,
+    doubling: bool = False,
+    note: str = "",
+    empty: str = "There is nothing to show.",
 ) -> Markup:
-    """Return a chart of points; each group has a colour and a shape of its own."""
+    """Return a chart of points; each group has a colour and a shape of its own.
+
+    Where `doubling`, both axes are logarithmic, and all numbers must be above 0.
+    """
     known = [group for group in groups if len(group.x)]
     if not known:
         return render("empty.html", title=title, text=empty)
-    across = _axis(_from_zero(np.concatenate([group.x for group in known])), LEFT, WIDTH - RIGHT)
-    up = _axis(_from_zero(np.concatenate([group.y for group in known])), HEIGHT - BOTTOM, TOP)
+    if doubling:
+        known = [Curve(group.name, np.log2(group.x), np.log2(group.y)) for group in known]
+    make = _doubling_axis if doubling else _axis_from_zero
+    across = make(np.concatenate([group.x for group in known]), LEFT, WIDTH - RIGHT)
+    up = make(np.concatenate([group.y for group in known]), HEIGHT - BOTTOM, TOP)
     marks = []
     for number, group in enumerate(known):
         places = dict.fromkeys((round(across.place(a)), round(up.place(b))) for a, b in zip(group.x, group.y))
@@ -225,6 +241,15 @@ def _thinned(curve: Curve) -> Curve:
 def _from_zero(values: np.ndarray) -> tuple[float, float]:
     low, high = np.nanmin(values), np.nanmax(values)
     return (0.0 if low >= 0 else low), high
+
+
+def _axis_from_zero(values: np.ndarray, start: float, end: float) -> Axis:
+    return _axis(_from_zero(values), start, end)
+
+
+def _doubling_axis(logarithms: np.ndarray, start: float, end: float) -> Axis:
+    low, high = math.floor(logarithms.min()), math.ceil(logarithms.max() + 1e-9)
+    return Axis(low, high, start, end, list(range(low, high + 1)), doubling=True)
 
 
 def _axis(ends: tuple[float, float], start: float, end: float) -> Axis:
