@@ -3,6 +3,7 @@
 %(prog)s --dataset-root ~/data/VOCdevkit --split 2007_trainval+2012_trainval
 %(prog)s --dataset-root my_data --split train --classes cat,dog --data-shape 256
 %(prog)s --dataset-root my_coco --split train --anchor-size 2 --anchor-ratios 0.33,1,3
+%(prog)s --dataset-root my_data --split train --classes data --data-shape 256 --html data.html
 
 Of each class it tells what share no anchor covers at the size of the training images. Training checks its data as well.
 """
@@ -10,16 +11,23 @@ Of each class it tells what share no anchor covers at the size of the training i
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Sequence
 
 from aploss_mx.arguments import ArgumentParser
 from aploss_mx.commands.recipe_flags import add_settings, settings_given
 from aploss_mx.config import Recipe
 from aploss_mx.console import complain, safe_output
-from aploss_mx.data.check import check_dataset
+from aploss_mx.data.check import Report, check_dataset
 from aploss_mx.data.dataset import is_coco, open_dataset
 from aploss_mx.data.problems import DataError
 from aploss_mx.text import visible
+
+
+def _html_file(name: str) -> str:
+    if not name.lower().endswith((".html", ".htm")):
+        raise argparse.ArgumentTypeError(f"must end in .html, not be {name!r}: it would be overwritten")
+    return name
 
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
@@ -36,7 +44,14 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     )
     add_settings(
         parser.add_argument_group("settings", "Of the training that the data are for. In brackets: the defaults."),
-        ("data_shape", "anchor_size", "anchor_scales", "anchor_ratios"),
+        ("data_shape", "anchor_size", "anchor_scales", "anchor_ratios", "augmentation", "pixels"),
+    )
+    parser.add_argument(
+        "--html",
+        type=_html_file,
+        metavar="FILE",
+        help="write a page to look at, also where there are errors: problems with their pictures, sizes, what anchors "
+        "cover, examples before and after augmentation",
     )
     arguments = parser.parse_args(argv)
     classes = arguments.classes
@@ -51,8 +66,19 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
             report = check_dataset(dataset, data_shape=recipe.data_shape, anchors=recipe.anchors)
         except DataError as error:
             complain(str(error))
-            return 1
+            dataset, name = None, f"{Path(arguments.dataset_root).name} {arguments.split}"
+            report = Report(name, 0, {}, {}, 0, error.problems)
         except ValueError as error:
             parser.error(visible(str(error)))
-        print(report)
+        else:
+            print(report)
+        if arguments.html:
+            from aploss_mx.data_page.page import write_data_page
+
+            try:
+                write_data_page(arguments.html, dataset, report, recipe)
+            except OSError as error:
+                complain(str(error))
+                return 1
+            print(f"wrote {visible(arguments.html)}")
     return 0 if report.ok else 1

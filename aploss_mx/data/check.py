@@ -17,6 +17,7 @@ from aploss_mx.data.problems import (
     BOX_CLIPPED,
     BOX_LEFT_OUT,
     ERROR,
+    SIZE_MISMATCH,
     WARNING,
     Problem,
     format_problems,
@@ -279,4 +280,4 @@ def _check_size(sample: Sample, size: tuple[int, int], orientation: int) -> list
         message += f"its EXIF orientation {orientation} explains it: turn the stored pixels and strip the tag"
     else:
         message += "correct the annotation or replace the image"
-    return [Problem(ERROR, "size mismatch", path, message, path)]
+    return [Problem(ERROR, SIZE_MISMATCH, path, message, path)]

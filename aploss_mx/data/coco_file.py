@@ -148,9 +148,11 @@ class SplitFile:
 
     def seen(self, annotation: dict[str, Any]) -> dict[str, Any]:
         """Return ``image`` and ``box`` of a `Problem` with an annotation, None where it does not tell them."""
-        number, bbox = annotation["image_id"], annotation["bbox"]
+        number, box = annotation["image_id"], None
         entry = self._by_id.get(number) if _is_id(number) else None
-        box = (bbox[0], bbox[1], bbox[0] + bbox[2], bbox[1] + bbox[3]) if _is_box(bbox) else None
+        if _is_box(annotation["bbox"]):
+            x, y, width, height = map(float, annotation["bbox"])
+            box = (x, y, x + width, y + height)
         return {"image": entry and self.image_path(entry), "box": box}
 
     @cached_property

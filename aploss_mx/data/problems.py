@@ -17,6 +17,7 @@ BOX_CLIPPED = "box clipped"
 AREA_FROM_BOX = "area taken from the box"
 NOT_TRAINED = "left out of training"
 BOX_BELOW_PIXEL = "boxes below a pixel"
+SIZE_MISMATCH = "size mismatch"
 
 SHOWN_PER_KIND = 10
 LONGEST_ENTRY = 4000  # characters; names from files may be of any length

@@ -113,7 +113,10 @@ class VOCDetection(Sequence):
         ]
         self.samples = [sample for sample in samples if sample is not None]
         found = {str(image.annotation): sample.image_path for image, sample in zip(annotations, samples) if sample}
-        self.problems = [_with_picture(problem, found, pictures) for problem in self.problems]
+        self.problems = [
+            replace(problem, image=found.get(problem.file) or _picture_by_name(Path(problem.file), pictures))
+            for problem in self.problems
+        ]
         if strict:
             raise_if_errors(self.problems)
 
@@ -257,14 +260,13 @@ def _find_picture(image: Listed, filename: str, pictures: FileIndex, problems: l
     return next((path for path in places if os.path.isfile(path)), pictures.folder / f"{image.name}.jpg")
 
 
-def _with_picture(problem: Problem, found: dict[str, Path], pictures: dict[Path, FileIndex]) -> Problem:
-    """The problem of an annotation file with the picture that belongs to it, the one `found` or one of its name."""
-    image = found.get(problem.file)
-    for folder, index in pictures.items():
-        if image is None and Path(problem.file).parts[: len(folder.parts) + 1] == (*folder.parts, ANNOTATIONS):
-            name = Path(*Path(problem.file).parts[len(folder.parts) + 1 :]).with_suffix("").as_posix()
-            image = next(iter(index.files.get(name, [])), None)
-    return replace(problem, image=image)
+def _picture_by_name(annotation: Path, pictures: dict[Path, FileIndex]) -> Path | None:
+    """A picture that has the name of an annotation file; None where a file is none, or there is no such picture."""
+    if annotation.suffix != ".xml" or ANNOTATIONS not in annotation.parts:
+        return None
+    folder = next(parent for parent in annotation.parents if parent.name == ANNOTATIONS)
+    index = pictures.setdefault(folder.parent, FileIndex(folder.parent / PICTURES, SUFFIXES))
+    return next(iter(index.files.get(annotation.relative_to(folder).with_suffix("").as_posix(), [])), None)
 
 
 def _corners(item: VOCObject) -> Corners:

@@ -248,7 +248,8 @@ def _axis_from_zero(values: np.ndarray, start: float, end: float) -> Axis:
 
 
 def _doubling_axis(logarithms: np.ndarray, start: float, end: float) -> Axis:
-    low, high = math.floor(logarithms.min()), math.ceil(logarithms.max() + 1e-9)
+    low = math.floor(logarithms.min())
+    high = max(low + 1, math.ceil(logarithms.max()))
     return Axis(low, high, start, end, list(range(low, high + 1)), doubling=True)
 
 

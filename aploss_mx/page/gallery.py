@@ -31,11 +31,14 @@ class Group(NamedTuple):
     role : str
         What the slider's figures count its boxes as: `RIGHT`, `WRONG` or `IGNORED`. A `TRUTH` is drawn whatever the
         slider says; while its level is below the slider, as one that is missed, which is a filter of its own.
+    fine : bool
+        There are many: they are drawn thin, and not named one by one.
     """
 
     name: str
     color: str
     role: str = IGNORED
+    fine: bool = False
 
 
 class Boxes(NamedTuple):

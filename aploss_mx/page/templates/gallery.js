@@ -52,14 +52,14 @@ for (const root of document.querySelectorAll(".gallery")) {
     svg.replaceChildren(...visible(picture).flatMap(([box, one]) => {
       const [x, y] = [corner(box, 0, width), corner(box, 1, height)];
       const place = {x, y, width: Math.max(0, corner(box, 2, width) - x), height: Math.max(0, corner(box, 3, height) - y)};
-      const {color, name, dash} = look(one);
-      const quiet = tally && truth[one];
+      const {color, name, dash, fine} = look(one);
+      const quiet = fine || (tally && truth[one]);
       const rect = make("rect", {...place, class: quiet ? "box quiet" : "box", stroke: color, "data-kind": name, ...(dash && {"stroke-dasharray": dash})});
       const title = make("title");
       title.textContent = `${name}: ${words(box)}`;
       rect.append(title);
       const parts = quiet ? [rect] : [make("rect", {...place, class: "casing"}), rect];
-      if (captions && (kind === ALL || kind === one)) {
+      if (captions && !fine && (kind === ALL || kind === one)) {
         const low = truth[boxes.group[box]];
         const text = make("text", {x: x + size * 0.2, y: low ? y + place.height - size * 0.3 : Math.max(size, y - size * 0.3), "font-size": size, class: "caption"});
         text.textContent = words(box);
@@ -178,7 +178,7 @@ for (const root of document.querySelectorAll(".gallery")) {
     find("dialog .title").textContent = note ? `${name}, ${note}` : name;
     find("dialog .large").replaceChildren(frame);
     frame.style.width = `min(100%, ${Math.round(72 * width / height)}vh)`;
-    find("dialog .list").replaceChildren(...visible(index).reverse().map(([box, one]) => {
+    find("dialog .list").replaceChildren(...visible(index).filter(([, one]) => !look(one).fine).reverse().map(([box, one]) => {
       const item = html("li"), swatch = make("svg", {viewBox: "0 0 12 12", width: 12, height: 12, "aria-hidden": "true"});
       swatch.append(make("rect", {x: 1.5, y: 1.5, width: 9, height: 9, class: "swatch", stroke: look(one).color, ...(look(one).dash && {"stroke-dasharray": "3 2"})}));
       item.append(swatch, `${words(box)}: ${look(one).name}`);
