@@ -25,7 +25,6 @@ import numpy as np
 from mxnet import autograd
 
 from aploss_mx.arguments import ArgumentParser
-from aploss_mx.atomic import write_csv
 from aploss_mx.checkpoint import Checkpoint
 from aploss_mx.commands.errors import readable_errors
 from aploss_mx.commands.flags import add_gpus_flag, add_workers_flag, one_device, positive_int
@@ -39,7 +38,7 @@ from aploss_mx.data.sample import Sample
 from aploss_mx.data.transforms import TrainTransform
 from aploss_mx.losses import BoxLoss
 from aploss_mx.losses.from_recipe import make_class_loss
-from aploss_mx.report.markdown import format_head, format_row
+from aploss_mx.report.markdown import show_table
 from aploss_mx.training.resume import new_network
 from symbols.retinanet import RetinaNet
 
@@ -124,12 +123,7 @@ def run(arguments: argparse.Namespace) -> None:
                 "box loss": f"{norms.box_loss:.4g}",
                 "share": f"{norms.share:.3f}",
             })  # fmt: skip
-    print(f"\n{format_head(list(rows[0]), texts=2)}")
-    for row in rows:
-        print(format_row(row.values()))
-    if arguments.output:
-        write_csv(arguments.output, rows)
-        print(f"wrote {arguments.output}")
+    show_table(rows, 2, arguments.output)
 
 
 if __name__ == "__main__":

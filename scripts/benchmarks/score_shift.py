@@ -19,7 +19,6 @@ from typing import Sequence
 import numpy as np
 
 from aploss_mx.arguments import ArgumentParser
-from aploss_mx.atomic import write_csv
 from aploss_mx.commands.errors import readable_errors
 from aploss_mx.commands.flags import add_gpus_flag, add_workers_flag, one_device, positive_int
 from aploss_mx.commands.scoring import preflight
@@ -33,7 +32,7 @@ from aploss_mx.detection.detector import Detector
 from aploss_mx.detection.postprocess import drop_background
 from aploss_mx.progress import track
 from aploss_mx.ranking.measure import measure_ap_loss
-from aploss_mx.report.markdown import format_head, format_row
+from aploss_mx.report.markdown import show_table
 
 
 def ap_losses(
@@ -117,12 +116,7 @@ def run(arguments: argparse.Namespace) -> None:
         losses = ap_losses(detector, dataset.samples, arguments.groups, arguments.seed, arguments.num_workers)
         figures = {f"{group} together": f"{loss:.4f}" for group, loss in zip(arguments.groups, losses)}
         rows.append({"checkpoint": str(Path(path.resolve().parent.name, path.name)), "split": split, **figures})
-    print(f"\n{format_head(list(rows[0]), texts=2)}")
-    for row in rows:
-        print(format_row(row.values()))
-    if arguments.output:
-        write_csv(arguments.output, rows)
-        print(f"wrote {arguments.output}")
+    show_table(rows, 2, arguments.output)
 
 
 if __name__ == "__main__":
