@@ -171,7 +171,7 @@ def test_descent_lowers_it():
     assert losses[-1] < 0.1 * losses[0]
 
 
-@pytest.mark.parametrize("ratio", [-1, np.nan, np.inf])
+@pytest.mark.parametrize("ratio", [0, -1, np.nan, np.inf])
 def test_a_ratio_that_cannot_be_used_is_refused(ratio):
     with pytest.raises(ValueError, match="ratio"):
         OHEMCrossEntropyLoss(negative_ratio=ratio)
