@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import zip_longest
 from typing import Collection, Sequence
 
 import numpy as np
@@ -36,18 +37,25 @@ TARGETS = (
 
 
 def choose_examples(samples: Sequence[Sample], classes: int, unfit: Collection[str]) -> list[Sample]:
-    """Return pictures of each class, from all over the data set, but for the files that are `unfit`."""
+    """Return pictures of each class, from all over the data set, but for the files that are `unfit`.
+
+    First come one of each class, then the second ones, and so on.
+    """
     of_class = min(MOST_OF_CLASS, max(1, MOST_EXAMPLES // max(1, classes)))
     fit = [sample for sample in samples if sample.trained.any() and str(sample.image_path) not in unfit]
-    chosen: dict[int, Sample] = {}
-    having = [[index for index, sample in enumerate(fit) if label in sample.labels[sample.trained]]
-              for label in range(classes)]  # fmt: skip
-    for wanted, candidates in [*((of_class, one) for one in having), (LEAST_EXAMPLES, range(len(fit)))]:
+    having: list[list[int]] = [[] for _ in range(classes)]
+    for index, sample in enumerate(fit):
+        for label in set(sample.labels[sample.trained].tolist()):
+            having[label].append(index)
+    chosen: set[int] = set()
+    rounds = []
+    for wanted, candidates in [*((of_class, one) for one in having), (LEAST_EXAMPLES, list(range(len(fit))))]:
         others = [index for index in candidates if index not in chosen]
-        lacking = wanted - (len(candidates) - len(others))
-        for place in np.linspace(0, len(others) - 1, min(max(0, lacking), len(others))).round():
-            chosen[others[int(place)]] = fit[others[int(place)]]
-    return list(chosen.values())[:MOST_EXAMPLES]
+        lacking = min(max(0, wanted - (len(candidates) - len(others))), len(others))
+        rounds.append([others[int(place)] for place in np.linspace(0, len(others) - 1, lacking).round()])
+        chosen.update(rounds[-1])
+    order = [index for one in zip_longest(*rounds) for index in one if index is not None]
+    return [fit[index] for index in order[:MOST_EXAMPLES]]
 
 
 def examples_gallery(samples: Sequence[Sample], classes: Sequence[str]) -> Markup:

@@ -217,9 +217,13 @@ def test_each_class_has_examples(shapes):
     few = choose_examples(dataset.samples, len(dataset.classes), ())
     assert {label for sample in few for label in sample.labels} == set(range(len(dataset.classes)))
     unfit = str(few[0].image_path)
-    assert unfit not in {str(sample.image_path) for sample in choose_examples(dataset.samples, 3, {unfit})}
+    assert unfit not in {
+        str(sample.image_path) for sample in choose_examples(dataset.samples, len(dataset.classes), {unfit})
+    }
     many = [replace(few[0], labels=few[0].labels * 0 + label) for label in range(300) for _ in range(4)]
     assert len(choose_examples(many, 300, ())) == MOST_EXAMPLES
+    first = choose_examples(many[:40], 10, ())[:10]
+    assert [set(sample.labels) for sample in first] == [{label} for label in range(10)]
 
 
 @pytest.mark.parametrize("classes, status", [("data", 1), (",".join(CLASSES), 1)])
