@@ -15,6 +15,7 @@ from aploss_mx.page.tables import Column, table
 
 MOST_BARS = 25  # classes that bars are drawn of
 MOST_POINTS = 3000
+HAIR = 0.01  # px; a thinner box is drawn as one so thin
 RATIOS = (0.25, 0.5, 1 / 2**0.5, 1.0, 2**0.5, 2.0, 4.0)  # between the bars
 OVERLAPS = tuple(step / 10 for step in range(1, 10))
 
@@ -68,7 +69,7 @@ def class_plots(report: Report, objects: Objects) -> list[Markup]:
 def shape_plots(objects: Objects, anchors: AnchorShapes, data_shape: int) -> list[Markup]:
     """Return the sizes and shapes of objects beside those of the anchors, in pixels of the training images."""
     boxes = objects.warped
-    sizes = boxes[:, 2:] - boxes[:, :2]
+    sizes = np.maximum(boxes[:, 2:] - boxes[:, :2], HAIR)
     drawn = np.unique(np.linspace(0, len(sizes) - 1, min(MOST_POINTS, len(sizes))).astype(int))
     shapes = np.concatenate([cell_anchors(stride, anchors) for stride in STRIDES])
     shapes = shapes[:, 2:] - shapes[:, :2]
@@ -81,7 +82,7 @@ def shape_plots(objects: Objects, anchors: AnchorShapes, data_shape: int) -> lis
             "width, px",
             "height, px",
             doubling=True,
-            note=f"{some}Both axes double from tick to tick; the training images are {data_shape} px wide and high.",
+            note=f"{some}Both axes are logarithmic; the training images are {data_shape} px wide and high.",
         ),
         bars(
             "Side of the square of a box's area",

@@ -250,7 +250,7 @@ def _axis_from_zero(values: np.ndarray, start: float, end: float) -> Axis:
 def _doubling_axis(logarithms: np.ndarray, start: float, end: float) -> Axis:
     low = math.floor(logarithms.min())
     high = max(low + 1, math.ceil(logarithms.max()))
-    return Axis(low, high, start, end, list(range(low, high + 1)), doubling=True)
+    return Axis(low, high, start, end, list(range(low, high + 1, 1 + (high - low) // 10)), doubling=True)
 
 
 def _axis(ends: tuple[float, float], start: float, end: float) -> Axis:

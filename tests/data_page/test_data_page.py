@@ -266,6 +266,16 @@ def test_data_without_an_object_have_a_page(tmp_path):
     assert "no objects" in by_kind(page) and table_of(page)["all"] == ["0", "0", "0", "–", "–", "–"]
 
 
+def test_boxes_thin_as_a_hair_are_drawn(shapes, tmp_path):
+    dataset = open_dataset(shapes, "2007_train", "data")
+    hairs = np.array([[9.0, 9.0, np.nextafter(9.0, 10), 40.0], [0.0, 9.0, 5e-324, 40.0]])
+    dataset.samples = [replace(dataset[0], boxes=hairs, labels=np.array([0, 1]), difficult=np.zeros(2, bool))]
+    report = check_dataset(dataset, data_shape=128)
+    with np.errstate(all="raise", under="ignore"):
+        write_data_page(tmp_path / "data.html", dataset, report, RECIPE.override(augmentation="none"))
+    assert ">0.007812</text>" in (tmp_path / "data.html").read_text(encoding="utf-8")
+
+
 def test_it_takes_no_mxnet(shapes, tmp_path):
     program = (
         "import sys; sys.modules['mxnet'] = None; from aploss_mx.cli import main;"
