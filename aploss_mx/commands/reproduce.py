@@ -31,6 +31,8 @@ from aploss_mx.data.dataset import open_dataset
 from aploss_mx.data.pixels import read_image
 from aploss_mx.data.shapes import generate
 from aploss_mx.detection.detector import Detector
+from aploss_mx.inspection.comparison import write_comparison_page
+from aploss_mx.inspection.run_folder import read_run
 from aploss_mx.report.draw import annotate, contact_sheet, write_picture
 from aploss_mx.report.held_out import hold_out
 from aploss_mx.report.paper import PUBLISHED
@@ -170,6 +172,10 @@ def _reproduce(arguments: argparse.Namespace, runner: Runner) -> None:
         path = results / f"{what}.jpg"
         write_picture(path, draw_detectors(finished, execution))
         print(f"{path} is drawn, with {'; '.join(trial.name for trial in finished)} one under another")
+        if len(finished) == 2:
+            page = arguments.runs / scale.name / f"{what}.html"
+            compare(page, finished, execution)
+            print(f"{page} has all test pictures, and what one finds and the other does not")
     if failed:
         raise RunError(f"{len(failed)} run(s) failed: {', '.join(sorted(failed))}")
 
@@ -199,6 +205,13 @@ def draw_detectors(trials: Sequence[Trial], execution: Execution) -> np.ndarray:
     starts = range(0, len(drawn[0]) - columns + 1, columns)  # of whole rows
     pictures = [picture for start in starts for of_one in drawn for picture in of_one[start : start + columns]]
     return contact_sheet(pictures, columns, captions * len(starts))
+
+
+def compare(page: Path, trials: Sequence[Trial], execution: Execution) -> None:
+    """Write the page of two trials side by side."""
+    runs = [read_run(execution.folder_of(trial)) for trial in trials]
+    dataset = open_dataset(execution.voc_root, runs[0].recipe.val_split, runs[0].recipe.classes)
+    write_comparison_page(page, runs, dataset, [f"{trial.name}, seed {trial.seed}" for trial in trials])
 
 
 def _dataset_root(arguments: argparse.Namespace, runner: Runner) -> str:

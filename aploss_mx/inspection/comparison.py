@@ -24,8 +24,12 @@ NEITHER, FIRST, SECOND, BOTH = range(4)  # bits: who finds an object
 POINTS = "+.1f"
 
 
-def write_comparison_page(path: Path, runs: Sequence[RunFolder], dataset: Dataset) -> list[Plot]:
+def write_comparison_page(
+    path: Path, runs: Sequence[RunFolder], dataset: Dataset, names: Sequence[str] = ()
+) -> list[Plot]:
     """Write the page of two runs that were tested on the same data; returns the charts.
+
+    The runs' `names` are those of their folders unless they are given.
 
     Raises
     ------
@@ -42,7 +46,7 @@ def write_comparison_page(path: Path, runs: Sequence[RunFolder], dataset: Datase
         )
     findings = [findings_of(run, dataset) for run in runs]
     objects = findings[0].counts.sum()
-    names = run_names(runs)
+    names = names or run_names(runs)
     plots = training_plots(dict(zip(names, (run.log for run in runs))))
     write_page(
         path,

@@ -110,6 +110,8 @@ def test_table_and_figure_of_the_same_runs(tmp_path, tiny, capsys):
     sheet = Image.open(tmp_path / "results" / "smoke" / "figure6.jpg")
     assert sheet.width > sheet.height > 640  # two rows of three pictures
     assert "focal, VOC07; ap, VOC07 one under another" in capsys.readouterr().out
+    page = (tmp_path / "runs" / "smoke" / "figure6.html").read_text(encoding="utf-8")
+    assert "<h1>focal, VOC07, seed 0 and ap, VOC07, seed 0</h1>" in page
 
 
 def test_three_optimisers(tmp_path, tiny):

@@ -49,7 +49,8 @@ for (const root of document.querySelectorAll(".gallery")) {
 
   const draw = (svg, picture, captions) => {
     const {width, height} = pictures[picture], size = Math.max(width, height) / 42;
-    svg.replaceChildren(...visible(picture).flatMap(([box, one]) => {
+    const wanted = ([box, one]) => kind === ALL || kind === one || truth[boxes.group[box]];
+    svg.replaceChildren(...visible(picture).filter(wanted).flatMap(([box, one]) => {
       const [x, y] = [corner(box, 0, width), corner(box, 1, height)];
       const place = {x, y, width: Math.max(0, corner(box, 2, width) - x), height: Math.max(0, corner(box, 3, height) - y)};
       const {color, name, dash, fine} = look(one);
@@ -59,7 +60,7 @@ for (const root of document.querySelectorAll(".gallery")) {
       title.textContent = `${name}: ${words(box)}`;
       rect.append(title);
       const parts = quiet ? [rect] : [make("rect", {...place, class: "casing"}), rect];
-      if (captions && !fine && (kind === ALL || kind === one)) {
+      if (captions && !fine) {
         const low = truth[boxes.group[box]];
         const text = make("text", {x: x + size * 0.2, y: low ? y + place.height - size * 0.3 : Math.max(size, y - size * 0.3), "font-size": size, class: "caption"});
         text.textContent = words(box);
