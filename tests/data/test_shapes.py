@@ -91,6 +91,13 @@ def test_sizes_range_from_small_to_large(pictures):
     assert 75 < sides.max() <= 0.65 * SIZE
 
 
+def test_at_most_a_tenth_of_an_objects_width_and_height_leaves_the_picture(pictures):
+    outlines = [shape.outline for _, objects in pictures for shape in objects]
+    low, high = (np.array([corner(outline, axis=0) for outline in outlines]) for corner in (np.min, np.max))
+    beyond = np.maximum(-low, high - SIZE) / (high - low)
+    assert 0.05 < beyond.max() <= 0.1 + 1e-9
+
+
 def test_objects_stay_visible_and_the_half_hidden_are_difficult(pictures):
     objects = [shape for _, objects in pictures for shape in objects]
     assert min(shape.visible_fraction for shape in objects) >= 0.45

@@ -155,6 +155,7 @@ def test_fractions_of_the_image_are_an_error_that_says_so(tmp_path):
         [(0, 0, 1, 1)],  # the trace of a click
         [(0.5, 0.5, 1, 1), (3, 3, 9, 9), (3, 3, 9, 9)],  # one of three
         [(10.2, 10.2, 10.6, 10.9)],
+        [(-0.5, 0, 1, 1)],  # one that begins left of the image
     ],
 )
 def test_small_boxes_in_pixels_are_none_of_fractions(tmp_path, boxes):
