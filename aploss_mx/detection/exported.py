@@ -92,7 +92,8 @@ def load_exported(path: Path, device: mx.Context) -> tuple[Any, Recipe, dict[str
         except (mx.MXNetError, OSError, ValueError, AssertionError) as error:
             reason = str(error).strip().splitlines()[-1]
             raise ExportedError(f"{path} and {params.name} are no network of MXNet's ({reason})") from error
-        network.hybridize(static_alloc=True)
+        # oneDNN prepares the weights of fused and INT8 convolutions for a size; without static_shape, for each call.
+        network.hybridize(static_alloc=True, static_shape=True)
     settings = {name: about[name] for name in ("pixels", *TEST_SETTINGS)}
     anchors = about.get("anchors")  # without which an export of before has the paper's
     if isinstance(anchors, dict):

@@ -33,7 +33,7 @@ def write_reliability(curves: Mapping[str, Reliability], path: Path) -> tuple[Pa
     figure = Figure(figsize=(6, 5.2), layout="constrained")
     FigureCanvasAgg(figure)
     shares, counts = figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": (3, 1)})
-    shares.plot([0, 1], [0, 1], color="0.6", linewidth=1, label="what it says")
+    shares.plot([0, 1], [0, 1], color="0.6", linewidth=1, label="right as often as said")
     rows = []
     for (name, curve), (color, style), marker in zip(curves.items(), CURVES, "so"):
         filled = curve.counts > 0

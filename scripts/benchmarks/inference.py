@@ -5,7 +5,8 @@ python scripts/benchmarks/inference.py --params runs/quickstart/last.npz --datas
     --split 2007_val --calibration-split 2007_train --torchvision ../venv-torch/bin/python
 
 Each network runs in a process of its own, which is what the memory is of; they take turns, so that whatever else the
-machine does slows down all alike. Timed is the network alone, from images to logits and deltas; what makes boxes of
+machine does slows down all alike. On a busy one, look at the CPU's time and give --threads 1: threads that wait for one
+another spend it, too. Timed is the network alone, from images to logits and deltas; what makes boxes of
 them is the same for all. AP is that of the whole detector. --torchvision names the Python of an environment with torch
 and torchvision, whose RetinaNet of the same size, of random weights, is timed then, too.
 """
@@ -134,8 +135,8 @@ class Worker:
             command, env=environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
 
-    def run(self, images: int) -> tuple[float, int]:
-        """Return the seconds that so many images took, and the peak of memory in KiB."""
+    def run(self, images: int) -> tuple[float, float, int]:
+        """Return the seconds that so many images took, those of the CPU, and the peak of memory in KiB."""
         try:
             print(images, file=self.process.stdin, flush=True)
             return json.loads(self.process.stdout.readline())
@@ -147,22 +148,23 @@ class Worker:
 
 
 def time_all(workers: dict[str, Worker], rounds: int) -> dict[str, dict[str, float]]:
-    """Return images a second of each network by batch, medians of `rounds` after one unmeasured, and peaks in bytes."""
-    seconds: dict[tuple[str, int], list[float]] = {}
+    """Return each network's speed by batch, medians of `rounds` after one unmeasured, and its peak of memory in bytes.
+
+    ``batch B`` is images a second, ``cpu B`` an image's seconds of the CPU.
+    """
+    laps: dict[tuple[str, int], list[tuple[float, float]]] = {}
     peaks: dict[str, int] = {}
     for turn in track(range(-1, rounds), "timing", unit="rounds"):
         for batch in BATCHES:
             for name in random.sample(sorted(workers), len(workers)):
-                took, peaks[name] = workers[name].run(batch)
+                seconds, of_cpu, peaks[name] = workers[name].run(batch)
                 if turn >= 0:
-                    seconds.setdefault((name, batch), []).append(took)
-    return {
-        name: {
-            **{f"batch {batch}": batch / statistics.median(seconds[name, batch]) for batch in BATCHES},
-            "peak": 1024 * peaks[name],
-        }
-        for name in workers
-    }
+                    laps.setdefault((name, batch), []).append((seconds, of_cpu))
+    rows: dict[str, dict[str, float]] = {name: {"peak": 1024 * peaks[name]} for name in workers}
+    for (name, batch), pairs in laps.items():
+        seconds, of_cpu = (statistics.median(values) for values in zip(*pairs))
+        rows[name].update({f"batch {batch}": batch / seconds, f"cpu {batch}": of_cpu / batch})
+    return rows
 
 
 def accuracy(contender: Contender, dataset: Dataset) -> dict[str, float | None]:
@@ -181,10 +183,12 @@ def chip() -> str:
 
 def format_table(rows: list[dict[str, Any]]) -> str:
     """Lay out the rows as Markdown."""
-    columns = ["network", *(f"images/s, {batch}" for batch in BATCHES), "AP", "AP50", "file, MB", "peak memory, MB"]
+    speeds = [*(f"images/s, {batch}" for batch in BATCHES), *(f"CPU ms an image, {batch}" for batch in BATCHES)]
+    columns = ["network", *speeds, "AP", "AP50", "file, MB", "peak memory, MB"]
     lines = [format_head(columns, texts=1)]
     for row in rows:
         speeds = [f"{row[f'batch {batch}']:.1f}" for batch in BATCHES]
+        speeds += [f"{1000 * row[f'cpu {batch}']:.1f}" for batch in BATCHES]
         precisions = ["–" if row[name] is None else f"{row[name]:.1f}" for name in ("AP", "AP50")]
         sizes = [f"{row[name] / 1e6:.0f}" for name in ("disk", "peak")]
         lines.append(format_row([row["network"], *speeds, *precisions, *sizes]))

@@ -2,15 +2,15 @@
 """Time one network for scripts/benchmarks/inference.py, in a process that holds nothing else.
 
 python inference_worker.py KIND PATH IMAGES THREADS: each line of standard input is a number of images, for which a line
-of JSON says the seconds that the network took and the peak of memory so far, in KiB. KIND says what PATH is: mxnet, a
-folder that Detector.load takes; onnx, a model; torchvision, JSON that says which RetinaNet to make. IMAGES is a file of
-NumPy's, float32 (B, 3, H', W').
+of JSON says the seconds that the network took, those of the CPU, and the peak of memory so far, in KiB. KIND says what
+PATH is: mxnet, a folder that Detector.load takes; onnx, a model; torchvision, JSON that says which RetinaNet to make.
+IMAGES is a file of NumPy's, float32 (B, 3, H', W').
 """
 
 from __future__ import annotations
 
 import json
-import resource
+import re
 import sys
 import time
 from pathlib import Path
@@ -67,15 +67,20 @@ def of_torchvision(path: Path, threads: int) -> Run:
     return run
 
 
+def peak_memory() -> int:
+    """Return this program's peak in KiB; getrusage would give that of the process that started it, if it is higher."""
+    return int(re.findall(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())[0])
+
+
 def main(kind: str, path: str, file: str, threads: str) -> None:
     images = np.load(file)
     run = {"mxnet": of_mxnet, "onnx": of_onnx, "torchvision": of_torchvision}[kind](Path(path), int(threads))
     for line in sys.stdin:
         batch = images[: int(line)]
-        start = time.perf_counter()
+        start, start_cpu = time.perf_counter(), time.process_time()
         run(batch)
-        seconds = time.perf_counter() - start
-        print(json.dumps([seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss]), flush=True)
+        seconds = time.perf_counter() - start, time.process_time() - start_cpu
+        print(json.dumps([*seconds, peak_memory()]), flush=True)
 
 
 if __name__ == "__main__":

@@ -89,6 +89,21 @@ def test_int8_is_near_float32_and_loads(checkpoint, photograph, shared_data, tmp
     assert len(quantized.predict(photograph)) > 5
 
 
+@pytest.mark.parametrize("int8", [False, True])
+def test_exported_networks_take_images_of_any_size_in_turn(checkpoint, shared_data, tmp_path, int8):
+    flags = ["--params", str(checkpoint), "--output", str(tmp_path)]
+    int8_flags = ["--int8", "--calibrate", "1", "--images", str(shared_data / "demo")]
+    export.main([*flags, *int8_flags] if int8 else flags)
+    detector = Detector.load(tmp_path)
+    rng = np.random.default_rng(0)
+    images = [rng.normal(size=shape).astype(np.float32) for shape in ((1, 3, 64, 96), (2, 3, 96, 64), (1, 3, 64, 96))]
+    together = [detector.forward(image) for image in (*images, images[0])]
+    for image, found in zip(images, together):
+        for ours, theirs in zip(found, Detector.load(tmp_path).forward(image)):
+            np.testing.assert_allclose(ours, theirs, atol=1e-5)
+    np.testing.assert_array_equal(together[3][0], together[0][0])
+
+
 def test_int8_in_onnx_is_of_convolutions_alone(checkpoint, photograph, shared_data, tmp_path):
     flags = ["--params", str(checkpoint), "--output", str(tmp_path), "--format", "onnx", "--boxes", "--int8"]
     export.main([*flags, "--calibrate", "3", "--images", str(shared_data / "demo")])

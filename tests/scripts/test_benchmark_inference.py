@@ -24,10 +24,11 @@ def test_table_and_csv(shapes, trained, tmp_path, capsys, monkeypatch):
     assert [row["network"] for row in rows] == list(NAMES)
     for row in rows:
         assert f"| {row['network']} |" in printed
-        assert min(float(row[f"batch {batch}"]) for batch in (1, 2)) > 0
+        assert min(float(row[f"{what} {batch}"]) for what in ("batch", "cpu") for batch in (1, 2)) > 0
         assert 0 <= float(row["AP"]) <= float(row["AP50"]) <= 100
         assert float(row["disk"]) < float(row["peak"])
         assert "VNNI" in row["chip"]
+    assert len({row["peak"] for row in rows}) > 1  # each its own, not this process's
     sizes = {row["network"]: float(row["disk"]) for row in rows}
     assert sizes["onnxruntime INT8"] < 0.5 * sizes["onnxruntime float32"]
 
