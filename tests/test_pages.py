@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import operator
 import re
 import statistics
 from pathlib import Path
@@ -19,7 +20,7 @@ PAGES = {
     for path in (*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/*.md"), REPOSITORY / "results" / "README.md")
 }
 README, RESULTS = PAGES["README.md"], PAGES["results/README.md"]
-METHOD, SPEED = PAGES["docs/method.md"], PAGES["docs/speed.md"]
+METHOD, SPEED, DEPLOYMENT = (PAGES[f"docs/{name}.md"] for name in ("method", "speed", "deployment"))
 # By header: the label of each row, and the table and row of results/small that it shows.
 ROWS = {
     "| loss | AP paper |": {
@@ -232,6 +233,51 @@ def test_times_of_steps():
         assert_shown(" | ".join(times), [float(row[columns.get(name, name)]) for row in rows])
     shares = [100 * float(row["class loss, share of a step"]) for row in rows[::2]]
     assert_shown(claim(r"AP-loss takes ([\d.]+ to [\d.]+) % of these steps", SPEED), [min(shares), max(shares)])
+
+
+@pytest.mark.parametrize(("name", "header"), [("quickstart", "| quickstart, 128"), ("voc", "| VOC, 160")])
+def test_networks_side_by_side(name, header):
+    rows = measured(f"inference_{name}.csv")
+    cells = table(header, SPEED)
+    assert [network for network, *_ in cells] == [row["network"] for row in rows]
+    for row, (_, *figures) in zip(rows, cells):
+        speeds = numbers(row, "batch 1", "batch 8", "cpu 1", "cpu 8")
+        expected = [*speeds[:2], *(1000 * seconds for seconds in speeds[2:])]
+        expected += [float(row[column]) for column in ("AP", "AP50") if row[column]]
+        expected += [float(row[column]) / 1e6 for column in ("disk", "peak")]
+        assert_shown(" | ".join(figures), expected)
+    assert ("no VNNI" in SPEED) == ("no VNNI" in rows[0]["chip"])
+
+
+def test_gains_of_int8():
+    gains: dict[str, list[float]] = {"MXNet INT8": [], "onnxruntime INT8": []}
+    for name in ("quickstart", "voc"):
+        rows = {row["network"]: numbers(row, "cpu 1", "cpu 8") for row in measured(f"inference_{name}.csv")}
+        floats = [times for network, times in rows.items() if "float32" in network]
+        for network, found in gains.items():
+            found += [min(times) / int8 for times, int8 in zip(zip(*floats), rows[network])]
+    ends = [end(found) for found in gains.values() for end in (min, max)]
+    assert_shown(claim(r"MXNet's INT8 is (.*?) times as quick", SPEED), ends)
+
+
+@pytest.mark.parametrize(("name", "header"), [("quickstart", "| quickstart, AP"), ("voc", "| ResNet-18 on VOC")])
+def test_calibration_errors(name, header):
+    errors = []
+    for what in ("score", "confidence"):
+        rows = [row for row in measured(f"reliability_{name}.csv") if row["what"] == what and row["said"]]
+        counts = [int(row["count"]) for row in rows]
+        distances = [abs(float(row["right"]) - float(row["said"])) for row in rows]
+        errors.append(sum(map(operator.mul, counts, distances)) / sum(counts))
+    (row,) = (line for line in DEPLOYMENT.splitlines() if line.startswith(header))
+    assert_shown(" | ".join(row.split("|")[2:4]), errors)
+
+
+def test_confidence_of_changed_pictures():
+    rows = {row.pop("changed"): row for row in measured("confidence_shift.csv")}
+    cells = re.findall(r"^  \| (\w.*?) \| (\d.*?) \|$", DEPLOYMENT, re.MULTILINE)
+    assert {changed for changed, _ in cells} == set(rows)
+    for changed, figures in cells:
+        assert_shown(figures, numbers(rows[changed], "shown", "said", "right"))
 
 
 def test_losses_on_the_quickstart():

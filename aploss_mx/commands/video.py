@@ -76,7 +76,7 @@ def _annotate_frames(
     writer, done, start = None, 0, time.monotonic()
     bar = track(desc="detecting", total=-(-expected // every) if expected > 0 else None, unit="frames")
     try:
-        with bar, open(lines, "w", encoding="utf-8") as file, GracefulInterrupt() as interrupt:
+        with bar, open(lines, "w", encoding="utf-8") as file, GracefulInterrupt("frame") as interrupt:
             for number in count():
                 if not capture.grab():
                     break

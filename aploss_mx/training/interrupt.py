@@ -7,17 +7,22 @@ import signal
 from typing import Any
 
 STDERR = 2
-MESSAGE = b"\nstopping after this step; Ctrl-C once more stops at once\n"
 
 
 class GracefulInterrupt:
     """While entered, the first Ctrl-C waits for the next `check`; a second one ends the program at once.
 
     Outside the main thread, and where Ctrl-C is ignored as in background jobs, nothing changes.
+
+    Parameters
+    ----------
+    work : str
+        What is waited for, in the message.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, work: str = "step") -> None:
         self.pressed = False
+        self._message = f"\nstopping after this {work}; Ctrl-C once more stops at once\n".encode()
         self._previous: Any = None
 
     def __enter__(self) -> GracefulInterrupt:
@@ -37,7 +42,7 @@ class GracefulInterrupt:
             raise KeyboardInterrupt
         self.pressed = True
         # print() may not be entered again where the signal struck inside it.
-        os.write(STDERR, MESSAGE)
+        os.write(STDERR, self._message)
 
     def check(self) -> None:
         """Raise KeyboardInterrupt if Ctrl-C was pressed."""

@@ -6,14 +6,15 @@ python scripts/benchmarks/inference.py --params runs/quickstart/last.npz --datas
 
 Each network runs in a process of its own, which is what the memory is of; they take turns, so that whatever else the
 machine does slows down all alike. On a busy one, look at the CPU's time and give --threads 1: threads that wait for one
-another spend it, too. Timed is the network alone, from images to logits and deltas; what makes boxes of
-them is the same for all. AP is that of the whole detector. --torchvision names the Python of an environment with torch
-and torchvision, whose RetinaNet of the same size, of random weights, is timed then, too.
+another spend it, too. Timed is the network alone, from images to logits and deltas, the second time that it gets as
+many; what makes boxes of them is the same for all. AP is that of the whole detector. --torchvision names the Python of
+an environment with torch and torchvision, whose RetinaNet of the same size, of random weights, is timed then, too.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import os
 import random
@@ -57,6 +58,7 @@ from aploss_mx.report.markdown import format_head, format_row
 WORKER = Path(__file__).with_name("inference_worker.py")
 DESCRIPTIONS = ("model.json", "about.json")
 BATCHES = (1, 8)
+PRECISIONS = ("AP", "AP50")
 
 
 class Contender(NamedTuple):
@@ -167,12 +169,19 @@ def time_all(workers: dict[str, Worker], rounds: int) -> dict[str, dict[str, flo
     return rows
 
 
+def read_accuracy(path: Path) -> dict[str, dict[str, float | None]]:
+    """Return AP and AP50 of each network in a CSV file that this program wrote."""
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    return {row["network"]: {name: float(row[name]) if row[name] else None for name in PRECISIONS} for row in rows}
+
+
 def accuracy(contender: Contender, dataset: Dataset) -> dict[str, float | None]:
     """Return AP and AP50 of the whole detector in percent; None of a network that was not trained."""
     if contender.kind == "torchvision":
-        return {"AP": None, "AP50": None}
+        return dict.fromkeys(PRECISIONS)
     metrics = evaluate(dataset.samples, detect(Detector.load(contender.path), dataset, 0), dataset.classes)
-    return {name: 100 * metrics[name] for name in ("AP", "AP50")}
+    return {name: 100 * metrics[name] for name in PRECISIONS}
 
 
 def chip() -> str:
@@ -189,7 +198,7 @@ def format_table(rows: list[dict[str, Any]]) -> str:
     for row in rows:
         speeds = [f"{row[f'batch {batch}']:.1f}" for batch in BATCHES]
         speeds += [f"{1000 * row[f'cpu {batch}']:.1f}" for batch in BATCHES]
-        precisions = ["–" if row[name] is None else f"{row[name]:.1f}" for name in ("AP", "AP50")]
+        precisions = ["–" if row[name] is None else f"{row[name]:.1f}" for name in PRECISIONS]
         sizes = [f"{row[name] / 1e6:.0f}" for name in ("disk", "peak")]
         lines.append(format_row([row["network"], *speeds, *precisions, *sizes]))
     return "\n".join(lines)
@@ -207,6 +216,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--rounds", type=positive_int, default=15, help="to measure (default: %(default)s)")
     parser.add_argument("--threads", type=positive_int, default=count_cores(), help="default: %(default)s")
     parser.add_argument("--torchvision", metavar="PYTHON", help="interpreter that has torch and torchvision")
+    parser.add_argument(
+        "--ap-from", type=Path, metavar="FILE", help="take AP and AP50 from an earlier --output, and time again"
+    )
     parser.add_argument("--output", type=Path, metavar="FILE", help="write the unrounded figures as CSV, too")
     with readable_errors():
         run(parser.parse_args(argv))
@@ -236,10 +248,11 @@ def run(arguments: argparse.Namespace) -> None:
             "chip": chip(),
             "load": os.getloadavg()[1],
         }
-        rows = [
-            {"network": name, **speeds[name], "disk": contender.size(), **accuracy(contender, dataset), **where}
-            for name, contender in contenders.items()
-        ]
+        known = read_accuracy(arguments.ap_from) if arguments.ap_from else {}
+        rows = []
+        for name, contender in contenders.items():
+            precisions = known.get(name) or accuracy(contender, dataset)
+            rows.append({"network": name, **speeds[name], "disk": contender.size(), **precisions, **where})
     print(f"{where['chip']}; {arguments.threads} threads; images of {where['input']}; load {where['load']:.1f}\n")
     print(format_table(rows))
     if arguments.output:

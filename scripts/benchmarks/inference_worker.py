@@ -2,9 +2,9 @@
 """Time one network for scripts/benchmarks/inference.py, in a process that holds nothing else.
 
 python inference_worker.py KIND PATH IMAGES THREADS: each line of standard input is a number of images, for which a line
-of JSON says the seconds that the network took, those of the CPU, and the peak of memory so far, in KiB. KIND says what
-PATH is: mxnet, a folder that Detector.load takes; onnx, a model; torchvision, JSON that says which RetinaNet to make.
-IMAGES is a file of NumPy's, float32 (B, 3, H', W').
+of JSON says the seconds that the network took them a second time, those of the CPU, and the peak of memory so far, in
+KiB. KIND says what PATH is: mxnet, a folder that Detector.load takes; onnx, a model; torchvision, JSON that says which
+RetinaNet to make. IMAGES is a file of NumPy's, float32 (B, 3, H', W').
 """
 
 from __future__ import annotations
@@ -77,6 +77,7 @@ def main(kind: str, path: str, file: str, threads: str) -> None:
     run = {"mxnet": of_mxnet, "onnx": of_onnx, "torchvision": of_torchvision}[kind](Path(path), int(threads))
     for line in sys.stdin:
         batch = images[: int(line)]
+        run(batch)  # what is prepared for a new size is not timed
         start, start_cpu = time.perf_counter(), time.process_time()
         run(batch)
         seconds = time.perf_counter() - start, time.process_time() - start_cpu

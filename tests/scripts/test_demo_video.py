@@ -70,8 +70,9 @@ def test_ctrl_c_leaves_a_playable_film(trained, tmp_path):
             assert time.monotonic() < end
             time.sleep(0.1)
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
+    assert "stopping after this frame" in errors
     written = frames_of(tmp_path / "out" / "long.mp4")
     assert 0 < len(written) == len(lines_of(lines)) < 3000
 
