@@ -9,6 +9,7 @@ from typing import Any, Sequence
 
 from aploss_mx.arguments import ArgumentParser
 from aploss_mx.config import TEST_SETTINGS, ConfigError, Recipe, load_recipe, recipe_names
+from aploss_mx.text import visible
 
 GROUPS = {
     "data": ("train_split", "val_split", "classes", "data_shape", "augmentation"),
@@ -43,7 +44,7 @@ class _ChooseRecipe(argparse.Action):
         try:
             self.show(parser, values)
         except ConfigError as error:
-            parser.exit(1, f"error: {error}\n")
+            sys.exit(f"error: {visible(str(error), lines=True)}")
 
     def show(self, parser: argparse.ArgumentParser, name: str) -> None:
         settings = load_recipe(name).to_dict()

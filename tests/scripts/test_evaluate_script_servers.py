@@ -173,7 +173,7 @@ def test_no_file_that_is_read_is_overwritten(coco, shapes, tmp_path, no_work, fl
     ("flags", "told"),
     [
         (["--params", "a.npz", "--detect-only"], "--detect-only wants"),
-        (["--params", "a.npz", "--detect-only", "--coco-results", "b", "--output", "c"], "--output takes metrics"),
+        (["--params", "a.npz", "--detect-only", "--coco-results", "b", "--output", "c"], "--detect-only measures none"),
         (["--detections", "a.json", "--save-detections", "b"], "--save-detections goes with --params"),
     ],
 )
