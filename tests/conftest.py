@@ -35,7 +35,12 @@ if hasattr(ctypes.CDLL(None), "mallopt"):
 # How long an example takes, and its making, is the machine's affair.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
-gc.freeze()  # what is imported by now: a collection takes milliseconds
+
+
+def pytest_collection_finish() -> None:
+    """Leave all that is imported by now out of collections of garbage, which then take milliseconds."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(trylast=True)

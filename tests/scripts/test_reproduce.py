@@ -177,7 +177,7 @@ def test_each_job_has_its_gpus(tmp_path, tiny, monkeypatch):
     with pytest.raises(SystemExit, match=r"4 run\(s\) failed"):  # for they left nothing to measure
         run(tmp_path, "table2", "--gpus", "0", "1")
     assert len(seen) == 4
-    assert {tuple(where) for where in seen} == {("--gpus", "0"), ("--gpus", "1")}
+    assert {tuple(where) for where in seen} == {("--gpus", "0", "--no-report"), ("--gpus", "1", "--no-report")}
 
 
 def test_data_are_wanted_beyond_smoke(tmp_path):

@@ -43,7 +43,7 @@ def resnet18_file(tmp_path_factory) -> str:
     [
         ("resnet18_v1b", (64, 96)),
         pytest.param("resnet34_v1b", (32, 64), marks=pytest.mark.slow),
-        ("resnet50_v1b", (64, 32)),
+        pytest.param("resnet50_v1b", (64, 32), marks=pytest.mark.slow),
         pytest.param("resnet101_v1b", (32, 32), marks=pytest.mark.slow),
     ],
 )
