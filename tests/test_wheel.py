@@ -50,15 +50,18 @@ def test_a_wheel_trains_evaluates_and_draws(installed, tmp_path):
     data, split = ["--dataset-root", "shapes"], ["--split", "2007_val"]
     run("aploss-mx", "shapes", "--output", "shapes", "--train", "8", "--val", "4", "--size", "64")
     run("aploss-mx", "check", *data, *split, "--classes", "circle,square,triangle,star,cross")
-    run("aploss-mx", "train-voc", *tiny_flags(Path("shapes"), Path("run")))
+    run("aploss-mx", "train-voc", *tiny_flags(Path("shapes"), Path("run"), network="resnet18_v1b"))
     run("aploss-mx", "evaluate", "--params", "run/last.npz", *data, *split, "--output", "metrics.json")
     trained, tested = (json.loads((tmp_path / name).read_text()) for name in ("run/metrics.json", "metrics.json"))
     assert trained["AP"] == tested["AP"]
+    run("aploss-mx", "report", "run")
+    run("aploss-mx", "check", *data, *split, "--classes", "data", "--html", "data.html")
+    assert (tmp_path / "run" / "report.html").is_file() and (tmp_path / "data.html").is_file()
     run("aploss-mx", "demo", "--params", "run/last.npz", "--input", "shapes/VOC2007/JPEGImages/val_*.jpg")
     assert len(list((tmp_path / "runs" / "demo").glob("val_*.png"))) == 4
     run("aploss-mx", "export", "--params", "run/last.npz", "--output", "exported")
     assert (tmp_path / "exported" / "model.json").is_file()
     run("python", "-m", "aploss_mx", "reproduce", "table1a", "--only", "batch 8", *data)
-    assert (tmp_path / "results" / "smoke" / "table1a.md").is_file()
+    assert (tmp_path / "runs" / "reproduce" / "results" / "smoke" / "table1a.md").is_file()
     (note,) = tmp_path.glob("runs/reproduce/smoke/*/done.json")
     assert json.loads(note.read_text())["commit"] == ""
