@@ -24,7 +24,7 @@ NUMBER_OF_PARAMETERS = {
 }
 
 
-@lru_cache(maxsize=None)
+@lru_cache(maxsize=1)  # the largest has 180 MB
 def torchvision_state(name: str) -> dict[str, np.ndarray]:
     """A ResNet's state dict as torchvision names it, filled at random, its classifier included; not to be changed."""
     rng = np.random.default_rng(0)
