@@ -67,7 +67,7 @@ def run(arguments: argparse.Namespace) -> None:
     names = [sample.image_id for sample in dataset.samples]
     rows, fitted = [], None
     for name, (settings, change) in CHANGES.items():
-        changed = Detector.load(arguments.params, **settings)
+        changed = Detector.load(arguments.params, **settings) if settings else detector
         found = dict(zip(names, changed.predict([change(image) for image in images])))
         if fitted is None:
             seen = judge(dataset.samples[::2], found)

@@ -14,7 +14,6 @@ an environment with torch and torchvision, whose RetinaNet of the same size, of 
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import os
 import random
@@ -169,13 +168,6 @@ def time_all(workers: dict[str, Worker], rounds: int) -> dict[str, dict[str, flo
     return rows
 
 
-def read_accuracy(path: Path) -> dict[str, dict[str, float | None]]:
-    """Return AP and AP50 of each network in a CSV file that this program wrote."""
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    return {row["network"]: {name: float(row[name]) if row[name] else None for name in PRECISIONS} for row in rows}
-
-
 def accuracy(contender: Contender, dataset: Dataset) -> dict[str, float | None]:
     """Return AP and AP50 of the whole detector in percent; None of a network that was not trained."""
     if contender.kind == "torchvision":
@@ -216,9 +208,6 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--rounds", type=positive_int, default=15, help="to measure (default: %(default)s)")
     parser.add_argument("--threads", type=positive_int, default=count_cores(), help="default: %(default)s")
     parser.add_argument("--torchvision", metavar="PYTHON", help="interpreter that has torch and torchvision")
-    parser.add_argument(
-        "--ap-from", type=Path, metavar="FILE", help="take AP and AP50 from an earlier --output, and time again"
-    )
     parser.add_argument("--output", type=Path, metavar="FILE", help="write the unrounded figures as CSV, too")
     with readable_errors():
         run(parser.parse_args(argv))
@@ -248,11 +237,10 @@ def run(arguments: argparse.Namespace) -> None:
             "chip": chip(),
             "load": os.getloadavg()[1],
         }
-        known = read_accuracy(arguments.ap_from) if arguments.ap_from else {}
-        rows = []
-        for name, contender in contenders.items():
-            precisions = known.get(name) or accuracy(contender, dataset)
-            rows.append({"network": name, **speeds[name], "disk": contender.size(), **precisions, **where})
+        rows = [
+            {"network": name, **speeds[name], "disk": contender.size(), **accuracy(contender, dataset), **where}
+            for name, contender in contenders.items()
+        ]
     print(f"{where['chip']}; {arguments.threads} threads; images of {where['input']}; load {where['load']:.1f}\n")
     print(format_table(rows))
     if arguments.output:
