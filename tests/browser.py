@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import re
 import shutil
 from contextlib import contextmanager
 from pathlib import Path
@@ -125,6 +127,13 @@ class Browser:
             )
             self.settle()
         self.driver.save_screenshot(str(path))
+
+    def pages(self) -> int:
+        """Return how many pages of A4 it prints on; what is seen stays as it is printed."""
+        printed = self.driver.execute_cdp_cmd("Page.printToPDF", {"paperWidth": 8.27, "paperHeight": 11.69})
+        content = base64.b64decode(printed["data"])
+        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+        return len(re.findall(rb"/Type\s*/Page\b", content))
 
     def faint_texts(self, least: float = 4.5) -> list[str]:
         """Return texts whose contrast with what they stand on is below WCAG's AA."""

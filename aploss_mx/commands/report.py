@@ -1,4 +1,4 @@
-"""Make a page of a training run, of two side by side, or of detections: one HTML file that needs no network.
+"""Make a page of a training run, of up to four side by side, or of detections: one HTML file that needs no network.
 
 %(prog)s runs/voc07_resnet50
 %(prog)s runs/voc07_resnet50 --dataset-root ~/data/VOCdevkit --output report.html --png plots
@@ -19,7 +19,7 @@ from aploss_mx.commands.errors import readable_errors
 from aploss_mx.data.check import Dataset
 from aploss_mx.data.dataset import is_coco, open_dataset
 from aploss_mx.evaluation.detections import load_detections
-from aploss_mx.inspection.comparison import write_comparison_page
+from aploss_mx.inspection.comparison import MOST_RUNS, write_comparison_page
 from aploss_mx.inspection.findings import find
 from aploss_mx.inspection.page import REPORT, write_detections_page, write_run_page
 from aploss_mx.inspection.plots import Plot
@@ -29,7 +29,7 @@ from aploss_mx.inspection.run_folder import RunFolder, read_run
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
     parser = ArgumentParser(prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", nargs="*", type=Path, metavar="RUN", help="folder of a training, or two to compare")
+    parser.add_argument("runs", nargs="*", type=Path, metavar="RUN", help="folder of a training, or of up to four")
     parser.add_argument("--detections", metavar="FILE", help="detections to report without a run")
     parser.add_argument("--dataset-root", help="folder of the data set (default: where the run had it)")
     parser.add_argument("--split", help="splits that --detections are of, joined by +: 2007_test, val2017")
@@ -44,8 +44,8 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
     )
     parser.add_argument("--png", type=Path, metavar="FOLDER", help="write the charts as PNG, too")
     arguments = parser.parse_args(argv)
-    if bool(arguments.runs) == bool(arguments.detections) or len(arguments.runs) > 2:
-        parser.error("give one or two folders of runs, or --detections")
+    if bool(arguments.runs) == bool(arguments.detections) or len(arguments.runs) > MOST_RUNS:
+        parser.error(f"give up to {MOST_RUNS} folders of runs, or --detections")
     if arguments.detections and not (arguments.dataset_root and arguments.split):
         parser.error("--detections wants --dataset-root and --split")
     if arguments.runs and (arguments.split or arguments.classes):

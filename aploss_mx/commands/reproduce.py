@@ -31,7 +31,7 @@ from aploss_mx.data.dataset import open_dataset
 from aploss_mx.data.pixels import read_image
 from aploss_mx.data.shapes import generate
 from aploss_mx.detection.detector import Detector
-from aploss_mx.inspection.comparison import write_comparison_page
+from aploss_mx.inspection.comparison import MOST_RUNS, write_comparison_page
 from aploss_mx.inspection.run_folder import read_run
 from aploss_mx.report.draw import annotate, contact_sheet, write_picture
 from aploss_mx.report.held_out import hold_out
@@ -162,6 +162,9 @@ def _reproduce(arguments: argparse.Namespace, runner: Runner) -> None:
         with runner.locked(results):
             update_rows(results / f"{what}.csv", rows)
             print(write_report(results / f"{what}.csv", scale))
+        if what == "table2":
+            measured = [trial for trial in finished if trial.run not in failed]
+            compare(what, [trial for trial in measured if trial.scored_here and not trial.coco], execution)
     elif what in DRAWINGS:
         folders = ((trial, execution.folder_of(trial)) for trial in finished)
         curves = (curve_of(what, trial.name, trial.seed, folder, about(folder)["commit"]) for trial, folder in folders)
@@ -172,10 +175,7 @@ def _reproduce(arguments: argparse.Namespace, runner: Runner) -> None:
         path = results / f"{what}.jpg"
         write_picture(path, draw_detectors(finished, execution))
         print(f"{path} is drawn, with {'; '.join(trial.name for trial in finished)} one under another")
-        if len(finished) == 2:
-            page = arguments.runs / scale.name / f"{what}.html"
-            compare(page, finished, execution)
-            print(f"{page} has all test pictures, and what one finds and the other does not")
+        compare(what, finished, execution)
     if failed:
         raise RunError(f"{len(failed)} run(s) failed: {', '.join(sorted(failed))}")
 
@@ -207,11 +207,18 @@ def draw_detectors(trials: Sequence[Trial], execution: Execution) -> np.ndarray:
     return contact_sheet(pictures, columns, captions * len(starts))
 
 
-def compare(page: Path, trials: Sequence[Trial], execution: Execution) -> None:
-    """Write the page of two trials side by side."""
-    runs = [read_run(execution.folder_of(trial)) for trial in trials]
+def compare(what: str, trials: Sequence[Trial], execution: Execution) -> None:
+    """Write the page of the trials side by side, of the first seed of each, as far as a page shows several."""
+    firsts: dict[str, Trial] = {}
+    for trial in trials:
+        firsts.setdefault(trial.name, trial)
+    if not 1 < len(firsts) <= MOST_RUNS:
+        return
+    page = execution.runs / f"{what}.html"
+    runs = [read_run(execution.folder_of(trial)) for trial in firsts.values()]
     dataset = open_dataset(execution.voc_root, runs[0].recipe.val_split, runs[0].recipe.classes)
-    write_comparison_page(page, runs, dataset, [f"{trial.name}, seed {trial.seed}" for trial in trials])
+    write_comparison_page(page, runs, dataset, [f"{trial.name}, seed {trial.seed}" for trial in firsts.values()])
+    print(f"{page} has all test pictures, and what one finds and another does not")
 
 
 def _dataset_root(arguments: argparse.Namespace, runner: Runner) -> str:

@@ -1,4 +1,4 @@
-"""Write the page of two runs: their metrics and curves, and what one finds in a picture and the other does not."""
+"""Write the page of a few runs: their metrics and curves, and what one finds in a picture and another does not."""
 
 from __future__ import annotations
 
@@ -15,19 +15,20 @@ from aploss_mx.inspection.page import TEMPLATES, findings_of
 from aploss_mx.inspection.pictures import FEWER, GREY, MOST_PICTURES, boxes_of, thumbnails
 from aploss_mx.inspection.plots import COSTS, Plot, training_plots
 from aploss_mx.inspection.run_folder import RunFolder
-from aploss_mx.page.gallery import IGNORED, LEVELS, Group, gallery
+from aploss_mx.page.gallery import LEVELS, Group, gallery
 from aploss_mx.page.render import write_page
 from aploss_mx.page.tables import Column, table
-from aploss_mx.palette import BLUE, GREEN, ORANGE, PURPLE, SKY_BLUE, VERMILION
+from aploss_mx.palette import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY_BLUE, VERMILION, YELLOW
 
-NEITHER, FIRST, SECOND, BOTH = range(4)  # bits: who finds an object
+MOST_RUNS = 4
 POINTS = "+.1f"
+ALONE = (BLUE, ORANGE, SKY_BLUE, PURPLE)  # of what only one run finds
 
 
 def write_comparison_page(
     path: Path, runs: Sequence[RunFolder], dataset: Dataset, names: Sequence[str] = ()
 ) -> list[Plot]:
-    """Write the page of two runs that were tested on the same data; returns the charts.
+    """Write the page of two to `MOST_RUNS` runs that were tested on the same data; returns the charts.
 
     The runs' `names` are those of their folders unless they are given.
 
@@ -38,12 +39,9 @@ def write_comparison_page(
     OSError
         If the file cannot be written.
     """
-    one, other = runs
-    if one.recipe.val_split != other.recipe.val_split:
-        splits = " and ".join(run.recipe.val_split for run in runs)
-        raise ValueError(
-            f"{one.path} and {other.path} were tested on different splits, {splits}: there is no comparing"
-        )
+    if len({run.recipe.val_split for run in runs}) > 1:
+        paths, splits = (" and ".join(map(str, of)) for of in zip(*((run.path, run.recipe.val_split) for run in runs)))
+        raise ValueError(f"{paths} were tested on different splits, {splits}: there is no comparing")
     findings = [findings_of(run, dataset) for run in runs]
     objects = findings[0].counts.sum()
     names = names or run_names(runs)
@@ -72,30 +70,36 @@ def run_names(runs: Sequence[RunFolder]) -> list[str]:
 
 def differences_gallery(names: Sequence[str], findings: Sequence[Findings]) -> Markup:
     """Return the pictures with who finds which object, each at the threshold of its best F1; most differences first."""
-    one, other = findings
+    one, count = findings[0], len(names)
     objects = one.objects
-    finders = sum(bit * of.objects.found_at(of.start) for bit, of in ((FIRST, one), (SECOND, other)))
-    differ = objects.counted & np.isin(finders, (FIRST, SECOND))
+    found = np.stack([of.objects.found_at(of.start) for of in findings])
+    finders = found.sum(0)
+    differ = objects.counted & (0 < finders) & (finders < count)
     order = np.argsort(-np.bincount(objects.image, differ, len(one.samples)), kind="stable")
     chosen = order[: FEWER if len(order) > MOST_PICTURES else MOST_PICTURES]
-    groups = (
-        Group("neither finds", VERMILION, IGNORED),
-        Group(f"only {names[0]} finds", BLUE, IGNORED),
-        Group(f"only {names[1]} finds", ORANGE, IGNORED),
-        Group("both find", GREEN, IGNORED),
-        Group(f"wrong box of {names[0]}", SKY_BLUE, IGNORED),
-        Group(f"wrong box of {names[1]}", PURPLE, IGNORED),
-        Group("difficult object", GREY, IGNORED),
-    )
+    alone = [Group(f"only {name} finds", color) for name, color in zip(names, ALONE)]
+    if count == 2:
+        finding = [Group("neither finds", VERMILION), *alone, Group("both find", GREEN)]
+        wrong_boxes = [Group(f"wrong box of {name}", color) for name, color in zip(names, ALONE[count:])]
+    else:
+        finding = [Group("none finds", VERMILION), *alone, Group("several find", YELLOW), Group("all find", GREEN)]
+        wrong_boxes = [Group("wrong box", BLACK)]
+    groups = (*finding, *wrong_boxes, Group("difficult object", GREY))
     wrong = [np.flatnonzero(of.found.wrong & (of.found.levels >= of.start)) for of in findings]
     parts = [of.found for of in findings]
-    group = np.where(objects.counted, finders, len(groups) - 1)
+    only = 1 + found.argmax(0)
+    group = np.select(
+        [~objects.counted, finders == 0, finders == count, finders == 1],
+        [len(groups) - 1, 0, len(finding) - 1, only],
+        default=len(finding) - 2,
+    )
     samples = [one.samples[index] for index in chosen]
 
     def joined(name: str) -> np.ndarray:
         return np.concatenate([getattr(objects, name), *(getattr(of, name)[rows] for of, rows in zip(parts, wrong))])
 
-    groups_of_all = np.concatenate([group, *(np.full(len(rows), 4 + number) for number, rows in enumerate(wrong))])
+    numbers = (len(finding) + min(number, len(wrong_boxes) - 1) for number in range(count))
+    groups_of_all = np.concatenate([group, *(np.full(len(rows), number) for rows, number in zip(wrong, numbers))])
     boxes = boxes_of(
         samples, chosen, joined("image"), joined("boxes"), joined("labels"), groups_of_all,
         np.full(len(groups_of_all), LEVELS),
@@ -103,17 +107,19 @@ def differences_gallery(names: Sequence[str], findings: Sequence[Findings]) -> M
     note = "Boxes of objects, by who finds them, and wrong detections; each run at the threshold of its best F1."
     if len(chosen) < len(order):
         note += f" These are the {len(chosen)} pictures of {len(order):,} with the most differences."
-    return gallery("What one finds and the other does not", thumbnails(samples), boxes, one.classes, groups, note=note)
+    return gallery("What one finds and another does not", thumbnails(samples), boxes, one.classes, groups, note=note)
 
 
 def _compared(name: str, values: Sequence[float | None]) -> tuple:
+    if len(values) != 2:
+        return (name, *values)
     first, second = values
-    known = first is not None and second is not None
-    return (name, first, second, 100 * (second - first) if known else None)
+    return (name, first, second, None if first is None or second is None else 100 * (second - first))
 
 
-def _columns(first: str, names: Sequence[str], form: str = "%") -> list[Column]:
-    return [Column(first), *(Column(name, form) for name in names), Column("difference in points", POINTS)]
+def _columns(first: str, names: Sequence[str]) -> list[Column]:
+    difference = [Column("difference in points", POINTS)] if len(names) == 2 else []
+    return [Column(first), *(Column(name, "%") for name in names), *difference]
 
 
 def _metrics_table(names: Sequence[str], findings: Sequence[Findings]) -> Markup:
@@ -134,7 +140,8 @@ def _class_table(names: Sequence[str], findings: Sequence[Findings]) -> Markup:
 
 
 def _settings_table(names: Sequence[str], runs: Sequence[RunFolder]) -> Markup | None:
-    one, other = (run.recipe.to_dict() for run in runs)
-    rows: list[tuple[Any, ...]] = [(name, one[name], other[name]) for name in one if one[name] != other[name]]
+    recipes = [run.recipe.to_dict() for run in runs]
+    values = {name: [recipe[name] for recipe in recipes] for name in recipes[0]}
+    rows: list[tuple[Any, ...]] = [(name, *of) for name, of in values.items() if any(one != of[0] for one in of)]
     columns = [Column("setting"), *map(Column, names)]
     return table(columns, rows, "Settings in which they differ") if rows else None

@@ -73,6 +73,20 @@ def test_it_loads_in_silence_fits_and_can_be_read(browser, run, width, dark):
     assert browser.faint_texts() == []
 
 
+def test_it_prints(browser, run):
+    browser.open(run / "report.html", dark=True)
+    browser.settle()
+    assert 2 < browser.pages() < 40
+    cards = "[...document.querySelectorAll('#detections .card')].filter((card) => card.checkVisibility())"
+    drawn = f"{cards}.filter((card) => card.querySelector('[data-kind]'))"
+    shown, drawn = browser.run(f"return [{cards}.length, {drawn}.length]")
+    assert shown == drawn > 0  # those that were never in sight, too
+    assert browser.run("return getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert not browser.run("return document.querySelector('nav').checkVisibility()")
+    assert browser.faint_texts() == []
+    browser.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+
+
 def test_its_numbers_are_those_of_metrics_json_and_pycocotools(browser, run, data):
     browser.open(run / "report.html")
     metrics = json.loads((run / "metrics.json").read_text())
@@ -186,6 +200,35 @@ def test_two_runs_find_each_object_both_one_or_neither(browser, two, run, data):
     here = one.objects.image[counted] == image
     alone = len(card.find_elements("css selector", "[data-kind^=only]"))
     assert alone == (first ^ second)[here].sum() == np.bincount(one.objects.image[counted], first ^ second).max()
+
+
+@pytest.fixture(scope="module")
+def four(run, data) -> Path:
+    others = [make_run(run.parent / f"seed {seed}", data.samples, seed) for seed in (1, 2, 3)]
+    path = run.parent / "four.html"
+    write_comparison_page(path, [read_run(folder) for folder in (run, *others)], data)
+    return path
+
+
+def test_four_runs_find_each_object_all_several_one_or_none(browser, four, run, data):
+    browser.open(four, 400)
+    assert browser.complaints() == [] and browser.overflow() <= 0 and browser.faint_texts() == []
+    names = (NAME, "seed 1", "seed 2", "seed 3")
+    findings = [findings_of(read_run(four.parent / name), data) for name in names]
+    counted = findings[0].objects.counted
+    found = np.stack([of.objects.found_at(of.start)[counted] for of in findings])
+    alone = [(found[number] & (found.sum(0) == 1)).sum() for number in range(4)]
+    several = np.isin(found.sum(0), (2, 3)).sum()
+    wrong = sum((of.found.wrong & (of.found.levels >= of.start)).sum() for of in findings)
+    shown = browser.run("return [...document.querySelectorAll('.kinds button')].map((one) => one.textContent)")[1:9]
+    numbers = [int(re.search(r"\d+$", text.replace(",", ""))[0]) for text in shown]
+    assert numbers == [(~found.any(0)).sum(), *alone, several, found.all(0).sum(), wrong]
+    rows = browser.run(
+        "return [...document.querySelectorAll('#metrics tbody tr')].map((row) => "
+        "[...row.cells].map((cell) => cell.textContent))"
+    )
+    metrics = [json.loads((four.parent / name / "metrics.json").read_text()) for name in names]
+    assert rows[0] == ["AP", *(f"{100 * of['AP']:.1f} %" for of in metrics)]
 
 
 def test_runs_of_other_data_are_refused(run, data, tmp_path):

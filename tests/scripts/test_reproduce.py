@@ -89,8 +89,8 @@ def test_table_and_figure_of_the_same_runs(tmp_path, tiny, capsys):
     printed = capsys.readouterr().out
     assert "# Table 2, scale `smoke`" in printed
     results, done = tmp_path / "results" / "smoke", tmp_path / "runs" / "smoke"
-    assert printed.endswith((results / "table2.md").read_text(encoding="utf-8") + "\n")
-    folders = sorted(path.name for path in done.iterdir())
+    assert (results / "table2.md").read_text(encoding="utf-8") + "\n" in printed
+    folders = sorted(path.name for path in done.iterdir() if path.is_dir())
     assert folders == ["quickstart_ap_seed0", "quickstart_loss_focal_seed0"]
     with (tmp_path / "results" / "smoke" / "table2.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -99,6 +99,8 @@ def test_table_and_figure_of_the_same_runs(tmp_path, tiny, capsys):
         metrics = json.loads((tmp_path / "runs" / "smoke" / folder / "metrics.json").read_text(encoding="utf-8"))
         assert float(row["AP50"]) == pytest.approx(100 * metrics["AP50"], abs=0.005)
         assert row["epoch"] == "1"
+
+    assert "<h1>focal, VOC07, seed 0 and ap, VOC07, seed 0</h1>" in (done / "table2.html").read_text(encoding="utf-8")
 
     notes = [(done / folder / "done.json").stat().st_mtime_ns for folder in folders]
     run(tmp_path, "figure5a", "--only", "ap", "focal")
