@@ -10,8 +10,9 @@ import matplotlib.path
 import numpy as np
 import pytest
 
-from aploss_mx.data import shapes
-from aploss_mx.data.shapes import SHAPES_CLASSES, PaintedShape, generate, main, paint_picture
+from aploss_mx.data import painted_shapes, shapes
+from aploss_mx.data.painted_shapes import SHAPES_CLASSES, PaintedShape, paint_picture
+from aploss_mx.data.shapes import generate, main
 
 SIZE = 128
 
@@ -124,14 +125,14 @@ def test_boxes_agree_with_the_outlines_sampled_point_by_point(pictures):
 
 def test_boxes_are_tight_around_the_pixels_that_painting_changed(monkeypatch):
     changes = []
-    paint = shapes._paint
+    paint = painted_shapes._paint
 
     def recording_paint(rng, image, coverage):
         before = image.copy()
         paint(rng, image, coverage)
         changes.append(np.abs(image - before).max(axis=2) > 1)
 
-    monkeypatch.setattr(shapes, "_paint", recording_paint)
+    monkeypatch.setattr(painted_shapes, "_paint", recording_paint)
     for index in range(40):
         _, objects = paint_picture(3, "val", index, SIZE)
         changed = objects[-1]._replace(visible=changes[-1]).box
@@ -143,14 +144,14 @@ def test_boxes_are_tight_around_the_pixels_that_painting_changed(monkeypatch):
 
 def test_objects_stand_out_from_what_they_cover(monkeypatch):
     contrasts = []
-    paint = shapes._paint
+    paint = painted_shapes._paint
 
     def recording_paint(rng, image, coverage):
         before = image.copy()
         paint(rng, image, coverage)
         contrasts.append(np.linalg.norm(image - before, axis=2)[coverage == 1].mean())
 
-    monkeypatch.setattr(shapes, "_paint", recording_paint)
+    monkeypatch.setattr(painted_shapes, "_paint", recording_paint)
     for index in range(40):
         paint_picture(3, "val", index, SIZE)
     assert min(contrasts) > 50
