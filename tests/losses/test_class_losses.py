@@ -22,16 +22,17 @@ from aploss_mx.training.options import Options
 from aploss_mx.training.setup import set_up
 
 LOSSES = list(SETTINGS_OF_LOSSES)
-STEPS = 200
+STEPS = 60
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-def test_200_steps_on_8_images_lower_it(loss, shapes, folder):
+def test_60_steps_on_8_images_lower_it(loss, shapes, folder):
     # Real images where there are some, generated ones elsewhere.
     real = SHARED / "data" / "VOCdevkit"
-    classes = VOC_CLASSES if real.is_dir() else SHAPES_CLASSES
-    dataset = VOCDetection(real if real.is_dir() else shapes, "2007_train", classes)
-    settings = {"augmentation": "none", "data_shape": 32, "batch_size": 8, "optimizer": "adam", "lr": 0.001}
+    of_real, of_shapes = (real, "2007_val", VOC_CLASSES), (shapes, "2007_train", SHAPES_CLASSES)
+    root, split, classes = of_real if real.is_dir() else of_shapes
+    dataset = VOCDetection(root, split, classes)
+    settings = {"augmentation": "none", "data_shape": 32, "batch_size": 8, "optimizer": "adam", "lr": 0.003}
     recipe = tiny_recipe(loss=loss, classes=",".join(classes), **settings)
     options = Options(folder, [mx.cpu()], num_workers=0)
     run = set_up(recipe, classes, dataset.samples[:8], dataset.samples[:8], options)
@@ -39,7 +40,7 @@ def test_200_steps_on_8_images_lower_it(loss, shapes, folder):
         parameter.grad_req = "null"  # the heads' learning is enough to see, and much faster
     batch = next(iter(run.loader))
     losses = [run.update(batch, recipe.lr)[0] for _ in range(STEPS)]
-    assert np.mean(losses[-10:]) < 0.8 * np.mean(losses[:10])
+    assert np.mean(losses[-5:]) < 0.5 * np.mean(losses[:5])
 
 
 @pytest.mark.parametrize("loss", LOSSES)
