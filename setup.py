@@ -70,7 +70,9 @@ setup(
     python_requires=">=3.8,<3.13",
     packages=find_packages(include=["aploss_mx", "aploss_mx.*", "symbols"]),
     entry_points={"console_scripts": ["aploss-mx = aploss_mx.cli:main"]},
-    package_data={"aploss_mx": ["py.typed", "recipes/*.yaml", "ranking/gpu/kernels.cu", "*/templates/*"]},
+    package_data={
+        "aploss_mx": ["py.typed", "recipes/*.yaml", "ranking/gpu/kernels.cu", "*/templates/*", "models/*.npz"],
+    },
     install_requires=MATHEMATICS,
     extras_require={
         "cpu": [*DETECTOR, "mxnet==1.9.1"],

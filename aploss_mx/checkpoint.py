@@ -15,6 +15,7 @@ import aploss_mx
 from aploss_mx.archive import ArchiveError, read_npz, write_npz
 from aploss_mx.checkpoint_fields import FieldError, check_arrays, parse_about, sorted_arrays
 from aploss_mx.config import ConfigError, Recipe
+from aploss_mx.model_zoo import model_names, model_path
 from symbols.retinanet import RetinaNet
 
 FORMAT = 1
@@ -98,18 +99,18 @@ class Checkpoint:
 
     @classmethod
     def load(cls, path: str | Path) -> Checkpoint:
-        """Read a checkpoint.
+        """Read a checkpoint, given by its file or by the name of a detector that comes with the package.
 
         Raises
         ------
         CheckpointError
             If the file is missing, cut off, no checkpoint, from another format, or a field of it cannot be one's.
         """
-        path = Path(path)
+        path = model_path(path)
         try:
             arrays = read_npz(path)
         except FileNotFoundError:
-            raise CheckpointError(f"no checkpoint {path}") from None
+            raise CheckpointError(f"no checkpoint {path}; by name: {', '.join(model_names())}") from None
         except (OSError, ArchiveError) as error:
             raise CheckpointError(f"{path} is damaged or no checkpoint ({error}); use an older one") from error
         try:
@@ -239,9 +240,12 @@ class Checkpoint:
 
 
 def is_checkpoint(path: str | Path) -> bool:
-    """Return whether a file is an ``.npz`` archive that says of itself that it is a checkpoint; never raises."""
+    """Return whether a file, or a detector's name, leads to an ``.npz`` archive that calls itself a checkpoint.
+
+    Never raises.
+    """
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(model_path(path)) as archive:
             return "about.npy" in archive.namelist()
     except Exception:  # whatever zipfile raises on files of others
         return False

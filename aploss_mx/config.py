@@ -152,7 +152,7 @@ class Recipe:
         "gluoncv",
         str,
         "backbone weights: 'gluoncv' downloads, 'none' starts at random, else a .params, .npz or .safetensors file; "
-        "or a checkpoint to fine-tune, with the same classes or others",
+        "or a checkpoint to fine-tune, with the same classes or others; 'voc-resnet18' comes with the package",
     )
     pixels: str = _setting(
         "torchvision",

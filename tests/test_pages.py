@@ -17,7 +17,7 @@ from aploss_mx.config import load_recipe
 REPOSITORY = Path(__file__).resolve().parents[1]
 PAGES = {
     str(path.relative_to(REPOSITORY)): path.read_text(encoding="utf-8")
-    for path in (*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/*.md"), REPOSITORY / "results" / "README.md")
+    for path in (*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/*.md"), *REPOSITORY.glob("[mr]*/README.md"))
 }
 README, RESULTS = PAGES["README.md"], PAGES["results/README.md"]
 METHOD, SPEED, DEPLOYMENT = (PAGES[f"docs/{name}.md"] for name in ("method", "speed", "deployment"))

@@ -21,7 +21,7 @@ NOT_PACKED = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", 
 def installed(tmp_path_factory) -> Path:
     """The folder of programs of an environment that has the wheel, and this one's other packages."""
     folder = tmp_path_factory.mktemp("wheel")
-    shutil.copytree(REPOSITORY, folder / "source", ignore=NOT_PACKED)
+    shutil.copytree(REPOSITORY, folder / "source", symlinks=True, ignore=NOT_PACKED)
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "wheel", "--quiet", "--no-deps"]
     subprocess.run([*pip, "--no-build-isolation", "--wheel-dir", folder, folder / "source"], check=True)
     shutil.rmtree(folder / "source")
@@ -59,6 +59,8 @@ def test_a_wheel_trains_evaluates_and_draws(installed, tmp_path):
     assert (tmp_path / "run" / "report.html").is_file() and (tmp_path / "data.html").is_file()
     run("aploss-mx", "demo", "--params", "run/last.npz", "--input", "shapes/VOC2007/JPEGImages/val_*.jpg")
     assert len(list((tmp_path / "runs" / "demo").glob("val_*.png"))) == 4
+    told = run("aploss-mx", "demo", "--input", "shapes/VOC2007/JPEGImages/val_000000.jpg", "--output", "by name")
+    assert "detector: voc-resnet18" in told
     run("aploss-mx", "export", "--params", "run/last.npz", "--output", "exported")
     assert (tmp_path / "exported" / "model.json").is_file()
     run("python", "-m", "aploss_mx", "reproduce", "table1a", "--only", "batch 8", *data)

@@ -1,9 +1,12 @@
 """Find objects in photographs and films: annotated, and the detections as JSON.
 
+%(prog)s --input photo.jpg
 %(prog)s --params runs/voc07_resnet50/last.npz --input photo.jpg
 %(prog)s --params best.npz --input 'holiday/*.jpg' --output found --min-score 0.5
 %(prog)s --params best.npz --input film.mp4 --every 5
 %(prog)s --params best.npz --input 0
+
+Without --params, a detector of VOC's 20 classes that comes with the package, voc-resnet18, does it.
 
 --params takes what `aploss-mx export` wrote, too. A number is a camera's. Of films, a line of JSON is written a frame;
 Ctrl-C ends them after the frame at work. Drawn with a box is the confidence where the detector was calibrated, else the
@@ -31,6 +34,7 @@ from aploss_mx.data.images import SUFFIXES
 from aploss_mx.data.pixels import read_image
 from aploss_mx.detection.detector import Detector
 from aploss_mx.evaluation.detections import save_detections
+from aploss_mx.model_zoo import DEFAULT, model_names
 from aploss_mx.progress import track
 from aploss_mx.report.draw import annotate, contact_sheet, tile, write_picture
 from aploss_mx.text import visible
@@ -38,7 +42,13 @@ from aploss_mx.text import visible
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
     parser = ArgumentParser(prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--params", required=True, metavar="FILE", help="checkpoint of the detector")
+    parser.add_argument(
+        "--params",
+        default=DEFAULT,
+        metavar="FILE|NAME",
+        help=f"checkpoint of the detector, or one that comes with the package: {', '.join(model_names())} "
+        "(default: %(default)s)",
+    )
     parser.add_argument(
         "--input", required=True, metavar="FILE|FOLDER|GLOB", help="pictures, or a film; quote a pattern"
     )
@@ -63,8 +73,7 @@ def run(arguments: argparse.Namespace) -> None:
     if is_video(arguments.input):
         if arguments.sheet:
             raise ValueError("--sheet is of pictures, not of films")
-        detector = Detector.load(arguments.params, one_device(arguments), **settings_given(arguments))
-        min_score = detector.shown_score if arguments.min_score is None else arguments.min_score
+        detector, min_score = load(arguments)
         run_video(detector, arguments.input, arguments.output, min_score, arguments.every)
         return
     if arguments.every != 1:
@@ -78,8 +87,7 @@ def run(arguments: argparse.Namespace) -> None:
         raise ValueError(f"{overwritten.pop()} would be overwritten: choose another --output or --sheet")
     if arguments.sheet and not cv2.haveImageWriter(f"sheet{arguments.sheet.suffix}"):
         raise ValueError(f"--sheet {arguments.sheet}: no picture format has this suffix; use .png or .jpg")
-    detector = Detector.load(arguments.params, one_device(arguments), **settings_given(arguments))
-    min_score = detector.shown_score if arguments.min_score is None else arguments.min_score
+    detector, min_score = load(arguments)
     arguments.output.mkdir(parents=True, exist_ok=True)
     detections, tiles = {}, []
     try:
@@ -107,6 +115,14 @@ def run(arguments: argparse.Namespace) -> None:
             print(f"wrote {arguments.sheet}")
     if not detections:
         raise ValueError(f"none of the {len(files)} file(s) of {arguments.input} is a readable image")
+
+
+def load(arguments: argparse.Namespace) -> tuple[Detector, float]:
+    """Return the detector, having said which it is, and the lowest score to draw."""
+    detector = Detector.load(arguments.params, one_device(arguments), **settings_given(arguments))
+    shown = ", ".join(detector.classes[:5]) + (" …" if len(detector.classes) > 5 else "")
+    print(f"detector: {visible(str(arguments.params))}, of {len(detector.classes)} class(es): {visible(shown)}")
+    return detector, detector.shown_score if arguments.min_score is None else arguments.min_score
 
 
 def names_of(files: list[Path]) -> list[str]:

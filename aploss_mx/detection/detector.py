@@ -19,6 +19,7 @@ from aploss_mx.detection.exported import is_exported, load_exported
 from aploss_mx.detection.postprocess import PostProcessing, drop_background, merge, to_image
 from aploss_mx.evaluation.calibration import Calibration
 from aploss_mx.geometry.detections import Detections
+from aploss_mx.model_zoo import model_path
 from aploss_mx.progress import track
 
 Images = Union[np.ndarray, mx.nd.NDArray]
@@ -69,7 +70,8 @@ class Detector:
         Parameters
         ----------
         path : str or Path
-            A checkpoint, a folder of an export, or the exported network in it, ``…-symbol.json`` or ``model.onnx``.
+            A checkpoint, the name of a detector that comes with the package (``voc-resnet18``), a folder of an export,
+            or the exported network in it, ``…-symbol.json`` or ``model.onnx``.
         device : Context
             By default the CPU.
 
@@ -83,7 +85,7 @@ class Detector:
             If a setting cannot be used.
         """
         device = device or mx.cpu()
-        path = Path(path).expanduser()
+        path = model_path(path)
         if is_exported(path):
             network, recipe, about = load_exported(path, device)
             fitted = about["calibration"] and Calibration(**about["calibration"])

@@ -19,6 +19,7 @@ from safetensors.numpy import load_file
 
 from aploss_mx.archive import ArchiveError, read_npz, write_params
 from aploss_mx.arguments import ArgumentParser
+from aploss_mx.model_zoo import model_names, model_path
 from symbols.resnet import BACKBONES, ResNetFeatures
 
 BATCH_NORM_EPS = 1e-5
@@ -93,9 +94,10 @@ def load_pretrained(backbone: ResNetFeatures, name: str, source: str) -> Pretrai
 
 def check_source(source: str) -> None:
     """Raise WeightsError if pretrained weights are to come from a file that is not there."""
-    if source not in ("none", "gluoncv") and not Path(source).expanduser().is_file():
+    if source not in ("none", "gluoncv") and not model_path(source).is_file():
         raise WeightsError(
-            f"no file {source}; --pretrained takes 'gluoncv', 'none', a .params, .npz or .safetensors file"
+            f"no file {source}; --pretrained takes 'gluoncv', 'none', a .params, .npz or .safetensors file, or "
+            f"a detector by name: {', '.join(model_names())}"
         )
 
 

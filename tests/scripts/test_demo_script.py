@@ -149,7 +149,7 @@ def test_names_of_any_bytes_are_printed_in_any_encoding(trained, tmp_path, encod
     )
     assert process.returncode == 0, process.stderr
     assert b"\x1b" not in process.stdout + process.stderr
-    assert process.stdout.count(b"\n") == 6 and b"red.png: " in process.stdout and rb"line\nbreak.png" in process.stdout
+    assert process.stdout.count(b"\n") == 7 and b"red.png: " in process.stdout and rb"line\nbreak.png" in process.stdout
     assert rb"late\udcff.jpg: cannot read the image" in process.stderr
     written = os.listdir(os.fsencode(tmp_path / "found"))
     assert len(written) == 5 and b"caf\xe9.png" in written
