@@ -66,9 +66,9 @@ def test_of_detections_on_coco(coco, trained_on_coco, tmp_path):
 @pytest.mark.parametrize(
     "flags, message",
     [
-        ([], "one or two folders"),
-        (["a", "b", "c"], "one or two folders"),
-        (["a", "--detections", "b"], "one or two folders"),
+        ([], "up to 4 folders"),
+        (["a", "b", "c", "d", "e"], "up to 4 folders"),
+        (["a", "--detections", "b"], "up to 4 folders"),
         (["--detections", "b"], "wants --dataset-root and --split"),
         (["a", "--split", "b"], "go with --detections"),
         (["nowhere"], "nowhere lacks recipe.yaml"),
