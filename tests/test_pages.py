@@ -261,7 +261,7 @@ def test_gains_of_int8():
         assert_shown(claim(pattern, SPEED), [min(found), max(found)])
 
 
-@pytest.mark.parametrize(("name", "header"), [("quickstart", "| quickstart, AP"), ("voc", "| ResNet-18 on VOC")])
+@pytest.mark.parametrize(("name", "header"), [("quickstart", "| quickstart, AP"), ("voc", "| voc-resnet18, AP")])
 def test_calibration_errors(name, header):
     errors = []
     for what in ("score", "confidence"):
