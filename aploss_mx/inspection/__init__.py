@@ -1,1 +1,1 @@
-"""Pages of what a detector finds: curves, pictures, errors by kind, labels to look at, and two runs side by side."""
+"""Pages of what a detector finds: curves, pictures, errors by kind, labels to look at, and a few runs side by side."""

@@ -86,7 +86,6 @@ def differences_gallery(names: Sequence[str], findings: Sequence[Findings]) -> M
         wrong_boxes = [Group("wrong box", BLACK)]
     groups = (*finding, *wrong_boxes, Group("difficult object", GREY))
     wrong = [np.flatnonzero(of.found.wrong & (of.found.levels >= of.start)) for of in findings]
-    parts = [of.found for of in findings]
     only = 1 + found.argmax(0)
     group = np.select(
         [~objects.counted, finders == 0, finders == count, finders == 1],
@@ -96,7 +95,8 @@ def differences_gallery(names: Sequence[str], findings: Sequence[Findings]) -> M
     samples = [one.samples[index] for index in chosen]
 
     def joined(name: str) -> np.ndarray:
-        return np.concatenate([getattr(objects, name), *(getattr(of, name)[rows] for of, rows in zip(parts, wrong))])
+        of_wrong = (getattr(of.found, name)[rows] for of, rows in zip(findings, wrong))
+        return np.concatenate([getattr(objects, name), *of_wrong])
 
     numbers = (len(finding) + min(number, len(wrong_boxes) - 1) for number in range(count))
     groups_of_all = np.concatenate([group, *(np.full(len(rows), number) for rows, number in zip(wrong, numbers))])
