@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from aploss_mx.data.images import UPRIGHT, open_image, orientation_of, reason_of, turned, turned_back
+from aploss_mx.data.images import open_image, orientation_of, reason_of, turned, turned_back
 
 
 class Pixels(NamedTuple):
@@ -32,6 +32,7 @@ PIXELS = {
 }
 MEAN_COLOUR = (124, 116, 104)
 TIFF_SAMPLE_FORMAT, UNSIGNED = 339, 1
+AS_STORED = cv2.IMREAD_ANYDEPTH | cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
 DEPTHS = (8, 10, 12, 14, 16, 24, 32)  # bits of a grey or a colour that cameras and scanners deliver
 
 
@@ -56,7 +57,7 @@ def read_image(path: str | Path, exif_orientation: bool = False) -> np.ndarray:
             turns_itself, deep = image.format == "TIFF", _has_deep_colours(image)
             orientation = orientation_of(image)
             pixels = to_rgb(image)  # in any case, since OpenCV takes files that are cut off
-            if deep and orientation == UPRIGHT:
+            if deep:
                 pixels = _read_deep_colours(path, pixels)
             if exif_orientation == turns_itself:
                 return pixels
@@ -121,11 +122,14 @@ def _has_deep_colours(image: Image.Image) -> bool:
 
 
 def _read_deep_colours(path: str | Path, pixels: np.ndarray) -> np.ndarray:
-    """Pixels, uint8 (H, W, 3) in RGB, of a file with colours of 16 bits; `pixels` where OpenCV cannot read it so."""
-    stored = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
-    if stored is None or stored.dtype != np.uint16 or stored.shape[:2] != pixels.shape[:2] or stored.ndim != 3:
+    """Pixels, uint8 (H, W, 3) in RGB, of a file with colours of 16 bits, whose upper 8 are `pixels`.
+
+    Those remain where OpenCV reads other colours, or, as it depends on its version, in another orientation.
+    """
+    stored = cv2.imdecode(np.fromfile(path, np.uint8), AS_STORED)
+    if stored is None or stored.dtype != np.uint16 or not np.array_equal(stored[..., ::-1] >> 8, pixels):
         return pixels
-    return to_8_bits(stored[..., 2::-1])
+    return to_8_bits(stored[..., ::-1])
 
 
 def denormalize(planes: np.ndarray, pixels: str = "torchvision") -> np.ndarray:

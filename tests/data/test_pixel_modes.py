@@ -115,17 +115,17 @@ def test_deep_colours_that_are_cut_off_are_refused(tmp_path, suffix):
         read_image(tmp_path / f"a.{suffix}")
 
 
+def chunk(name: bytes, data: bytes) -> bytes:
+    """A part of a PNG."""
+    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+
 def test_grey_with_opacity_of_many_bits_keeps_its_contrast(tmp_path):
     grey = np.round(RAMP * 4095).astype(np.uint16)
     rows = np.stack([grey, np.full_like(grey, 65535)], axis=-1).astype(">u2")
-    chunks = {
-        b"IHDR": struct.pack(">IIBBBBB", *grey.shape[::-1], 16, 4, 0, 0, 0),
-        b"IDAT": zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows)),
-        b"IEND": b"",
-    }
-    framed = (struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-              for name, data in chunks.items())  # fmt: skip
-    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(framed))
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", *grey.shape[::-1], 16, 4, 0, 0, 0))
+    content = chunk(b"IDAT", zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows)))
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + header + content + chunk(b"IEND", b""))
     np.testing.assert_array_equal(read_image(tmp_path / "a.png")[..., 0], grey >> 4)
 
 
@@ -183,6 +183,24 @@ def test_orientation_is_one_thing_in_all_formats(tmp_path, name, options, orient
         6: np.rot90(stored, -1), 7: stored[::-1, ::-1].swapaxes(0, 1), 8: np.rot90(stored, 1),
     }[orientation]  # fmt: skip
     np.testing.assert_array_equal(read_image(tmp_path / name, exif_orientation=True), shown)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_deep_colours_keep_their_contrast_however_they_are_turned(tmp_path, suffix, orientation):
+    path, colours = tmp_path / f"a.{suffix}", noise_image(6, 6).astype(np.uint16) * 16  # 12 bits
+    cv2.imwrite(str(path), colours[..., ::-1])
+    content = path.read_bytes()
+    if suffix == "png":
+        end_of_header = 33
+        exif = chunk(b"eXIf", tags(orientation).tobytes()[len(b"Exif\0\0") :])
+        path.write_bytes(content[:end_of_header] + exif + content[end_of_header:])
+    else:  # in place of a field that says what is so by default
+        planes, turn = (struct.pack("<HHIHH", *field, 0) for field in ((284, 3, 1, 1), (274, 3, 1, orientation)))
+        assert planes in content
+        path.write_bytes(content.replace(planes, turn))
+    np.testing.assert_array_equal(read_image(path), colours >> 4)
+    np.testing.assert_array_equal(read_image(path, exif_orientation=True), turned(colours >> 4, orientation))
 
 
 # What is refused ---------------------------------------------------------------------------------

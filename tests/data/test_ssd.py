@@ -99,6 +99,15 @@ def test_without_heads_nothing_changes_colours_and_lighting_has_a_coin_of_its_ow
     np.testing.assert_array_equal(distorted, np.broadcast_to([96, 97, 97], (2, 2, 3)))  # 100 - (3.81, 3.26, 2.55)
 
 
+@pytest.mark.parametrize("saturation_alone", [True, False])
+def test_saturation_and_hue_change_without_each_other(saturation_alone):
+    colours = noise_image(20, 37)
+    coins = [0.9, 0.9, 0.9, *((0.1, 0.9) if saturation_alone else (0.9, 0.1)), 0.9]
+    distorted = photometric_distort(colours, ScriptedGenerator(1.0, coins))
+    expected = pixelwise_saturation_and_hue(colours, *((1.5, 0) if saturation_alone else (1, 18)))
+    np.testing.assert_allclose(distorted, expected, atol=0.51)
+
+
 def test_lighting_noise_comes_half_of_the_time(monkeypatch):
     """It alone tints a grey picture."""
     monkeypatch.setattr(ssd, "PCA_EIGENVALUES", np.array([0, 100, 0]))  # from red to blue, and no rounding hides it

@@ -110,6 +110,20 @@ def test_images_without_a_box_are_there_too(of_one_box, tmp_path):
     assert {image_id: len(found) for image_id, found in detections.items()} == {"one": 0, "two": 0}
 
 
+@pytest.mark.parametrize(
+    ("image", "told"),
+    [
+        (np.zeros((64, 64, 3), np.float32), r"float32 \(64, 64, 3\)"),
+        (np.zeros((64, 64, 4), np.uint8), r"uint8 \(64, 64, 4\)"),
+        (np.zeros((64, 64), np.uint8), r"uint8 \(64, 64\)"),
+        (Image.new("RGB", (64, 64)), "Image"),
+    ],
+)
+def test_images_of_another_kind_are_refused(of_one_box, image, told):
+    with pytest.raises(ValueError, match=f"images must be RGB arrays, .* not {told}"):
+        of_one_box.predict([np.zeros((64, 64, 3), np.uint8), image])
+
+
 def test_no_images_no_detections(of_one_box):
     assert of_one_box.detect([], of_one_box.loader([], 0)) == {}
 

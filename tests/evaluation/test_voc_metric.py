@@ -294,3 +294,9 @@ def test_best_f1_score_is_the_best_of_all_cut_offs(found, missed):
         return 2 * precision * recall / (precision + recall) if kept.any() else 0.0
 
     assert f1(best) == pytest.approx(max(f1(score) for score in scores))
+
+
+def test_the_metric_has_the_best_f1_score_of_all_classes_together():
+    sample = make_sample("a", [(0, 0, 10, 10), (20, 0, 30, 10)], [0, 1])
+    found = make_detections([(0, 0, 10, 10), (20, 0, 30, 10), (50, 50, 60, 60)], [0.9, 0.4, 0.3], [0, 1, 0])
+    assert voc_average_precision([sample], {"a": found}, CLASSES).best_f1_score == pytest.approx(0.4)

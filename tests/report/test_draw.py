@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from aploss_mx.report.draw import class_color, contact_sheet, draw_detections
+from aploss_mx.geometry.detections import Detections
+from aploss_mx.report.draw import LEGIBLE, TILE, annotate, class_color, contact_sheet, draw_detections, tile
 
 CLASSES = ("dog", "cat")
 
@@ -180,6 +181,23 @@ def test_arguments_that_do_not_fit_are_refused(change, message):
     arguments = {"image": grey(), "boxes": [[0, 0, 1, 1]], "labels": [0], "scores": [0.5], "classes": CLASSES}
     with pytest.raises(ValueError, match=message):
         draw_detections(**{**arguments, **change})
+
+
+# ---- sizes ----
+
+
+@pytest.mark.parametrize(("shape", "factor"), [((50, 100), 3), ((100, 50), 3), ((161, 20), 1), ((20, 161), 1)])
+def test_pictures_are_enlarged_while_their_longer_side_stays_legible(shape, factor):
+    found = Detections(np.float32([[2, 4, 12, 14], [0, 0, 9, 9]]), np.float32([0.5, 0.4]), np.array([0, 1]))
+    drawn = annotate(grey(*shape), found, CLASSES, min_score=0.5)
+    assert drawn.shape == (shape[0] * factor, shape[1] * factor, 3) and max(drawn.shape) <= LEGIBLE
+    boxes = np.array([[2, 4, 12, 14]]) * factor
+    np.testing.assert_array_equal(drawn, draw_detections(grey(*drawn.shape[:2]), boxes, [0], [0.5], CLASSES))
+
+
+@pytest.mark.parametrize(("shape", "smaller"), [((2, 3), (2, 3)), ((TILE, 9), (TILE, 9)), ((9, 3 * TILE), (3, TILE))])
+def test_tiles_are_never_enlarged(shape, smaller):
+    assert tile(grey(*shape)).shape == (*smaller, 3)
 
 
 # ---- colours ----
