@@ -46,6 +46,7 @@ def lines_of(path: Path) -> list[dict]:
 @pytest.mark.parametrize("every", [1, 5])
 def test_a_film(trained, tmp_path, every):
     film = make_film(tmp_path / "film.mp4")
+    (tmp_path / "out").mkdir()
     flags = ["--params", str(trained / "last.npz"), "--input", str(film), "--output", str(tmp_path / "out")]
     demo.main([*flags, "--every", str(every), "--min-score", "0"])
     written = frames_of(tmp_path / "out" / "film.mp4")

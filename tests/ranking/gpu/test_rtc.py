@@ -59,6 +59,23 @@ def test_the_host_serves_with_one_warning(monkeypatch, switch):
     assert (rtc.SWITCH if switch else "mx.rtc") in str(warning.message)
 
 
+@pytest.mark.parametrize(("loss", "gradient"), [(3 / 7, [-3 / 7, 3 / 7]), (0.4, [3 / 7, -3 / 7]), (np.nan, [0, 0])])
+def test_kernels_that_give_wrong_numbers_are_not_used(monkeypatch, loss, gradient):
+    def solve_anchors(*arguments):
+        *_, loss_out, gradient_out = arguments
+        loss_out[:] = loss
+        gradient_out[:] = mx.nd.array(gradient).reshape((1, 2, 1))
+
+    told = []
+    monkeypatch.setattr(rtc, "solve_anchors", solve_anchors)
+    monkeypatch.setattr(rtc, "_tell_fallback", told.append)
+    rtc._is_available.cache_clear()
+    assert not rtc.is_available(mx.cpu())
+    rtc._is_available.cache_clear()
+    (reason,) = told
+    assert "wrong numbers on cpu(0)" in reason and "not 0.428571 and ± that" in reason
+
+
 @pytest.mark.parametrize(
     ("method", "scope", "dtype", "size", "reason"),
     [
