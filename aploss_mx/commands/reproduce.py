@@ -26,7 +26,7 @@ from aploss_mx.atomic import write_text
 from aploss_mx.commands.errors import INTERRUPTED
 from aploss_mx.commands.flags import positive_int
 from aploss_mx.config import load_recipe
-from aploss_mx.console import complain, safe_output
+from aploss_mx.console import safe_output
 from aploss_mx.data.dataset import open_dataset
 from aploss_mx.data.pixels import read_image
 from aploss_mx.data.shapes import generate
@@ -143,34 +143,33 @@ def _reproduce(arguments: argparse.Namespace, runner: Runner) -> None:
         runner, arguments.runs / scale.name, root, arguments.coco_root, arguments.pretrained or "",
         arguments.gpus, arguments.jobs,
     )  # fmt: skip
-    finished = execution.train(trials)
-    failed = {trial.run for trial in trials} - {trial.run for trial in finished}
     results = arguments.results / scale.name
+    table = results / f"{what}.csv"
+
+    def record(trial: Trial) -> None:
+        if what in REPORTED and trial.scored_here:
+            with runner.locked(results):
+                update_rows(table, [execution.measure(trial)])
+                write_report(table, scale)
+
+    finished = execution.finish(trials, record)
+    failed = {trial.run for trial in trials} - {trial.run for trial in finished}
     if what in REPORTED:
-        rows = []
         for trial in finished:
-            if trial.scored_here:
-                try:
-                    rows.append(execution.measure(trial))
-                except (RunError, OSError, ValueError) as error:
-                    failed.add(trial.run)
-                    complain(f"{trial.name}: {error}")
-            else:
+            if not trial.scored_here:
                 gpu, folder = arguments.gpus[0].split(",")[0], str(execution.folder_of(trial))
                 command = trial.row.test_command(execution.root_of(trial), gpu, folder)
                 print(f"{trial.name}: its server scores what this writes: {shlex.join(command)}")
         with runner.locked(results):
-            update_rows(results / f"{what}.csv", rows)
-            print(write_report(results / f"{what}.csv", scale))
+            print(write_report(table, scale))
         if what == "table2":
-            measured = [trial for trial in finished if trial.run not in failed]
-            compare(what, [trial for trial in measured if trial.scored_here and not trial.coco], execution)
+            compare(what, [trial for trial in finished if trial.scored_here and not trial.coco], execution)
     elif what in DRAWINGS:
         folders = ((trial, execution.folder_of(trial)) for trial in finished)
         curves = (curve_of(what, trial.name, trial.seed, folder, about(folder)["commit"]) for trial, folder in folders)
         with runner.locked(results):
-            write_curves(results / f"{what}.csv", chain(*curves))
-            print(write_report(results / f"{what}.csv", scale))
+            write_curves(table, chain(*curves))
+            print(write_report(table, scale))
     elif not failed:
         path = results / f"{what}.jpg"
         write_picture(path, draw_detectors(finished, execution))

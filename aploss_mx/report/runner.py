@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Sequence
+from typing import Callable, Sequence
 
 from tqdm import tqdm
 
@@ -60,63 +60,70 @@ class Execution:
         """Return the folder of a trial's run."""
         return self.runs / trial.run
 
-    def train(self, trials: Sequence[Trial]) -> list[Trial]:
-        """Finish the runs of trials; returns those whose runs are finished, having said of the others why not."""
+    def finish(self, trials: Sequence[Trial], record: Callable[[Trial], None] = lambda trial: None) -> list[Trial]:
+        """Train and test trials; returns those that are finished, having said of the others why not.
+
+        `record` is called with each once it is finished.
+        """
         free: SimpleQueue[str] = SimpleQueue()
         for gpus in islice(cycle(self.gpus), self.jobs):
             free.put(gpus)
-        runs = {trial.run: trial for trial in trials}
+        runs: dict[str, list[Trial]] = {}
+        for trial in trials:
+            runs.setdefault(trial.run, []).append(trial)
         failed = set()
         with ThreadPoolExecutor(self.jobs) as pool, track(total=len(runs), unit="runs") as bar:
-            outcomes: dict[Future, str] = {pool.submit(self._train, trial, free): run for run, trial in runs.items()}
+            outcomes: dict[Future, str] = {pool.submit(self._finish, run, free): name for name, run in runs.items()}
             try:
                 for outcome in as_completed(outcomes):
+                    name = outcomes[outcome]
                     try:
                         outcome.result()
+                        for trial in runs[name]:
+                            record(trial)
                     except (RunError, OSError, ValueError) as error:
-                        failed.add(outcomes[outcome])
-                        tqdm.write(visible(f"{outcomes[outcome]}: {error}", lines=True), file=sys.stderr)
+                        failed.add(name)
+                        tqdm.write(visible(f"{name}: {error}", lines=True), file=sys.stderr)
                     bar.update()
             except BaseException:
                 self.runner.stop()  # or leaving the pool would wait for all runs
                 raise
         return [trial for trial in trials if trial.run not in failed]
 
-    def _train(self, trial: Trial, free: SimpleQueue[str]) -> None:
+    def _finish(self, trials: Sequence[Trial], free: SimpleQueue[str]) -> None:
+        """Finish a run, and the tests of trials that share it."""
         self.runner.check()
-        folder = self.folder_of(trial)
-        places = {"dataset_root": self.root_of(trial), "save_prefix": folder}
+        folder, root = self.folder_of(trials[0]), self.root_of(trials[0])
+        places = {"dataset_root": root, "save_prefix": folder}
         if self.pretrained:
             places["pretrained"] = self.pretrained
-        command = trial.train_command(places)
+        command = trials[0].train_command(places)
         gpus = free.get()
         where = [*_on(gpus), "--no-report"]
         try:
             if not is_done(folder):
                 tqdm.write(f"{shlex.join([*command, *where])}  # log: {folder / LOG}")
             self.runner.finish(command, folder, where)
+            for test in (trial.test for trial in trials if trial.test and trial.scored_here):
+                split = load_recipe(str(folder / "recipe.yaml")).val_split
+                places = {"dataset_root": root, "split": split, "output": folder / TEST / "metrics.json"}
+                command = [*PROGRAM, "evaluate", *to_flags({"params": folder / "last.npz", **test, **places})]
+                self.runner.finish(command, folder / TEST, _on(gpus.split(",")[0]))
         finally:
             free.put(gpus)
 
     def measure(self, trial: Trial) -> dict[str, str]:
-        """Return the CSV row of a finished run, tested again where the row's test is not the training's.
+        """Return the CSV row of a finished trial.
 
         Raises
         ------
-        RunError
-            If the test fails, or the folder holds another one.
         OSError, ValueError
             If what a run left cannot be read.
         """
         folder = self.folder_of(trial)
         metrics = _read_json(folder / "metrics.json")
         if trial.test:
-            output, split = folder / TEST / "metrics.json", load_recipe(str(folder / "recipe.yaml")).val_split
-            places = {"dataset_root": self.root_of(trial), "split": split, "output": output}
-            flags = to_flags({"params": folder / "last.npz", **trial.test, **places})
-            command = [*PROGRAM, "evaluate", *flags]
-            self.runner.finish(command, folder / TEST, _on(self.gpus[0].split(",")[0]))
-            metrics = {**_read_json(output), "epoch": metrics["epoch"]}
+            metrics = {**_read_json(folder / TEST / "metrics.json"), "epoch": metrics["epoch"]}
         return measured_row(trial.name, trial.seed, metrics, about(folder)["commit"])
 
 
