@@ -6,8 +6,9 @@
 %(prog)s report
 %(prog)s list --table 2
 
-A finished run is not run again, an interrupted one resumes from its last epoch, and a second copy of this program that
-wants a run at work waits for it. Runs are folders of --runs; CSV files, Markdown and pictures go to --results.
+Once a run is finished, its row is in the table, and it is not run again. An interrupted one resumes from its last
+epoch, and a second copy of this program that wants a run at work waits for it. Runs are folders of --runs; CSV files,
+Markdown and pictures go to --results.
 """
 
 from __future__ import annotations
