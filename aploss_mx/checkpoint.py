@@ -55,6 +55,8 @@ class Checkpoint:
         Score from which on detections are worth showing, as its evaluation found; None before one.
     omp_num_threads : str or None
         The environment's OMP_NUM_THREADS, on which the last bits depend; None where it was not noted.
+    images_together : int or None
+        Of a step, as `Recipe.images_together`; None where it was not noted.
     calibration : tuple of float, or None
         Slope and offset of `evaluation.calibration.Calibration`, as its evaluation found them; None before one, and
         where it had too little to go by.
@@ -72,6 +74,7 @@ class Checkpoint:
     optimizer: dict[str, list[np.ndarray]] = field(repr=False)
     best_f1_score: float | None = None
     omp_num_threads: str | None = None
+    images_together: int | None = None
     calibration: tuple[float, float] | None = None
 
     def save(self, path: Path) -> None:
@@ -92,6 +95,7 @@ class Checkpoint:
             "pretrained": self.pretrained,
             "best_f1_score": self.best_f1_score,
             "omp_num_threads": self.omp_num_threads,
+            "images_together": self.images_together,
             "calibration": self.calibration,
             "arrays": list(arrays),  # no checksum covers an archive's list of contents
         }
@@ -135,6 +139,7 @@ class Checkpoint:
             optimizer=optimizer,
             best_f1_score=about["best_f1_score"],
             omp_num_threads=about["omp_num_threads"],
+            images_together=about["images_together"],
             calibration=about["calibration"] and tuple(map(float, about["calibration"])),
         )
 

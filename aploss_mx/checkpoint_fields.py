@@ -86,10 +86,11 @@ FIELDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "pretrained": ("a list of different names", _are_names),
     "best_f1_score": ("a number, or null", lambda value: value is None or _is_number(value)),
     "omp_num_threads": ("a short text, or null", lambda value: value is None or _is_short(value)),
+    "images_together": ("a count, or null", lambda value: value is None or _is_count(value)),
     "calibration": ("a slope above 0 and an offset, or null", _is_calibration),
     "arrays": ("a list of different names", _are_names),
 }
-LATER = {"omp_num_threads": None, "calibration": None}  # which the first checkpoints lack
+LATER = {"omp_num_threads": None, "images_together": None, "calibration": None}  # which the first checkpoints lack
 
 
 def sorted_arrays(arrays: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], dict[str, list[np.ndarray]]]:

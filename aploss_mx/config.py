@@ -268,6 +268,10 @@ class Recipe:
         """Whether the network has a logit for the background, which a softmax needs."""
         return self.loss == "ohem"
 
+    def images_together(self, devices: int) -> int:
+        """Return how many images are ranked, and normalise their boxes, together, of a batch on so many devices."""
+        return self.ranking_batch or self.batch_size // (1 if self.sync_ranking else devices)
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain YAML and JSON types, which `from_dict` reads back."""
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}

@@ -84,6 +84,7 @@ def refused(path: Path, match: str) -> None:
         ("pretrained", [None, "conv1", [1], ["a", "a"]]),
         ("best_f1_score", ["0.5", float("nan"), [], True]),
         ("omp_num_threads", [2, [], "x" * 1000, "\x1b[2J"]),
+        ("images_together", [-1, 1.5, "8", True]),
         ("calibration", [1, [], [1], [0, 1], [1, None], [float("nan"), 0], "12", {"slope": 1}]),
         ("arrays", [None, {}, [1]]),
         ("format", [None, 2, "1", []]),

@@ -3,7 +3,7 @@
 %(prog)s --dataset-root ~/data/VOCdevkit --split 2007_trainval+2012_trainval
 %(prog)s --dataset-root my_data --split train --classes cat,dog --data-shape 256
 %(prog)s --dataset-root my_coco --split train --anchor-size 2 --anchor-ratios 0.33,1,3
-%(prog)s --dataset-root my_data --split train --classes data --data-shape 256 --html data.html
+%(prog)s --recipe own_data --dataset-root my_data --split train --html data.html
 
 Of each class it tells what share no anchor covers at the size of the training images. Training checks its data as well.
 """
@@ -16,7 +16,7 @@ from typing import Sequence
 
 from aploss_mx.arguments import ArgumentParser
 from aploss_mx.commands.recipe_flags import add_settings, settings_given
-from aploss_mx.config import Recipe
+from aploss_mx.config import Recipe, load_recipe
 from aploss_mx.console import complain, safe_output
 from aploss_mx.data.check import Report, check_dataset
 from aploss_mx.data.dataset import is_coco, open_dataset
@@ -40,8 +40,9 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     parser.add_argument(
         "--classes",
         help="'voc', 'data' for those in the data, names separated by commas, or a file with one a line "
-        "(default: voc, and data in COCO layout)",
+        "(default: the recipe's; without a recipe voc, and data in COCO layout)",
     )
+    parser.add_argument("--recipe", metavar="FILE|NAME", help="of the training that the data are for; flags go first")
     add_settings(
         parser.add_argument_group("settings", "Of the training that the data are for. In brackets: the defaults."),
         ("data_shape", "anchor_size", "anchor_scales", "anchor_ratios", "augmentation", "pixels"),
@@ -54,14 +55,12 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
         "cover, examples before and after augmentation",
     )
     arguments = parser.parse_args(argv)
-    classes = arguments.classes
-    if classes is None:
-        classes = "data" if is_coco(arguments.dataset_root) else "voc"
     with safe_output():
         try:
             given = settings_given(arguments)
-            given.pop("classes", None)
-            recipe = Recipe().override(**given)
+            recipe = (load_recipe(arguments.recipe) if arguments.recipe else Recipe()).override(**given)
+            known = arguments.recipe or arguments.classes is not None
+            classes = recipe.classes if known else "data" if is_coco(arguments.dataset_root) else "voc"
             dataset = open_dataset(arguments.dataset_root, arguments.split, classes, strict=False)
             report = check_dataset(dataset, data_shape=recipe.data_shape, anchors=recipe.anchors)
         except DataError as error:

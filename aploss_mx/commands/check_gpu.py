@@ -152,9 +152,12 @@ def check_with_cupy(arguments: argparse.Namespace) -> None:
         import cupy
     except ImportError as error:
         raise CheckError(f"CuPy cannot be imported ({error}): pip install cupy-cuda12x, or cupy-cuda11x") from error
-    properties = cupy.cuda.runtime.getDeviceProperties(cupy.cuda.Device().id)
-    print(f"{properties['name'].decode()}, CuPy {cupy.__version__}")
-    device = CuPyGPU(cupy)
+    try:
+        properties = cupy.cuda.runtime.getDeviceProperties(cupy.cuda.Device().id)
+        print(f"{properties['name'].decode()}, CuPy {cupy.__version__}")
+        device = CuPyGPU(cupy)
+    except (RuntimeError, cupy.cuda.compiler.CompileException) as error:  # no GPU, or no driver or compiler for it
+        raise CheckError(f"CuPy {cupy.__version__} cannot use the GPU: {error}") from error
     for size in arguments.sizes:
         check_kernels(device, size)
     rows = [time_kernels(device, size, regime, arguments.repeats) for size in arguments.sizes for regime in REGIMES]

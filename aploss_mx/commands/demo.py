@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import glob
+import math
 import os
 from pathlib import Path
 from typing import Sequence
@@ -111,7 +112,7 @@ def run(arguments: argparse.Namespace) -> None:
             save_detections(arguments.output / "detections.json", detections, detector.classes)
             print(f"wrote {arguments.output / 'detections.json'}")
         if tiles:
-            write_picture(arguments.sheet, contact_sheet(tiles, min(5, len(tiles))))
+            write_picture(arguments.sheet, contact_sheet(tiles, max(5, math.isqrt(len(tiles)))))
             print(f"wrote {arguments.sheet}")
     if not detections:
         raise ValueError(f"none of the {len(files)} file(s) of {arguments.input} is a readable image")

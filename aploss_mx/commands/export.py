@@ -40,6 +40,7 @@ from aploss_mx.detection.detector import Detector
 from aploss_mx.detection.export import export_onnx, export_onnx_boxes, export_symbol
 from aploss_mx.detection.onnx_int8 import quantize_onnx
 from aploss_mx.detection.quantize import has_int8_units, quantize
+from symbols.retinanet import RetinaNet
 
 FORMATS = ("mxnet", "onnx")
 
@@ -82,6 +83,8 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
             written.append(arguments.compact)
         if arguments.output:
             detector = Detector.load(arguments.params)
+            if not isinstance(detector.network, RetinaNet):
+                raise ValueError(f"--params {arguments.params} is exported already: give the checkpoint it was made of")
             images = calibration_images(arguments.images, arguments.calibrate) if arguments.int8 else []
             written.append(arguments.output / "model.json")
             write_text(written[-1], describe(detector))

@@ -102,13 +102,13 @@ def run_training(arguments: argparse.Namespace, open_dataset: OpenDataset, comma
     check_run(recipe, options)
     options.check_free()
     train = open_dataset(recipe.classes, recipe.train_split)
-    val = open_dataset(train.classes, recipe.val_split)
+    reports = [check_dataset(train, data_shape=recipe.data_shape, anchors=recipe.anchors)]
+    if not train.classes:
+        preflight(*reports)  # which has errors, since there are no objects
     # By name, wherever they came from: a checkpoint must not depend on a file.
     recipe = recipe.override(classes=train.classes)
-    reports = [
-        check_dataset(train, data_shape=recipe.data_shape, anchors=recipe.anchors),
-        check_dataset(val, max_detections=recipe.max_detections),
-    ]
+    val = open_dataset(train.classes, recipe.val_split)
+    reports.append(check_dataset(val, max_detections=recipe.max_detections))
     alone = options.kv_store not in DISTRIBUTED
     if alone:
         preflight(*reports)
@@ -122,11 +122,12 @@ def run_training(arguments: argparse.Namespace, open_dataset: OpenDataset, comma
     metrics = run.run()
     if not run.workers.leads:
         return metrics
-    print(format_table(metrics))
-    plot_training(run.log.path, options.save_prefix / "curves.png")
-    print(f"checkpoints, metrics.csv, metrics.json, detections.json and curves.png are in {options.save_prefix}")
-    if not arguments.no_report:
-        _report(options.save_prefix, val)
+    with run.workers.alone():
+        print(format_table(metrics))
+        plot_training(run.log.path, options.save_prefix / "curves.png")
+        print(f"checkpoints, metrics.csv, metrics.json, detections.json and curves.png are in {options.save_prefix}")
+        if not arguments.no_report:
+            _report(options.save_prefix, val)
     return metrics
 
 

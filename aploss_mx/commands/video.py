@@ -22,8 +22,12 @@ RATE_OF_CAMERAS = 25.0  # frames a second, where a camera does not say
 
 
 def is_video(source: str) -> bool:
-    """Return whether an input is a film, by its suffix, or a camera's number."""
-    return source.isdigit() or Path(source).suffix.lower() in SUFFIXES
+    """Return whether an input is a film, by its suffix, or a camera's number that is no file or folder."""
+    return _is_camera(source) or Path(source).suffix.lower() in SUFFIXES
+
+
+def _is_camera(source: str) -> bool:
+    return source.isdigit() and not Path(source).exists()
 
 
 def run_video(detector: Detector, source: str, folder: Path, min_score: float, every: int = 1) -> None:
@@ -50,13 +54,13 @@ def run_video(detector: Detector, source: str, folder: Path, min_score: float, e
         If the source cannot be opened or has no frame, or the film cannot be written.
     """
     path = Path(source).expanduser()
-    name = f"camera{source}" if source.isdigit() else path.stem
+    name = f"camera{source}" if _is_camera(source) else path.stem
     target, lines = folder / f"{name}.mp4", folder / f"{name}.jsonl"
     if path.exists() and target.exists() and target.samefile(path):
         raise ValueError(f"{target} would be overwritten: choose another --output")
-    if not source.isdigit() and not path.is_file():
+    if not _is_camera(source) and not path.is_file():
         raise FileNotFoundError(f"--input {source}: no such file")
-    capture = cv2.VideoCapture(int(source) if source.isdigit() else str(path))
+    capture = cv2.VideoCapture(int(source) if _is_camera(source) else str(path))
     try:
         if not capture.isOpened():
             raise OSError(f"--input {source}: OpenCV cannot open it; is it a film, or a camera that nobody else uses?")

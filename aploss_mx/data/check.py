@@ -143,7 +143,7 @@ def check_dataset(
 
     problems = [*dataset.problems, *check_images(dataset, progress)]
     if max_detections is not None:
-        problems += [problem for sample in dataset.samples for problem in _check_crowding(sample, max_detections)]
+        problems += [problem for sample in dataset.samples for problem in check_crowding(sample, max_detections)]
     if images_without_objects == images:
         message = "not one object in its images counts: there is nothing to train on or to measure"
         problems.append(Problem(ERROR, "no objects", dataset.name, message))
@@ -188,7 +188,8 @@ def _hardly_covered(dataset: Dataset, found: Objects, label: int, share: str, da
     )
 
 
-def _check_crowding(sample: Sample, max_detections: int) -> list[Problem]:
+def check_crowding(sample: Sample, max_detections: float) -> list[Problem]:
+    """Say it where an image has more objects than boxes that count: of all classes, or of one by COCO's rules."""
     labels = sample.labels[~sample.difficult]
     of_a_class = int(np.bincount(labels).max(initial=0))
     if len(labels) > max_detections:

@@ -62,7 +62,7 @@ class SplitFile:
         self._folders = lru_cache(maxsize=None)(partial(_folders, root))
         name, _, id_list = split.partition(":")
         self.path = find_file(root, name)
-        stem = self.path.parent.name if self.path.name == ROBOFLOW else Path(name).stem
+        stem = self.path.parent.name if self.path.name == ROBOFLOW else self.path.stem
         self.split = next(stem[len(prefix) :] for prefix in (*filter(None, PREFIXES), "") if stem.startswith(prefix))
         content = _read_json(self.path)
         self.images = self._table(content, "images", ("id", "file_name", "width", "height"))

@@ -84,19 +84,18 @@ def fit_calibration(scores: np.ndarray, right: np.ndarray) -> Calibration | None
     Parameters
     ----------
     scores : ndarray of float, shape (D,)
-        In [0, 1].
     right : ndarray of bool, shape (D,)
         Which of them are true positives.
 
     Returns
     -------
     Calibration or None
-        None where fewer than `LEAST` detections are right or fewer are wrong, or where higher scores are not more
-        often right.
+        None where fewer than `LEAST` detections are right or fewer are wrong, where higher scores are not more often
+        right, or where a score is outside [0, 1] and has no logit.
     """
     positives = int(np.sum(right))
     negatives = len(right) - positives
-    if min(positives, negatives) < LEAST:
+    if min(positives, negatives) < LEAST or not are_fractions(scores):
         return None
     # Platt's targets, which keep the fit finite where scores separate right from wrong.
     targets = np.where(right, (positives + 1) / (positives + 2), 1 / (negatives + 2))
@@ -141,10 +140,15 @@ def try_calibration(samples: Sequence[Sample], detections: Mapping[str, Detectio
     """
     seen, unseen = (judge(part, detections) for part in (samples[::2], samples[1::2]))
     calibration = fit_calibration(seen.scores, seen.hits)
-    if calibration is None or not len(unseen.scores):
+    if calibration is None or not len(unseen.scores) or not are_fractions(unseen.scores):
         return {}
     values = {"score": unseen.scores, "confidence": calibration.confidence(unseen.scores)}
     return {name: reliability(of_name, unseen.hits) for name, of_name in values.items()}
+
+
+def are_fractions(scores: np.ndarray) -> bool:
+    """Return whether all scores are in [0, 1], as this package's are; those of other programs need not be."""
+    return bool(np.all((scores >= 0) & (scores <= 1)))
 
 
 def _logits(scores: np.ndarray) -> np.ndarray:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import math
+from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
-from aploss_mx.data.check import COCO_DETECTIONS
+from aploss_mx.data.check import check_crowding
 from aploss_mx.inspection.findings import Findings
 from aploss_mx.inspection.run_folder import RunFolder
 from aploss_mx.page.gallery import LEVELS
@@ -28,7 +28,7 @@ def advice_on_run(run: RunFolder) -> list[Advice]:
     """Return warnings about a training."""
     found = []
     log = run.log
-    evaluations = log[["epoch", "AP"]].dropna()
+    evaluations = log[["epoch", "step", "AP"]].dropna()
     ends = run.recipe.epochs
     if len(evaluations):
         last, best = evaluations.iloc[-1], evaluations.loc[evaluations["AP"].idxmax()]
@@ -39,8 +39,8 @@ def advice_on_run(run: RunFolder) -> list[Advice]:
             found.append(Advice("Still improving", text))
         if best["AP"] - last["AP"] > STILL:
             text = (
-                f"AP was {percent(best['AP'])} after epoch {best['epoch']:.0f}, whose weights are best.npz, and "
-                f"{percent(last['AP'])} at the end."
+                f"AP was {percent(best['AP'])} after epoch {best['epoch']:.0f} and {percent(last['AP'])} at the end; "
+                "best.npz has the weights of the best evaluation since the test settings last changed."
             )
             found.append(Advice("Past its best", text))
     losses = log["loss"].dropna().to_numpy()
@@ -50,9 +50,11 @@ def advice_on_run(run: RunFolder) -> list[Advice]:
         if after < before * (1 - 5 * STILL):
             text = f"The loss fell from {before:.3g} to {after:.3g} in the last tenth of the training."
             found.append(Advice("Still improving", text))
-    if len(log) and log["epoch"].max() < ends:
-        text = f"{log['epoch'].max():.0f} of {ends} epochs are done; --resume auto goes on."
-        found.append(Advice("Not finished", text))
+    if len(evaluations):
+        last = evaluations.iloc[-1]
+        done = log["step"].max() * last["epoch"] // last["step"]  # rows of steps name the epoch at work
+        if done < ends:
+            found.append(Advice("Not finished", f"{done:.0f} of {ends} epochs are done; --resume auto goes on."))
     few = {name: count for name, count in run.note.get("train_objects", {}).items() if count < FEW_TRAINED}
     if few:
         found.append(Advice("Few objects to learn from", f"{_listed(few)}."))
@@ -71,17 +73,20 @@ def advice_on_findings(findings: Findings, max_detections: int | None = None) ->
             f", a confidence of {start:.3f}" * bool(findings.calibration)
         )
         found.append(Advice("Score threshold", f"{text}: the threshold with the best F1 on these pictures."))
-    if findings.calibration is None:
+    if findings.ends != (0, 1):
+        low, high = findings.ends
+        text = f"Scores from {low:.4g} to {high:.4g} are no probabilities: the slider has them on a scale from 0 to 1."
+        found.append(Advice("Not calibrated", text))
+    elif findings.calibration is None:
         text = "Too few detections are right, or wrong, to fit a calibration: the slider is of scores, which only rank."
         found.append(Advice("Not calibrated", text))
     few = {name: int(count) for name, count in zip(findings.classes, findings.counts) if count < FEW_TESTED}
     if few:
         found.append(Advice("Few objects to test on", f"{_listed(few)}. The {measure}s and AP of these say little."))
-    crowded = np.bincount(findings.objects.image[findings.objects.counted], minlength=len(findings.samples))
-    most = COCO_DETECTIONS if max_detections is None else max_detections
-    if (crowded > most).any():
-        count = (crowded > most).sum()
-        text = f"{count} pictures have more objects than the {most} boxes that are kept of one: AP cannot reach 1."
+    most = math.inf if max_detections is None else max_detections
+    crowded = [problem for sample in findings.samples for problem in check_crowding(sample, most)]
+    if crowded:
+        text = f"So have {len(crowded)} pictures, such as {Path(crowded[0].file).name}: {crowded[0].message}."
         found.append(Advice("More objects than detections", text))
     return found
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Any, Mapping, Sequence
+from functools import cached_property, partial
+from typing import Any, Callable, Mapping, Sequence
 
 import numpy as np
 
 from aploss_mx.data.sample import Sample
-from aploss_mx.evaluation.calibration import Calibration
+from aploss_mx.evaluation.calibration import Calibration, are_fractions
 from aploss_mx.evaluation.coco import coco_average_precision, coco_precision
 from aploss_mx.evaluation.errors import ErrorReport, Kind, find_errors
 from aploss_mx.evaluation.evaluate import with_coco
@@ -31,7 +31,7 @@ class Found:
         Class, `Kind`, and the index among all objects of the one that it is right about or would be if it were
         mended, -1 of none.
     confidence : ndarray of float64, shape (D,)
-        Calibrated; the score where there is no calibration.
+        Calibrated; where there is no calibration, the score, as a share of the way between `Findings.ends`.
     levels : ndarray of int64, shape (D,)
         The confidence in steps of a page's slider.
     """
@@ -101,6 +101,9 @@ class Findings:
     found : Found
     objects : Objects
     calibration : Calibration or None
+    ends : (float, float)
+        Scores that the slider's ends stand for, where it is of scores: 0 and 1, or the lowest and the highest where one
+        is beyond.
     start : int
         Level that the slider first stands at: that of the best F1.
     """
@@ -114,6 +117,7 @@ class Findings:
     found: Found = field(repr=False)
     objects: Objects = field(repr=False)
     calibration: Calibration | None
+    ends: tuple[float, float]
     start: int
 
     @property
@@ -155,23 +159,25 @@ def find(
     fitted = metrics.get("calibration") or {}
     calibration = Calibration(fitted["slope"], fitted["offset"]) if fitted.get("slope") else None
     errors = find_errors(samples, detections)
-    found, objects = _flat(samples, detections, errors, calibration)
+    scores = _joined([detections[sample.image_id].scores for sample in samples if sample.image_id in detections], float)
+    ends = (0.0, 1.0) if are_fractions(scores) else (float(scores.min()), float(scores.max()))
+    found, objects = _flat(samples, detections, errors, partial(_confidence, calibration=calibration, ends=ends))
     best = metrics.get("best_F1_score")
-    start = int(_levels(_confidence(np.array([best]), calibration))[0]) if best is not None else LEVELS // 2
-    return Findings(samples, classes, detections, metrics, precision, errors, found, objects, calibration, start)
+    start = LEVELS // 2 if best is None else int(_levels(_confidence(np.array([best]), calibration, ends))[0])
+    return Findings(samples, classes, detections, metrics, precision, errors, found, objects, calibration, ends, start)
 
 
 def _flat(
     samples: Sequence[Sample],
     detections: Mapping[str, Detections],
     errors: ErrorReport,
-    calibration: Calibration | None,
+    confidence_of: Callable[[np.ndarray], np.ndarray],
 ) -> tuple[Found, Objects]:
     per_image = [detections.get(sample.image_id, Detections()) for sample in samples]
     of_image = [errors.images[sample.image_id] for sample in samples]
     sizes = [len(sample.boxes) for sample in samples]
     starts = np.cumsum([0, *sizes])
-    confidence = _confidence(_joined([one.scores for one in per_image], np.float64), calibration)
+    confidence = confidence_of(_joined([one.scores for one in per_image], np.float64))
     found = Found(
         image=np.repeat(np.arange(len(samples)), [len(one) for one in per_image]),
         boxes=_joined([one.boxes for one in per_image], np.float64).reshape(-1, 4),
@@ -202,8 +208,11 @@ def _joined(parts: Sequence[np.ndarray], dtype: type) -> np.ndarray:
     return np.concatenate(parts).astype(dtype) if parts else np.zeros(0, dtype)
 
 
-def _confidence(scores: np.ndarray, calibration: Calibration | None) -> np.ndarray:
-    return np.clip(scores, 0, 1) if calibration is None else calibration.confidence(scores).astype(np.float64)
+def _confidence(scores: np.ndarray, calibration: Calibration | None, ends: tuple[float, float]) -> np.ndarray:
+    if calibration:
+        return calibration.confidence(scores).astype(np.float64)
+    low, high = ends
+    return (scores / 2 - low / 2) / (high / 2 - low / 2) if high > low else np.ones(scores.shape)  # none overflows
 
 
 def _levels(confidence: np.ndarray) -> np.ndarray:

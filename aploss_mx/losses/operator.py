@@ -2,7 +2,8 @@
 
 Inputs: `logits` (B, N, K) float and `class_targets` (B, N), any dtype, with -1 ignored, 0 background and 1 … K the
 object's class. Attributes: a loss's own, and `ranking_batch` and `ranking_scope` of `problem.solve_anchors`. Outputs:
-`loss`, shape (1,), and `gradient` (B, N, K), which the incoming gradient of the loss scales in the backward pass.
+`loss`, shape (1,), and `gradient` (B, N, K) in float32, which the incoming gradient of the loss scales in the backward
+pass.
 
 On a GPU AP-loss and AUC-loss stay there; the other losses, rankings by class and numbers that are not float32 take the
 way over the host.
@@ -14,6 +15,7 @@ import atexit
 from typing import Callable
 
 import mxnet as mx
+import numpy as np
 
 from aploss_mx.ranking.checks import check_floating_point, check_grouping
 from aploss_mx.ranking.gpu import rtc
@@ -53,7 +55,9 @@ class RankingOp(mx.operator.CustomOp):
         self.assign(out_data[1], req[1], grad)
 
     def backward(self, req, out_grad, in_data, out_data, in_grad, aux):
-        self.assign(in_grad[0], req[0], mx.nd.broadcast_mul(out_data[1], out_grad[0].reshape((1, 1, 1))))
+        scale = out_grad[0].astype("float32", copy=False).reshape((1, 1, 1))
+        grad = mx.nd.broadcast_mul(out_data[1], scale).astype(in_grad[0].dtype, copy=False)
+        self.assign(in_grad[0], req[0], grad)
         self.assign(in_grad[1], req[1], 0)
 
 
@@ -86,7 +90,8 @@ class RankingProp(mx.operator.CustomOpProp):
 
     def infer_type(self, in_type):
         check_floating_point(in_type[0])
-        return in_type, [in_type[0], in_type[0]], []
+        # float16 has no numbers as small as a negative's share: the scale of the incoming gradient comes first.
+        return in_type, [in_type[0], np.float32], []
 
     def declare_backward_dependency(self, out_grad, in_data, out_data):
         return [out_grad[0], out_data[1]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+COARSE = 2.0**20  # gaps between float64 in a delta, from which on its rounding does not matter
 CELLS_PER_BREAKPOINT = 32  # of the grid that finds bins: about 1 score in 32 shares its cell with a breakpoint
 
 
@@ -19,10 +20,11 @@ class Breakpoints:
     """
 
     def __init__(self, positives: np.ndarray, delta: float):
-        # At least to the next float64: where delta is lost in rounding, the step is a jump, and 0.5 at equal scores.
-        lower = np.minimum(positives - delta, np.nextafter(positives, -np.inf))
-        upper = np.maximum(positives + delta, np.nextafter(positives, np.inf))
-        ends = np.concatenate([lower, upper])
+        # A delta near the gaps between float64 is rounded to them, on both sides alike: f(0) = 0.5 at equal scores.
+        sizes = np.abs(positives)
+        spacing = np.spacing(sizes)
+        half = np.where(delta < COARSE * spacing, (sizes + np.maximum(delta, spacing)) - sizes, delta)
+        ends = np.concatenate([positives - half, positives + half])
         order = np.argsort(ends, kind="stable")
         place = np.empty(len(ends), np.int64)
         place[order] = np.arange(len(ends))

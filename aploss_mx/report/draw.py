@@ -273,8 +273,11 @@ def tile(picture: np.ndarray) -> np.ndarray:
 def write_picture(path: Path, picture: np.ndarray) -> None:
     """Write an RGB picture, in the format of the path's suffix."""
     try:
-        _, data = cv2.imencode(path.suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+        done, data = cv2.imencode(path.suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
     except cv2.error:
         raise OSError(f"cannot write {path}: no picture format has this suffix") from None
+    if not done:
+        height, width = picture.shape[:2]
+        raise OSError(f"cannot write {path}: {width} × {height} pixels are too many for its format; try .png")
     with replacing(path) as temporary:
         temporary.write_bytes(data)

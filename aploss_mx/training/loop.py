@@ -262,6 +262,7 @@ class TrainingRun:
             parameters=parameters_of(self.network),
             optimizer=optimizer_states(self.trainer, self.network),
             omp_num_threads=os.environ["OMP_NUM_THREADS"],
+            images_together=self.recipe.images_together(self.workers.count * len(self.options.devices)),
         )
         # MXNet's ReLU turns NaN into 0 on the CPU: weights can be spoilt behind a loss that is finite.
         spoilt = checkpoint.not_finite()

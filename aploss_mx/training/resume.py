@@ -55,8 +55,8 @@ def new_network(
     return network, tuple(pretrained)
 
 
-def load_checkpoint(path: Path, recipe: Recipe, classes: Sequence[str]) -> Checkpoint:
-    """Read the checkpoint to resume from, and say what has changed since.
+def load_checkpoint(path: Path, recipe: Recipe, classes: Sequence[str], devices: int) -> Checkpoint:
+    """Read the checkpoint to resume from, on so many devices, and say what has changed since.
 
     Raises
     ------
@@ -69,11 +69,19 @@ def load_checkpoint(path: Path, recipe: Recipe, classes: Sequence[str]) -> Check
     if checkpoint.classes != tuple(classes):
         raise CheckpointError(f"the checkpoint's classes are {', '.join(checkpoint.classes)}")
     was, now = checkpoint.recipe.with_names(classes), recipe.with_names(classes)
-    other = differences(was, now, set(recipe.to_dict()) - CHANGEABLE)
+    together = recipe.images_together(devices)
+    alike = {"ranking_batch"} if checkpoint.images_together == together else set()
+    other = differences(was, now, set(recipe.to_dict()) - CHANGEABLE - alike)
     if other:
         raise CheckpointError(f"a run cannot resume with other settings ({other})")
     changed = differences(checkpoint.recipe, recipe, CHANGEABLE)
     print(f"resuming from {path}, epoch {checkpoint.epoch}" + (f", with {changed}" if changed else ""))
+    if checkpoint.images_together not in (None, together):
+        print(
+            f"{checkpoint.images_together} images were ranked and normalised together, and now {together}: another "
+            f"training. As many devices as before continue it, or with --loss ap and the like fewer devices and "
+            f"--ranking-batch {checkpoint.images_together}"
+        )
     was, now = checkpoint.omp_num_threads, os.environ["OMP_NUM_THREADS"]
     if was not in (None, now):
         print(f"OMP_NUM_THREADS was {was} and is {now}: the weights will not be the same to the last bit")

@@ -73,7 +73,8 @@ def _prepare(
 ) -> TrainingRun:
     """Make or read all that a step takes; the folder is this run's alone."""
     path = options.checkpoint()
-    checkpoint = load_checkpoint(path, recipe, classes) if path else None
+    devices = workers.count * len(options.devices)
+    checkpoint = load_checkpoint(path, recipe, classes, devices) if path else None
     size = (recipe.data_shape, recipe.data_shape)
     transform = TrainTransform(size, recipe.augmentation, recipe.pixels)
     dataset = TrainingSet(train_samples, transform, recipe.seed, recipe.anchors)
@@ -125,8 +126,12 @@ def check_run(recipe: Recipe, options: Options) -> None:
 def _resume(run: TrainingRun, checkpoint: Checkpoint) -> None:
     restore_optimizer(run.trainer, run.network, checkpoint.optimizer, checkpoint.updates)
     run.epoch, run.step, run.seconds = checkpoint.epoch, checkpoint.step, checkpoint.seconds
-    if not differences(checkpoint.recipe, run.recipe, MEASURED_WITH):
+    best = run.options.best
+    if best.exists() and not differences(checkpoint.recipe, run.recipe, MEASURED_WITH):
         run.best = checkpoint.best
+    elif best.exists() and run.workers.leads:
+        kept = best.rename(best.with_name(f"best_epoch{checkpoint.best.get('epoch', 0)}.npz"))
+        print(f"{best.name} was chosen by another test and is kept as {kept.name}")
 
 
 def _open_log(run: TrainingRun) -> None:
@@ -135,7 +140,5 @@ def _open_log(run: TrainingRun) -> None:
     run.log = MetricsLog(folder, run.step)
     write_text(folder / "recipe.yaml", yaml.safe_dump(recipe.to_dict(), sort_keys=False))
     devices = run.workers.count * len(run.options.devices)
-    share = recipe.batch_size // devices
-    group = recipe.ranking_batch or (recipe.batch_size if recipe.sync_ranking else share)
-    ranked = f", ranked in groups of {group}" if recipe.loss in RANKING_LOSSES else ""
-    print(f"{devices} device(s) of {share} images a step{ranked}")
+    ranked = f", ranked in groups of {recipe.images_together(devices)}" if recipe.loss in RANKING_LOSSES else ""
+    print(f"{devices} device(s) of {recipe.batch_size // devices} images a step{ranked}")

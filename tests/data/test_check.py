@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from aploss_mx.commands import check
 from aploss_mx.commands.check import main
 from aploss_mx.data.check import check_dataset, check_images
 from aploss_mx.data.problems import BOX_CLIPPED, BOX_LEFT_OUT, ERROR, SHOWN_PER_KIND, WARNING, DataError, Problem
@@ -218,6 +219,15 @@ def test_command_line_on_sound_data(folder, capsys):
 def test_command_line_reads_classes_from_a_file(folder):
     (folder / "names.txt").write_text("RBC\nWBC\n")
     assert run(folder, "--classes", str(folder / "names.txt")) == 0
+
+
+def test_command_line_takes_classes_and_sizes_of_a_recipe(folder, capsys, monkeypatch):
+    sizes, report = [], SimpleNamespace(ok=True)
+    monkeypatch.setattr(check, "check_dataset", lambda _, data_shape, anchors: sizes.append(data_shape) or report)
+    (folder / "mine.yaml").write_text("classes: data\ndata_shape: 96\n")
+    for flags, size in (([], 96), (["--data-shape", "64"], 64)):
+        assert run(folder, "--recipe", str(folder / "mine.yaml"), *flags) == 0
+        assert sizes.pop() == size
 
 
 def test_command_line_names_all_errors_at_once(folder, capsys):

@@ -100,6 +100,13 @@ def test_pictures_beside_a_file_given_by_its_path(tmp_path):
     assert COCODetection(tmp_path, "photographs/labels.json")[0].image_path == path
 
 
+@pytest.mark.parametrize("split", ["train_v1.1", "annotations/instances_train_v1.1.json"])
+def test_names_of_splits_may_have_dots(tmp_path, split):
+    write_split(tmp_path, "instances_train_v1.1", [image_of(0, "a.jpg")], [object_of(0, category_id=CAT)])
+    write_image(tmp_path / "train_v1.1" / "a.jpg")
+    assert open_dataset(tmp_path, split, "data")[0].image_path == tmp_path / "train_v1.1" / "a.jpg"
+
+
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
 def test_marks_of_byte_order_do_no_harm(tmp_path, encoding):
     path = write_split(tmp_path, "train", [image_of(1, "ä.jpg")], [object_of()])

@@ -148,7 +148,7 @@ def test_nothing_goes_on_from_a_compact_checkpoint_but_fine_tuning_does(checkpoi
     path = tmp_path / "detector.npz"
     export.main(["--params", str(checkpoint), "--compact", str(path)])
     with pytest.raises(CheckpointError, match="detector.npz was exported for use, .* with --pretrained"):
-        load_checkpoint(path, tiny_recipe(), CLASSES)
+        load_checkpoint(path, tiny_recipe(), CLASSES, 1)
     network, _ = new_network(tiny_recipe(pretrained=str(path)), CLASSES, [mx.cpu()])
     compact = Checkpoint.load(path)
     for name, array in parameters_of(network).items():

@@ -144,6 +144,13 @@ def test_int8_says_where_it_may_be_slow_or_cannot_be(checkpoint, shared_data, tm
     assert "no VNNI" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("name", ["", "model.onnx"])
+def test_what_is_exported_is_not_exported_again(exported, tmp_path, name):
+    with pytest.raises(SystemExit, match="is exported already: give the checkpoint it was made of"):
+        export.main(["--params", str(exported / name), "--output", str(tmp_path / "new"), "--format", "onnx"])
+    assert not (tmp_path / "new").exists()
+
+
 def test_int8_without_images_is_refused(checkpoint, tmp_path):
     with pytest.raises(ValueError, match="images to calibrate"):
         quantize(Detector.load(checkpoint), [])

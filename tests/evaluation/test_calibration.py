@@ -10,6 +10,10 @@ from hypothesis import strategies as st
 from scipy.special import expit, logit
 
 from aploss_mx.evaluation.calibration import LEAST, Calibration, calibrate, fit_calibration, reliability
+from aploss_mx.evaluation.evaluate import evaluate
+from aploss_mx.geometry.detections import Detections
+
+BOX, FAR = (10, 10, 30, 30), (60, 60, 80, 80)
 
 
 def drawn(slope, offset, count, seed=0):
@@ -88,10 +92,9 @@ def test_reliability_by_hand():
 
 def test_a_data_set_is_fitted_and_judged_on_pictures_that_the_fit_has_not_seen():
     scores, right = drawn(2.0, 4.0, 2000, seed=1)
-    box, far = (10, 10, 30, 30), (60, 60, 80, 80)
-    samples = [make_sample(f"{number:04d}", [box]) for number in range(2000)]
+    samples = [make_sample(f"{number:04d}", [BOX]) for number in range(2000)]
     detections = {
-        sample.image_id: make_detections([box if hit else far], [score])
+        sample.image_id: make_detections([BOX if hit else FAR], [score])
         for sample, score, hit in zip(samples, scores, right)
     }
     figures = calibrate(samples, detections)
@@ -103,6 +106,26 @@ def test_a_data_set_is_fitted_and_judged_on_pictures_that_the_fit_has_not_seen()
     error = reliability(trial.confidence(unseen), right[1::2]).error
     assert figures["ECE_confidence"] == pytest.approx(error, abs=1e-3)
     assert figures["ECE_confidence"] < figures["ECE_score"] / 3
+
+
+@pytest.mark.parametrize("change", [lambda s: 100 * s, lambda s: s * 1.0000001, lambda s: s - 0.5, lambda s: s * 1e300])
+def test_scores_beyond_0_and_1_are_not_fitted_and_cost_no_other_metric(change, recwarn):
+    right = np.arange(200) % 3 > 0
+    samples = [make_sample(f"{number:03d}", [BOX]) for number in range(200)]
+
+    def metrics_of(scores):
+        found = {
+            one.image_id: Detections(np.array([BOX if hit else FAR], float), np.array([score]), np.zeros(1, int))
+            for one, hit, score in zip(samples, right, scores)
+        }
+        return evaluate(samples, found, ("cat",))
+
+    scores = np.append(np.linspace(0.1, 0.9, 199), 1.0)
+    plain, changed = metrics_of(scores), metrics_of(change(scores))
+    assert plain["calibration"]["slope"] and set(changed["calibration"].values()) == {None}
+    assert (changed["AP"], changed["VOC10_AP50"]) == (plain["AP"], plain["VOC10_AP50"])
+    assert changed["best_F1_score"] == pytest.approx(change(np.array(plain["best_F1_score"])))
+    assert not recwarn.list
 
 
 def test_a_data_set_without_detections():

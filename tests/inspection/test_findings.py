@@ -63,6 +63,22 @@ def test_the_slider_starts_at_the_best_f1(findings):
     assert f1(findings.start) >= max(map(f1, range(1001))) - 0.01  # a level holds several scores
 
 
+@pytest.mark.parametrize(("factor", "shift"), [(100, 0), (100, -20), (1e300, 0), (1e-3, 5)])
+def test_scores_of_any_range_have_the_whole_slider(findings, factor, shift):
+    foreign = {
+        image_id: Detections(one.boxes, factor * np.asarray(one.scores, np.float64) + shift, one.labels)
+        for image_id, one in findings.detections.items()
+    }
+    scaled = find(findings.samples, foreign, CLASSES)
+    scores = np.concatenate([one.scores for one in foreign.values()])
+    assert scaled.ends == (scores.min(), scores.max()) and scaled.calibration is None and scaled.measure == "score"
+    shares = (scores / factor - scores.min() / factor) / np.ptp(scores / factor)
+    np.testing.assert_allclose(scaled.found.confidence, shares, atol=1e-9)
+    assert (scaled.found.levels.min(), scaled.found.levels.max()) == (0, 1000)
+    shown = scores >= scaled.metrics["best_F1_score"]
+    np.testing.assert_array_equal(scaled.found.levels[shown] >= scaled.start, True)
+
+
 def test_each_object_and_each_detection_has_one_cell_of_the_confusion_matrix(findings):
     matrix = confusion(findings)
     found = findings.found

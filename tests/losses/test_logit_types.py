@@ -69,6 +69,24 @@ def test_the_sums_of_float16_do_not_overflow(block):
     assert np.isfinite(loss.asscalar()) and loss.asscalar() > 1
 
 
+@pytest.mark.parametrize("block", [APLoss, AUCLoss])
+def test_the_gradient_of_float16_is_scaled_before_it_is_rounded(block):
+    """The share of one of many negatives is near the smallest float16, which a scaled loss is to save it from."""
+    rng = np.random.default_rng(0)
+    logits, targets = rng.uniform(-1, 1, (1, 50_000, 2)).astype("float16"), np.zeros((1, 50_000))
+    logits[0, 0, 0], targets[0, 0] = 0, 1
+    grads = []
+    for kind in ("float16", "float32"):
+        scores = mx.nd.array(logits, dtype=kind)
+        scores.attach_grad()
+        with autograd.record():
+            loss = block()(scores, mx.nd.array(targets)).astype("float32") * 4096
+        loss.backward()
+        grads.append(scores.grad.asnumpy())
+    assert grads[0].dtype == np.float16
+    np.testing.assert_allclose(*grads, rtol=1e-3, atol=1e-7)
+
+
 @pytest.mark.parametrize("kind", ["int32", "int64", "int8", "uint8"])
 @pytest.mark.parametrize("block", BLOCKS)
 def test_whole_numbers_are_refused(block, kind):

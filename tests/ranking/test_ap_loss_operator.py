@@ -235,7 +235,7 @@ def test_shapes_that_do_not_fit_are_refused():
 def test_types_are_inferred_from_the_logits():
     inputs, outputs, _ = symbol().infer_type(logits="float16", class_targets="int32")
     assert inputs == [np.float16, np.int32]
-    assert outputs == [np.float16, np.float16]
+    assert outputs == [np.float16, np.float32]
 
 
 @pytest.mark.parametrize("delta, interpolated", [(1.0, True), (0.3, False)])

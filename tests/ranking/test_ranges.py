@@ -57,6 +57,17 @@ def test_any_scale_beside_any_width(scale, delta):
     assert auc == pytest.approx(exact_auc_loss(scores, labels, delta), rel=1e-9)
 
 
+@pytest.mark.parametrize("delta", [1e-100, 1e-17, 1.2e-16, 3e-16, 1e-15, 1e-12, 1e-6])
+@pytest.mark.parametrize("score", [0.0, 1.0, -1.0, 1.5, np.nextafter(2, 1), 2.0**40, -(2.0**-30)])
+def test_equal_scores_count_half_however_narrow_the_ramp(score, delta):
+    """Powers of two have a narrower gap on one side."""
+    scores, labels = np.array([score] * 2), np.array([1, 0])
+    for of_loss, expected in ((ap_loss_and_grad, 0.5 / 1.5), (auc_loss_and_grad, 0.5)):
+        loss, grad = of_loss(scores, labels, delta)
+        assert loss == pytest.approx(expected, rel=1e-9)
+        np.testing.assert_allclose(grad, [-expected, expected], rtol=1e-6)
+
+
 @pytest.mark.parametrize("loss_and_grad", LOSSES)
 def test_the_largest_scores(loss_and_grad):
     scores, labels = np.array([1e150, -1e150, 0.0, 1.0, -1e150, 1e150]), np.array([1, 0, 1, 0, 1, 0])

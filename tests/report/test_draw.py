@@ -10,7 +10,16 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from aploss_mx.geometry.detections import Detections
-from aploss_mx.report.draw import LEGIBLE, TILE, annotate, class_color, contact_sheet, draw_detections, tile
+from aploss_mx.report.draw import (
+    LEGIBLE,
+    TILE,
+    annotate,
+    class_color,
+    contact_sheet,
+    draw_detections,
+    tile,
+    write_picture,
+)
 
 CLASSES = ("dog", "cat")
 
@@ -198,6 +207,13 @@ def test_pictures_are_enlarged_while_their_longer_side_stays_legible(shape, fact
 @pytest.mark.parametrize(("shape", "smaller"), [((2, 3), (2, 3)), ((TILE, 9), (TILE, 9)), ((9, 3 * TILE), (3, TILE))])
 def test_tiles_are_never_enlarged(shape, smaller):
     assert tile(grey(*shape)).shape == (*smaller, 3)
+
+
+@pytest.mark.parametrize(("suffix", "side"), [(".jpg", 65501), (".webp", 16384)])
+def test_pictures_too_large_for_their_format_are_named(tmp_path, suffix, side):
+    with pytest.raises(OSError, match=rf"sheet{suffix}: 2 × {side} pixels are too many for its format"):
+        write_picture(tmp_path / f"sheet{suffix}", np.zeros((side, 2, 3), np.uint8))
+    assert not list(tmp_path.iterdir())
 
 
 # ---- colours ----

@@ -43,6 +43,7 @@ def emulated(kernels, monkeypatch) -> EmulatedGPU:
             pass
 
     cuda = SimpleNamespace(
+        compiler=SimpleNamespace(CompileException=OSError),
         Event=Event,
         get_elapsed_time=lambda start, end: 1000 * (end.time - start.time),
         Device=lambda: SimpleNamespace(id=0),
@@ -101,6 +102,15 @@ def test_without_cupy_or_gpu(monkeypatch):
         check_gpu.main([])
     with pytest.raises(SystemExit, match="MXNet sees no GPU"):
         check_gpu.main(["--mxnet"])
+
+
+def test_a_gpu_that_cupy_cannot_use(emulated, monkeypatch):
+    def no_driver():
+        raise RuntimeError("cudaErrorInsufficientDriver: CUDA driver version is insufficient for CUDA runtime version")
+
+    monkeypatch.setattr(sys.modules["cupy"].cuda, "Device", no_driver)
+    with pytest.raises(SystemExit, match="error: CuPy 0 cannot use the GPU: cudaErrorInsufficientDriver"):
+        check_gpu.main([])
 
 
 def test_a_fallback_to_the_host_is_no_success(monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -13,10 +14,11 @@ from script_output import message_of
 from tiny_training import tiny_recipe
 
 from aploss_mx.checkpoint import Checkpoint
-from aploss_mx.commands import demo, errors, evaluate, train_coco, training
+from aploss_mx.commands import demo, errors, evaluate, train_coco, train_voc, training
 from aploss_mx.config import load_recipe
 from aploss_mx.data.shapes import SHAPES_CLASSES
 from aploss_mx.training import setup
+from aploss_mx.training.distributed import Workers
 from aploss_mx.training.resume import load_checkpoint
 
 NAMES = ["ball, red", "two\nlines", " $blank$ ", "\x1b[31m", "../cross"]
@@ -37,6 +39,30 @@ def test_errors_of_both_splits_are_told_once(own_coco, folder, capsys):
         assert told.count(kind) == 1 and kind in message
     assert printed.count("boxes left out") == 2 and "errors" not in printed
     assert not folder.exists()
+
+
+def test_where_no_annotation_can_be_read_the_report_says_so(tmp_path):
+    for split in ("train", "val"):
+        (tmp_path / "ImageSets" / "Main").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "ImageSets" / "Main" / f"{split}.txt").write_text(f"{split}0\n{split}1\n")
+    flags = ["--recipe", "own_data", "--pretrained", "none", "--dataset-root", str(tmp_path)]
+    message = message_of(train_voc.main, [*flags, "--save-prefix", str(tmp_path / "run")])
+    assert "missing annotation (2)" in message and str(tmp_path / "Annotations" / "train0.xml") in message
+
+
+def test_the_others_know_that_the_first_worker_makes_its_page_alone(coco, folder, monkeypatch):
+    alone, seen = [], []
+
+    @contextmanager
+    def noted(_):
+        alone.append(True)
+        yield
+        alone.pop()
+
+    monkeypatch.setattr(Workers, "alone", noted)
+    monkeypatch.setattr(training, "plot_training", lambda *_: seen.append(bool(alone)))
+    train_coco.main(coco_flags(coco, folder))
+    assert seen == [True]
 
 
 @pytest.fixture
@@ -104,4 +130,4 @@ def test_checkpoints_that_join_names_by_commas_go_on(trained, tmp_path, names):
     older = replace(last, classes=names, recipe=replace(last.recipe, classes=",".join(names)))
     older.save(tmp_path / "last.npz")
     recipe = tiny_recipe(classes=list(names))
-    assert load_checkpoint(tmp_path / "last.npz", recipe, names).classes == names
+    assert load_checkpoint(tmp_path / "last.npz", recipe, names, 1).classes == names

@@ -100,6 +100,13 @@ def test_inputs_that_are_no_film(trained, tmp_path):
 FILMS = [("film.MP4", True), ("0", True), ("photo.jpg", False), ("films/*.mp4", True), ("7up", False)]
 
 
+def test_files_and_folders_go_before_cameras(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert is_video("2012")
+    (tmp_path / "2012").mkdir()
+    assert not is_video("2012") and is_video("0")
+
+
 @pytest.mark.parametrize(("source", "expected"), FILMS)
 def test_what_is_a_film(source, expected):
     assert is_video(source) is expected

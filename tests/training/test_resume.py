@@ -164,11 +164,35 @@ def test_an_evaluation_that_breaks_off_is_made_up_for(shapes, workplace, monkeyp
     ],
 )
 def test_the_best_evaluation_counts_as_long_as_it_is_measured_alike(shapes, trained, workplace, settings, kept):
-    best = Checkpoint.load(trained / "last.npz").best
-    assert best
-    run = tiny_run(shapes, workplace / "run", resume=str(trained / "last.npz"), **settings)
+    folder = workplace / "run"
+    shutil.copytree(trained, folder)
+    best, content = Checkpoint.load(folder / "last.npz").best, (folder / "best.npz").read_bytes()
+    run = tiny_run(shapes, folder, resume="auto", **settings)
     assert run.best == (best if kept else {})
     run.log.close()
+    run.held.close()
+    before = folder / ("best.npz" if kept else f"best_epoch{best['epoch']}.npz")
+    assert before.read_bytes() == content and (folder / "best.npz").exists() == kept
+
+
+def test_the_best_of_a_new_folder_is_in_it(shapes, trained, workplace):
+    run = tiny_run(shapes, workplace / "run", resume=str(trained / "last.npz"), epochs=3)
+    assert run.best == {}
+    run.run()
+    assert (workplace / "run" / "best.npz").exists()
+
+
+def test_another_number_of_devices_is_told_and_can_be_made_up_for(shapes, workplace, capsys):
+    folder = workplace / "run"
+    tiny_run(shapes, folder, cpus=2, epochs=1).run()
+    for cpus, ranking_batch, told in ((2, 0, False), (1, 0, True), (1, 2, False)):
+        run = tiny_run(shapes, folder, cpus=cpus, epochs=2, ranking_batch=ranking_batch, resume="auto")
+        run.log.close()
+        run.held.close()
+        text = "2 images were ranked and normalised together, and now 4: another training"
+        assert (text in capsys.readouterr().out) == told
+    with pytest.raises(CheckpointError, match="other settings .ranking_batch: 0 → 4"):
+        tiny_run(shapes, folder, epochs=2, ranking_batch=4, resume="auto")
 
 
 def test_a_folder_is_of_one_training_at_a_time(shapes, workplace):

@@ -96,10 +96,14 @@ KERNEL merge_runs(int count, int width, const int *places, const float *scores, 
 
 // ---- the breakpoints, where ramps begin and end: see breakpoints.py ----
 
-// At least to the next number: where delta is lost in rounding, the step is a jump, and 0.5 at equal scores.
-__device__ double lower_end(double score, double delta) { return fmin(score - delta, nextafter(score, score - 1e300)); }
+__device__ double half_width(double score, double delta) {
+    const double size = fabs(score), spacing = nextafter(size, 1e300) - size;
+    return delta < 1048576.0 * spacing ? (size + fmax(delta, spacing)) - size : delta;
+}
 
-__device__ double upper_end(double score, double delta) { return fmax(score + delta, nextafter(score, score + 1e300)); }
+__device__ double lower_end(double score, double delta) { return score - half_width(score, delta); }
+
+__device__ double upper_end(double score, double delta) { return score + half_width(score, delta); }
 
 // The ends of one kind are in order as the scores are, so that an end's place is found among those of the other kind.
 KERNEL place_breakpoints(int count, double delta, const float *scores, int *lower, int *upper, double *values,

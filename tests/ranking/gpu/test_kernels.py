@@ -79,7 +79,7 @@ def batches(draw):
 
 @pytest.mark.parametrize("method", METHODS)
 @settings(deadline=None, max_examples=150)
-@given(batch=batches(), delta=st.sampled_from([1e-6, 0.5, 1.0, 3.0, 1e6]))
+@given(batch=batches(), delta=st.sampled_from([1e-17, 1e-15, 1e-6, 0.5, 1.0, 3.0, 1e6]))
 def test_small_batches(kernels, method, batch, delta):
     assert_as_exact(kernels, *batch, method, delta)
 

@@ -1,0 +1,61 @@
+"""What a page says first: how far a training came, and what limits its figures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from aploss_mx.config import Recipe
+from aploss_mx.data.sample import Sample
+from aploss_mx.geometry.detections import Detections
+from aploss_mx.inspection.advice import advice_on_findings, advice_on_run
+from aploss_mx.inspection.findings import find
+from aploss_mx.training.metrics_log import COLUMNS
+
+
+def told(advice, about: str) -> list[str]:
+    return [one.text for one in advice if one.about == about]
+
+
+@pytest.mark.parametrize(("step", "done"), [(30, 3), (31, 3), (39, 3), (110, 11), (119, 11), (120, 12)])
+def test_an_epoch_at_work_is_not_done(step, done):
+    rows = [{"epoch": (one - 1) // 10 + 1, "step": one, "loss": 1.0} for one in range(1, step + 1)]
+    rows += [{"epoch": epoch, "step": 10 * epoch, "AP": 0.5} for epoch in range(3, done + 1, 3)]
+    log = pd.DataFrame(rows, columns=COLUMNS).sort_values("step", kind="stable")
+    run = SimpleNamespace(log=log, recipe=Recipe(epochs=12), note={})
+    text = told(advice_on_run(run), "Not finished")
+    assert text == ([f"{done} of 12 epochs are done; --resume auto goes on."] if done < 12 else [])
+
+
+@pytest.mark.parametrize(
+    ("per_class", "max_detections", "message"),
+    [
+        ((50, 50, 50), None, ""),
+        ((50, 50, 50), 150, ""),
+        ((50, 50, 50), 149, "150 objects, and at most 149 boxes"),
+        ((101, 1), None, "101 objects of one class"),
+        ((101, 1), 300, "101 objects of one class"),
+    ],
+)
+def test_more_objects_than_boxes_that_count(per_class, max_detections, message):
+    labels = np.repeat(np.arange(len(per_class)), per_class)
+    corners = 9.0 * np.array(list(np.ndindex(15, 15)))[: len(labels)]
+    boxes = np.hstack([corners, corners + 8])
+    sample = Sample("crowd", Path("crowd.jpg"), 150, 150, boxes, labels, np.zeros(len(labels), bool))
+    found = find([sample], {"crowd": Detections(boxes, np.full(len(labels), 0.9), labels)}, ("cat", "dog", "owl"))
+    text = told(advice_on_findings(found, max_detections), "More objects than detections")
+    assert [message in one for one in text] == [True] * bool(message)
+    if not max_detections:
+        assert bool(text) == (found.metrics["AP"] < 1)
+
+
+def test_scores_that_are_no_probabilities_are_said():
+    boxes, labels = np.array([(0, 0, 30, 30), (40, 40, 80, 80.0)]), np.zeros(2, np.int64)
+    sample = Sample("a", Path("a.jpg"), 90, 90, boxes[:1], labels[:1], np.zeros(1, bool))
+    for scores, said in (([87.5, -3.25], "Scores from -3.25 to 87.5 are no probabilities"), ([0.9, 0], "Too few")):
+        found = find([sample], {"a": Detections(boxes, np.array(scores), labels)}, ("cat",))
+        assert told(advice_on_findings(found), "Not calibrated")[0].startswith(said)
