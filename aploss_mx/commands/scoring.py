@@ -58,9 +58,12 @@ def report_reliability(dataset: Dataset, detections: dict[str, Detections], pict
     Raises
     ------
     ValueError
-        If there are too few detections to fit confidences to.
+        If there are too few detections to fit confidences to, or scores that are no probabilities.
     """
     curves = try_calibration(dataset.samples, detections)
     if not curves:
-        raise ValueError(f"{picture} is not drawn: every second image has too few right or wrong detections to fit to")
+        raise ValueError(
+            f"{picture} is not drawn: every second image has too few right or wrong detections to fit to, or scores "
+            "are beyond 0 and 1"
+        )
     print("wrote " + ", ".join(map(str, write_reliability(curves, picture))))

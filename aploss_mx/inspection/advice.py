@@ -24,18 +24,23 @@ class Advice(NamedTuple):
     text: str
 
 
-def advice_on_run(run: RunFolder) -> list[Advice]:
-    """Return warnings about a training."""
+def advice_on_run(run: RunFolder, findings: Findings | None = None) -> list[Advice]:
+    """Return warnings about a training, and where the findings are not those of its last evaluation."""
     found = []
+    if findings and findings.metrics is not run.metrics:
+        text = "These are not the labels of the run's last evaluation: all but the training's curves is measured anew."
+        found.append(Advice("Labels have changed", text))
     log = run.log
     evaluations = log[["epoch", "step", "AP"]].dropna()
     ends = run.recipe.epochs
     if len(evaluations):
         last, best = evaluations.iloc[-1], evaluations.loc[evaluations["AP"].idxmax()]
-        before = evaluations[evaluations["epoch"] <= 0.75 * ends]
-        if len(before) and last["AP"] == best["AP"] and last["AP"] - before["AP"].iloc[-1] > STILL:
-            gained = 100 * (last["AP"] - before["AP"].iloc[-1])
-            text = f"AP rose by {gained:.1f} points in its last quarter: more epochs would help."
+        # At one rate: what a decay gains, more epochs need not.
+        begin = max([0.75 * ends, *(epoch for epoch in run.recipe.lr_decay_epoch if epoch < ends)])
+        first = evaluations[evaluations["epoch"] >= begin].iloc[:1]
+        gained = last["AP"] - first["AP"].sum()
+        if len(first) and last["AP"] == best["AP"] and gained > STILL:
+            text = f"AP rose by {100 * gained:.1f} points from epoch {first['epoch'].iloc[0]:.0f} on: more would help."
             found.append(Advice("Still improving", text))
         if best["AP"] - last["AP"] > STILL:
             text = (
@@ -44,7 +49,8 @@ def advice_on_run(run: RunFolder) -> list[Advice]:
             )
             found.append(Advice("Past its best", text))
     losses = log["loss"].dropna().to_numpy()
-    if len(evaluations) < 2 and len(losses) >= 20:
+    decays = any(0.8 * ends < epoch < ends for epoch in run.recipe.lr_decay_epoch)
+    if len(evaluations) < 2 and len(losses) >= 20 and not decays:
         part = len(losses) // 10
         before, after = losses[-2 * part : -part].mean(), losses[-part:].mean()
         if after < before * (1 - 5 * STILL):

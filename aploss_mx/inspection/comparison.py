@@ -45,12 +45,14 @@ def write_comparison_page(
     findings = [findings_of(run, dataset) for run in runs]
     objects = findings[0].counts.sum()
     names = names or run_names(runs)
+    others = [name for name, run, of_run in zip(names, runs, findings) if of_run.metrics is not run.metrics]
     plots = training_plots(dict(zip(names, (run.log for run in runs))))
     write_page(
         path,
         TEMPLATES / "comparison.html",
         names=names,
-        lead=f"Tested on {len(dataset.samples):,} pictures with {objects:,} objects of {dataset.name}.",
+        lead=f"Tested on {len(dataset.samples):,} pictures with {objects:,} objects of {dataset.name}."
+        + "".join(f" Its labels are not those that {name} was tested on: it is measured anew." for name in others),
         metrics=_metrics_table(names, findings),
         settings=_settings_table(names, runs),
         commands=[(name, run.command) for name, run in zip(names, runs) if run.command],

@@ -125,6 +125,16 @@ class Findings:
         """What the slider's levels are thousandths of."""
         return "confidence" if self.calibration else "score"
 
+    def said(self, confidence: float) -> str:
+        """Return the score of a detection, or its confidence, as text, given `Found.confidence`."""
+        low, high = self.ends
+        return f"{confidence:.3f}" if self.ends == (0, 1) else f"{low + confidence * (high - low):.4g}"
+
+    @property
+    def threshold(self) -> str:
+        """The score, or the confidence, that the slider first stands at."""
+        return self.said(self.start / LEVELS)
+
     @cached_property
     def counts(self) -> np.ndarray:
         """Objects that count, by class, int64 (C,)."""

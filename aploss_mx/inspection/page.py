@@ -30,6 +30,9 @@ TILES = {
 }
 
 
+SAME = 1e-6  # of AP
+
+
 def write_run_page(run: RunFolder, dataset: Dataset, path: Path) -> list[Plot]:
     """Write the page of a run, given the data that it was tested on; returns its charts.
 
@@ -44,12 +47,27 @@ def write_run_page(run: RunFolder, dataset: Dataset, path: Path) -> list[Plot]:
 
 
 def findings_of(run: RunFolder, dataset: Dataset) -> Findings:
-    """Return what the last evaluation of a run found in its data; raises ValueError if they are others."""
+    """Return what the last evaluation of a run found in its data; raises ValueError if they are others.
+
+    Where the labels have changed since, all is measured anew.
+    """
     if tuple(run.metrics["per_class"]) != tuple(dataset.classes):
         raise ValueError(f"{run.path} was tested on {', '.join(run.metrics['per_class'])}, not {dataset.classes}")
     ids = [sample.image_id for sample in dataset.samples]
     detections = load_detections(run.path / "detections.json", dataset.classes, ids)
-    return find(dataset.samples, detections, dataset.classes, run.metrics)
+    findings = find(dataset.samples, detections, dataset.classes, run.metrics)
+    if _fits(run.metrics, findings):
+        return findings
+    return find(dataset.samples, detections, dataset.classes)
+
+
+def _fits(metrics: Mapping[str, Any], findings: Findings) -> bool:
+    """Whether metrics are of these labels: as many objects of each class, and the same AP."""
+    per_class = metrics["per_class"].values()
+    if [of_class["objects"] for of_class in per_class] != findings.counts.tolist():
+        return False
+    aps = np.array([np.nan if of_class["AP"] is None else of_class["AP"] for of_class in per_class])
+    return not (np.abs(aps - findings.precision.mean(axis=(1, 2))) > SAME).any()
 
 
 def write_detections_page(
@@ -92,7 +110,7 @@ def write_detections_page(
         lead=_lead(findings, data, run),
         tiles=_tiles(findings.metrics),
         command=command,
-        advice=[*(advice_on_run(run) if run else []), *advice_on_findings(findings, most)],
+        advice=[*(advice_on_run(run, findings) if run else []), *advice_on_findings(findings, most)],
         settings=settings_table(run) if run else None,
         training=[plot.svg for plot in training],
         gallery=detections_gallery(findings),
@@ -184,5 +202,5 @@ def class_table(findings: Findings) -> Markup:
     rows.append(row("all", findings.metrics, int(right.sum()), int(wrong.sum()), int(objects.counted.sum())))
     columns = [Column("class"), Column("objects", ","), *(Column(name, "%") for name in
                ("AP", "AP50", "VOC07 AP50", "precision", "recall"))]  # fmt: skip
-    caption = f"By class; precision and recall at a {findings.measure} of {findings.start / 1000:.3f} and IoU 0.5"
+    caption = f"By class; precision and recall at a {findings.measure} of {findings.threshold} and IoU 0.5"
     return table(columns, rows, caption, last=True)

@@ -138,7 +138,7 @@ def reliability_plot(findings: Findings) -> Plot:
         "x_range": (0, 1), "y_range": (0, 1), "diagonal": True,
         "note": "On every second picture, the calibration fitted on the others, in 10 bins; dashed is where a perfect "
         f"one would lie. Expected calibration error: {errors}.",
-        "empty": "Too few detections are right, or wrong, to fit a calibration and to try it on others.",
+        "empty": "No calibration to try: too few detections are right, or wrong, or scores are beyond 0 and 1.",
     })  # fmt: skip
 
 
@@ -174,6 +174,6 @@ def confusion_plot(findings: Findings) -> Plot:
     return Plot("confusion", "heat_map", {
         "title": "Confusion matrix", "rows": kept_names, "columns": kept_names, "counts": matrix[np.ix_(kept, kept)],
         "row": "what it is", "column": "what it was taken for",
-        "note": f"Of detections with a {findings.measure} of {findings.start / 1000:.3f} or more, at IoU 0.5. Row "
+        "note": f"Of detections with a {findings.measure} of {findings.threshold} or more, at IoU 0.5. Row "
         f"{NOTHING}: boxes on no object of their own; column {NOTHING}: objects that nothing was found on.",
     })  # fmt: skip

@@ -21,6 +21,7 @@ from aploss_mx.palette import BLUE, CURVES
 from aploss_mx.text import visible
 
 DPI = 150
+LONGEST_SIDE = 30.0  # inches: of a thousand classes a square would take gigabytes
 
 
 def write_pngs(folder: Path, plots: Sequence[Plot]) -> list[Path]:
@@ -60,9 +61,10 @@ def _draw(plot: Plot) -> Figure:
 
 def _size(plot: Plot) -> tuple[float, float]:
     if plot.kind == "heat_map":
-        side = 2 + 0.32 * len(plot.content["rows"])
+        side = min(2 + 0.32 * len(plot.content["rows"]), LONGEST_SIDE)
         return side, side
-    return (5.6, 0.8 + 0.3 * len(plot.content["names"])) if plot.kind == "bars" else (5.6, 3.6)
+    height = min(0.8 + 0.3 * len(plot.content["names"]), LONGEST_SIDE) if plot.kind == "bars" else 3.6
+    return 5.6, height
 
 
 def _lines(axes: Axes, *, curves: Sequence[Curve], x: str, y: str, x_range: Any = None, y_range: Any = None,

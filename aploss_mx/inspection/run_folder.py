@@ -92,7 +92,7 @@ def write_note(
         "python": sys.version.split()[0],
         "command": list(command),
         "dataset_root": str(root.expanduser().absolute()),
-        "train_images": len(samples),
+        "train_images": sum(bool(sample.trained.any()) for sample in samples),
         "train_objects": dict(zip(names, np.bincount(labels, minlength=len(names)).tolist())),
     }
     write_text(folder / NOTE, json.dumps(note, indent=1) + "\n")

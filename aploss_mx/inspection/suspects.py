@@ -70,7 +70,8 @@ def contradictions(findings: Findings) -> list[Suspect]:
         box, image = found.boxes[one], int(found.image[one])
         if any(_overlap(box, other) > MATCH for other in told.get(image, [])):
             continue
-        what = f"found as {findings.classes[found.labels[one]]} ({findings.measure} {found.confidence[one]:.2f})"
+        said = f"{findings.measure} {findings.said(found.confidence[one])}"
+        what = f"found as {findings.classes[found.labels[one]]} ({said})"
         if renamed[one]:
             labelled = int(found.objects[one])
             why = f"labelled {findings.classes[objects.labels[labelled]]}, {what}"

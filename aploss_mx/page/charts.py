@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from typing import Any, NamedTuple, Sequence
+from unicodedata import east_asian_width
 
 import numpy as np
 from markupsafe import Markup
@@ -14,7 +15,7 @@ WIDTH, HEIGHT = 460, 270  # of the drawing, which the page scales
 LEFT, RIGHT, TOP, BOTTOM = 54, 14, 10, 42
 MOST_POINTS = 600  # of a curve; of more, every second or third … is drawn
 FEW_POINTS = 30  # which get a mark each
-BAR, NAMES, LONGEST_NAME = 24, 150, 20  # height of a bar with its gap; width of names beside bars, and characters
+BAR, NAMES = 24, 150  # height of a bar with its gap; width of names beside bars
 NUMBERED = 26  # side of a cell that can hold its number
 DASHES = ("", "6 3", "2 3", "8 3 2 3", "10 4 2 4 2 4")  # a line style of its own tells a curve apart without colour
 COLORS = len(DASHES)  # classes c0, c1, … of the style sheet
@@ -62,6 +63,20 @@ class Axis(NamedTuple):
 def short(value: float) -> str:
     """Return a number in at most four digits where that tells it: 0.001, 12.5, 20000."""
     return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def width_of(text: str, font: float) -> float:
+    """Return about how many pixels a text takes in a sans-serif of so many: rather too many than too few."""
+    wide = sum(2 if east_asian_width(one) in "WF" else 1.5 if one.isupper() or one in "mw%@…—" else 1 for one in text)
+    return 0.56 * font * wide
+
+
+def cut(text: str, room: float, font: float) -> str:
+    """Return a text, or as much of its beginning as fits, with an ellipsis."""
+    if width_of(text, font) <= room:
+        return text
+    fits = next(count for count in range(len(text), -1, -1) if width_of(f"{text[:count]}…", font) <= room or not count)
+    return f"{text[:fits]}…"
 
 
 def nice_ticks(low: float, high: float, most: int = 6) -> list[float]:
@@ -142,7 +157,7 @@ def bars(title: str, names: Sequence[str], values: Sequence[float], *, note: str
     room = WIDTH - NAMES - 60
     rows = [
         {
-            "name": name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…",
+            "name": cut(name, NAMES - 8, 12.5),
             "whole": name,
             "y": number * BAR,
             "width": round(max(0.0, value) / high * room, 1) if np.isfinite(value) else 0,
@@ -204,7 +219,8 @@ def heat_map(
     """Return a table of counts (R, C), each darker the larger its share of its row; as a confusion matrix."""
     shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
     side = max(9, min(44, 760 // max(len(rows), len(columns), 1)))
-    labels = 10 + 7 * min(18, max(map(len, [*rows, *columns])))
+    font = max(7, min(12, side - 1))
+    labels = 10 + min(126, math.ceil(max(width_of(name, font) for name in [*rows, *columns])))
     numbered = side >= NUMBERED
     cells = [
         {
@@ -218,14 +234,14 @@ def heat_map(
         for down, right in zip(*np.nonzero(counts))
     ]
     heads = [
-        [{"text": name if len(name) <= 18 else f"{name[:17]}…", "whole": name, "at": labels + (n + 0.5) * side}
+        [{"text": cut(name, labels - 6, font), "whole": name, "at": labels + (n + 0.5) * side}
          for n, name in enumerate(names)]
         for names in (rows, columns)
     ]  # fmt: skip
     size = (labels + side * len(columns) + 1, labels + side * len(rows) + 1)
     return render(
         "heat_map.html", title=title, cells=cells, rows=heads[0], columns=heads[1], labels=labels, side=side, size=size,
-        row=row, column=column, note=note, font=max(7, min(12, side - 1)),
+        row=row, column=column, note=note, font=font,
         description=f"{title}: {len(rows)} rows ({row}) and {len(columns)} columns ({column}).",
     )  # fmt: skip
 

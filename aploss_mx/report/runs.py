@@ -103,7 +103,9 @@ class Runner:
                 before = json.loads(path.read_text(encoding="utf-8"))
                 differences = _differences(before["command"], command)
                 if differences:
-                    raise RunError(f"{folder} holds a run of other flags ({differences}): choose another --runs")
+                    raise RunError(
+                        f"{folder} holds a run of other flags ({differences}): choose another --runs and --results"
+                    )
                 if (folder / DONE).exists():
                     return
                 commits = [*filter(None, before["commit"].split(", ")), *filter(None, [commit])]

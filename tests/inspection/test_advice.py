@@ -32,6 +32,25 @@ def test_an_epoch_at_work_is_not_done(step, done):
 
 
 @pytest.mark.parametrize(
+    ("decays", "precisions", "said"),
+    [
+        ((), {3: 0.1, 6: 0.2, 9: 0.3, 12: 0.4}, "AP rose by 10.0 points from epoch 9 on"),
+        ((), {6: 0.1, 12: 0.4}, ""),
+        ((9,), {6: 0.1, 9: 0.2, 12: 0.4}, "AP rose by 20.0 points from epoch 9 on"),
+        ((10,), {6: 0.1, 9: 0.2, 12: 0.4}, ""),
+        ((9, 11), {9: 0.2, 10: 0.3, 11: 0.39, 12: 0.395}, ""),
+        ((), {9: 0.41, 12: 0.4}, ""),
+    ],
+)
+def test_what_a_decay_of_the_rate_gains_is_no_sign_of_too_few_epochs(decays, precisions, said):
+    rows = [{"epoch": epoch, "step": 10 * epoch, "AP": ap} for epoch, ap in precisions.items()]
+    log = pd.DataFrame(rows, columns=COLUMNS)
+    run = SimpleNamespace(log=log, recipe=Recipe(epochs=12, lr_decay_epoch=decays), note={})
+    text = told(advice_on_run(run), "Still improving")
+    assert text == ([f"{said}: more would help."] if said else [])
+
+
+@pytest.mark.parametrize(
     ("per_class", "max_detections", "message"),
     [
         ((50, 50, 50), None, ""),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,7 +21,8 @@ from aploss_mx.evaluation.detections import save_detections
 from aploss_mx.evaluation.evaluate import evaluate
 from aploss_mx.inspection.comparison import write_comparison_page
 from aploss_mx.inspection.page import findings_of, write_run_page
-from aploss_mx.inspection.pngs import log_images, write_pngs
+from aploss_mx.inspection.plots import Plot
+from aploss_mx.inspection.pngs import DPI, _size, log_images, write_pngs
 from aploss_mx.inspection.run_folder import read_run, write_note
 from aploss_mx.training.metrics_log import COLUMNS
 
@@ -147,6 +149,41 @@ def test_its_advice(browser, run):
     text = (run / "report.html").read_text(encoding="utf-8")
     assert "Still improving.</b> AP rose by" in text and "Score threshold.</b> Shown is what scores" in text
     assert "Few objects to learn from.</b>" in text
+
+
+@pytest.mark.parametrize("moved", [False, True])
+def test_labels_that_were_mended_since_are_measured_anew(data, tmp_path, moved):
+    run = read_run(make_run(tmp_path / "run", data.samples))
+    assert findings_of(run, data).metrics is run.metrics
+    first, *rest = data.samples
+    change = {"boxes": first.boxes + 40 * moved, "difficult": np.full(len(first.boxes), not moved)}
+    mended = SimpleNamespace(**{**vars(data), "samples": [replace(first, **change), *rest]})
+    findings = findings_of(run, mended)
+    assert findings.metrics == evaluate(mended.samples, findings.detections, CLASSES)
+    assert findings.metrics["AP"] != run.metrics["AP"]
+    write_run_page(run, mended, tmp_path / "page.html")
+    assert "Labels have changed.</b>" in (tmp_path / "page.html").read_text(encoding="utf-8")
+    other = read_run(make_run(tmp_path / "other", mended.samples))
+    write_comparison_page(tmp_path / "two.html", [other, run], mended)
+    told = re.findall("labels are not those that (.*?) was tested on", (tmp_path / "two.html").read_text("utf-8"))
+    assert told == ["run"]
+
+
+def test_pictures_that_teach_nothing_are_not_counted(tmp_path, data):
+    empty = [replace(one, image_id=f"empty {one.image_id}", boxes=one.boxes[:0], labels=one.labels[:0],
+                     difficult=one.difficult[:0]) for one in data.samples]  # fmt: skip
+    write_note(tmp_path, [], tmp_path, [*data.samples, *empty], CLASSES)
+    assert json.loads((tmp_path / "run.json").read_text())["train_images"] == len(data.samples)
+
+
+def test_charts_of_thousands_of_classes_stay_of_a_size():
+    names = [f"class {number}" for number in range(3000)]
+    for plot in (
+        Plot("confusion", "heat_map", {"rows": names, "columns": names}),
+        Plot("errors", "bars", {"names": names}),
+        Plot("confusion", "heat_map", {"rows": names[:60], "columns": names[:60]}),
+    ):
+        assert 4 < max(_size(plot)) * DPI <= 4500
 
 
 def test_charts_as_png_and_on_tensorboard(run, data, tmp_path):

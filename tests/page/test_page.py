@@ -9,8 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.font_manager import findfont
+from PIL import ImageFont
 
-from aploss_mx.page.charts import Curve, bars, heat_map, lines, nice_ticks, scatter
+from aploss_mx.page.charts import Curve, bars, cut, heat_map, lines, nice_ticks, scatter
 from aploss_mx.page.gallery import (
     IGNORED,
     LEVELS,
@@ -122,6 +124,19 @@ def test_packed_arrays_are_little_endian(dtype):
     size = np.dtype(dtype).itemsize
     assert packed["type"] == f"Uint{8 * size}Array"
     assert np.frombuffer(base64.b64decode(packed["data"]), f"<u{size}").tolist() == [1, 200]
+
+
+@pytest.mark.parametrize(
+    "name", ["PERSON_WITHOUT_HELMET", "NO-SAFETY-VEST-WORN", "中文名字" * 6, "cat", "mmmmmmmmmmmmmmmmmm", ""]
+)
+@pytest.mark.parametrize("room, font", [(142, 12.5), (126, 12), (10, 7)])
+def test_names_are_cut_to_the_room_that_they_have(name, room, font):
+    text = cut(name, room, font)
+    assert text == name or name.startswith(text[:-1]) and text[-1] == "…"
+    if name.isascii():
+        sans = ImageFont.truetype(findfont("DejaVu Sans"), 100)  # wider than most
+        assert sans.getlength(text) * font / 100 <= 1.15 * max(room, font)
+    assert len(text) >= min(len(name), int(room / font) // 2)
 
 
 @pytest.mark.parametrize("low, high", [(0, 1), (0, 0.003), (-5, 17), (0.2, 0.21), (0, 1e6), (1, 2)])
@@ -238,6 +253,33 @@ def test_keyboard_enlarges_turns_and_closes(browser, page):
     send(Keys.ESCAPE)
     assert not browser.run("return document.querySelector('dialog').open")
     assert browser.run("return document.activeElement.closest('.card').dataset.index") == "1"
+
+
+def test_a_picture_that_leaves_the_list_is_left_for_its_neighbours(browser, page):
+    from selenium.webdriver.common.keys import Keys
+
+    def listed():
+        return [int(card.get_attribute("data-index")) for card in browser.find(".card")]
+
+    browser.open(page)
+    browser.settle()
+    buttons = browser.find(".kinds button")
+    next(button for button in buttons if "background" in button.text).click()
+    browser.settle()
+    opened = listed()[2]
+    browser.run("document.querySelectorAll('.card button')[2].click()")
+    send = browser.driver.switch_to.active_element.send_keys
+    for _ in range(100):
+        if opened not in listed():
+            break
+        send(Keys.ARROW_UP)
+    left = listed()
+    assert opened not in left and left[0] < opened < left[-1]
+    send(Keys.ARROW_RIGHT)
+    following = min(one for one in left if one > opened)
+    assert browser.text("dialog .title").startswith(f"{following}: ")
+    send(Keys.ARROW_LEFT)
+    assert browser.text("dialog .title").startswith(f"{max(one for one in left if one < opened)}: ")
 
 
 def test_hovering_tells_the_numbers_of_the_nearest_step(browser, page):

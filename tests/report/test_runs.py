@@ -55,7 +55,7 @@ def test_a_run_that_failed_is_run_again(tmp_path):
 
 def test_a_run_of_other_flags_is_refused(tmp_path):
     finish(counting(tmp_path), tmp_path)
-    with pytest.raises(RunError, match="other flags .*sleep.0.*, now .*sleep.1.*: choose another --runs"):
+    with pytest.raises(RunError, match="other flags .*sleep.0.*, now .*sleep.1.*: choose another --runs and --results"):
         finish(counting(tmp_path, seconds=1), tmp_path)
     assert times(tmp_path) == 1
 

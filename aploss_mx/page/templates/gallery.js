@@ -15,7 +15,7 @@ for (const root of document.querySelectorAll(".gallery")) {
   const slider = find("input[type=range]"), choice = find("select.class"), cards = find(".cards"), more = find(".more");
   const dialog = find("dialog"), truth = groups.map((group) => group.role === "truth");
   const MISSED = groups.length, ALL = -1, PAGE = 24;
-  let kind = ALL, level = slider ? +slider.value : 0, label = -1, order = [], shown = PAGE, opened = -1;
+  let kind = ALL, level = slider ? +slider.value : 0, label = choice ? +choice.value : -1, order = [], shown = PAGE, opened = -1;
 
   const make = (name, attributes = {}, space = "http://www.w3.org/2000/svg") => {
     const element = document.createElementNS(space, name);
@@ -188,7 +188,9 @@ for (const root of document.querySelectorAll(".gallery")) {
     if (!dialog.open) dialog.showModal();
   };
   const turn = (step) => {
-    const next = order[order.indexOf(opened) + step];
+    const place = order.indexOf(opened);  // a picture that the slider has taken off the list is left for its neighbours
+    const others = order.filter((picture) => step > 0 ? picture > opened : picture < opened);
+    const next = place >= 0 ? order[place + step] : step > 0 ? others[0] : others[others.length - 1];
     if (next !== undefined) open(next);
   };
   dialog.addEventListener("keydown", (event) => {
@@ -200,7 +202,7 @@ for (const root of document.querySelectorAll(".gallery")) {
       update();
       open(opened);
     }
-    if (step || lift) event.preventDefault();
+    if (step || (lift && slider)) event.preventDefault();
   });
   dialog.addEventListener("close", () => { const card = made.get(opened); if (card) card.figure.querySelector("button").focus(); });
   dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
