@@ -132,7 +132,7 @@ def test_packed_arrays_are_little_endian(dtype):
 @pytest.mark.parametrize("room, font", [(142, 12.5), (126, 12), (10, 7)])
 def test_names_are_cut_to_the_room_that_they_have(name, room, font):
     text = cut(name, room, font)
-    assert text == name or name.startswith(text[:-1]) and text[-1] == "…"
+    assert text == name or (name.startswith(text[:-1]) and text[-1] == "…")
     if name.isascii():
         sans = ImageFont.truetype(findfont("DejaVu Sans"), 100)  # wider than most
         assert sans.getlength(text) * font / 100 <= 1.15 * max(room, font)
