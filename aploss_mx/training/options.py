@@ -56,7 +56,8 @@ class Options:
     def check_free(self) -> None:
         """Raise ConfigError if another training is at work in the run's folder."""
         if (self.save_prefix / LOCK).exists():
-            self.lock().close()
+            with open(self.save_prefix / LOCK) as file:
+                self._take(file, portalocker.LOCK_SH)  # of which several may be held: workers look at the same time
 
     def lock(self) -> IO[str]:
         """Make the run's folder, if need be, and keep other trainings out of it until the returned file is closed.
@@ -68,8 +69,15 @@ class Options:
         """
         self.save_prefix.mkdir(parents=True, exist_ok=True)
         file = open(self.save_prefix / LOCK, "a+")  # noqa: SIM115  (it stays open)
+        self._take(file, portalocker.LOCK_EX)
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        file.flush()
+        return file
+
+    def _take(self, file: IO[str], lock: portalocker.LockFlags) -> None:
         try:
-            portalocker.lock(file, portalocker.LOCK_EX | portalocker.LOCK_NB)
+            portalocker.lock(file, lock | portalocker.LOCK_NB)
         except portalocker.LockException as error:
             if isinstance(error.__cause__, BlockingIOError):  # or the file system has no locks
                 file.seek(0)
@@ -78,10 +86,6 @@ class Options:
                         f"{file.read() or 'another program'} trains in {self.save_prefix}: wait for it, or choose "
                         "another --save-prefix"
                     ) from None
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}")
-        file.flush()
-        return file
 
     @property
     def best(self) -> Path:

@@ -6,17 +6,27 @@ import json
 import os
 import shutil
 import signal
+import sys
 
 import numpy as np
 import pytest
-from tiny_training import assert_same_arrays, paint_shapes, run_script, running_script, tiny_flags, tiny_run, wait_until
+from tiny_training import (
+    assert_same_arrays,
+    paint_shapes,
+    run_script,
+    running,
+    running_script,
+    tiny_flags,
+    tiny_run,
+    wait_until,
+)
 
 from aploss_mx.atomic import UNFINISHED
 from aploss_mx.checkpoint import Checkpoint, CheckpointError
 from aploss_mx.config import ConfigError
 from aploss_mx.training.loop import TrainingRun
 from aploss_mx.training.metrics_log import read_metrics
-from aploss_mx.training.options import LOCK
+from aploss_mx.training.options import LOCK, Options
 from scripts import train_voc
 
 # Epochs have two steps: the warm-up spans the stop after the first, and a decay follows.
@@ -193,6 +203,30 @@ def test_another_number_of_devices_is_told_and_can_be_made_up_for(shapes, workpl
         assert (text in capsys.readouterr().out) == told
     with pytest.raises(CheckpointError, match="other settings .ranking_batch: 0 → 4"):
         tiny_run(shapes, folder, epochs=2, ranking_batch=4, resume="auto")
+
+
+CHECK_FREE = """
+import sys
+from pathlib import Path
+from aploss_mx.training.options import Options
+for _ in range(5000):
+    Options(Path(sys.argv[1]), []).check_free()
+"""
+
+
+def test_programs_that_look_at_a_folder_do_not_refuse_each_other(tmp_path):
+    """As workers do that resume together."""
+    options = Options(tmp_path, [])
+    options.lock().close()
+    written = (tmp_path / LOCK).stat()
+    with running([sys.executable, "-c", CHECK_FREE, str(tmp_path)]) as process:
+        while process.poll() is None:
+            options.check_free()
+        assert process.returncode == 0, process.stderr.read()
+    assert (tmp_path / LOCK).stat().st_mtime_ns == written.st_mtime_ns
+    with options.lock(), pytest.raises(ConfigError, match=f"process {os.getpid()} on .* trains in"):
+        options.check_free()
+    options.check_free()
 
 
 def test_a_folder_is_of_one_training_at_a_time(shapes, workplace):
