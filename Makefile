@@ -6,7 +6,8 @@ QUICKSTART ?= runs/quickstart
 
 # Where `make test-gpu` runs: "fake" libraries play CUDA on the CPU, "real" are the GPUs of this machine.
 GPUS ?= fake
-VENV_GPU ?= .venv-gpu
+# An environment for each: real CUDA packages would be loaded before the fakes.
+VENV_GPU ?= .venv-gpu-$(GPUS)
 
 .PHONY: help setup quickstart test test-slow test-gpu lint bench clean
 
@@ -58,4 +59,4 @@ bench: setup
 	$(BIN)/python scripts/benchmarks/loss.py --complete
 
 clean:
-	rm -rf $(VENV) $(VENV_GPU) build dist *.egg-info
+	rm -rf $(VENV) $(VENV_GPU) .venv-gpu* build dist *.egg-info
