@@ -33,7 +33,7 @@ SONAMES = (
 # Compute capabilities that mxnet-cu112 1.9.1 has machine code for; each runs on later ones of its major number. It has
 # no PTX, from which a driver could make code for others.
 CODE = ((5, 0), (6, 0), (7, 0), (8, 0), (8, 6))
-CUDA = (11, 2)
+CUDA = (11, 8)  # of setup.py's NVRTC: older drivers do not take its PTX
 MAJOR, MINOR = 75, 76  # cudaDevAttrComputeCapabilityMajor and Minor
 
 
@@ -102,7 +102,8 @@ class Libraries(NamedTuple):
     def problem(self) -> str:
         """Return why they do not go together; empty if they do."""
         if self.driver < CUDA:
-            return f"the driver is of CUDA {self.driver[0]}.{self.driver[1]}, and mxnet-cu112 wants 11.2 or newer"
+            version = ".".join(map(str, self.driver))
+            return f"the driver is of CUDA {version}, and NVRTC 11.8 wants one of 11.8 or newer (driver 520 or newer)"
         return ""
 
 

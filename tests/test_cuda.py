@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from importlib import metadata
@@ -86,4 +87,7 @@ def test_no_others(capability, told):
 
 def test_an_old_driver():
     assert Libraries((12, 4), (11, 8), "8.9.6").problem() == ""
-    assert "the driver is of CUDA 10.2" in Libraries((10, 2), (11, 8), "8.9.6").problem()
+    for version in ((10, 2), (11, 2), (11, 7)):
+        told = f"the driver is of CUDA {version[0]}.{version[1]}, .* wants one of 11.8 or newer .driver 520 or newer"
+        assert re.match(told, Libraries(version, (11, 8), "8.9.6").problem())
+    assert Libraries((11, 8), (11, 8), "8.9.6").problem() == ""

@@ -80,6 +80,22 @@ def test_kernels_that_do_not_load_are_told_and_the_host_ranks():
     assert "ranking losses run on the host, since mx.rtc cannot run their kernels on gpu(0)" in done.stderr
 
 
+@fake_only
+@pytest.mark.parametrize("version", ["11070", "11020"])
+def test_kernels_that_the_driver_does_not_take_are_told_and_the_host_ranks(version):
+    done = rank(FAKE_CUDA_DRIVER=version)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) == pytest.approx(LOSS)
+    assert re.search(r"since mx.rtc cannot run their kernels on gpu\(0\) .*unsupported toolchain", done.stderr)
+
+
+@fake_only
+def test_check_gpu_tells_of_a_driver_older_than_the_compiler(monkeypatch):
+    monkeypatch.setenv("FAKE_CUDA_DRIVER", "11070")
+    with pytest.raises(SystemExit, match=r"the driver is of CUDA 11\.7, .* wants one of 11\.8 or newer"):
+        check_gpu.main(["--mxnet"])
+
+
 def test_check_gpu_passes_from_top_to_bottom(capsys):
     check_gpu.main(["--mxnet"])
     first, *_, last = printed = capsys.readouterr().out.splitlines()

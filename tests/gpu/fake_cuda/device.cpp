@@ -97,6 +97,7 @@ void set_current_device(int device) {
 }
 bool usable() { return owner() == getpid(); }
 int capability() { return setting("FAKE_CUDA_CAPABILITY", 52); }
+int driver_version() { return setting("FAKE_CUDA_DRIVER", 11080); }
 bool has_machine_code() { return capability() < 90; }
 
 // ---- memory ----

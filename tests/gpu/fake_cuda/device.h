@@ -17,6 +17,7 @@ int current_device();
 void set_current_device(int device);
 bool usable();           // not in a process forked from one that used a device
 int capability();        // 52: 5.2, the paper's Titan X
+int driver_version();    // 11080: of CUDA 11.8
 bool has_machine_code(); // whether the wheel brings code for that capability
 
 void *allocate(int device, size_t bytes);

@@ -12,11 +12,14 @@
 
 namespace {
 
-enum { SUCCESS = 0, INVALID_IMAGE = 200, NOT_FOUND = 500 };
+enum { SUCCESS = 0, INVALID_IMAGE = 200, UNSUPPORTED_PTX_VERSION = 222, NOT_FOUND = 500 };
 
 struct Module {
     std::string ptx;
 };
+
+// CUDA 11.8 brings PTX 7.8, CUDA 12.0 PTX 8.0.
+int ptx_of_driver() { return fake::driver_version() / 1000 * 10 - 40 + fake::driver_version() % 1000 / 10; }
 
 using Prepare = fake::Work *(*)(const char *name, unsigned blocks, unsigned threads, void **arguments, int device);
 
@@ -39,11 +42,20 @@ int cuDevicePrimaryCtxRetain(void **context, int) {
     return *context = &any, SUCCESS;
 }
 int cuGetErrorString(int error, const char **text) {
-    *text = error == NOT_FOUND ? "named symbol not found" : error == INVALID_IMAGE ? "device kernel image is invalid" : "error";
+    switch (error) {
+        case INVALID_IMAGE: *text = "device kernel image is invalid"; break;
+        case UNSUPPORTED_PTX_VERSION: *text = "the provided PTX was compiled with an unsupported toolchain."; break;
+        case NOT_FOUND: *text = "named symbol not found"; break;
+        default: *text = "error";
+    }
     return SUCCESS;
 }
 int cuModuleLoadData(Module **module, const void *image) {
     if (getenv("FAKE_CUDA_NO_MODULES")) return INVALID_IMAGE;
+    const char *version = strstr((const char *)image, ".version");
+    int major, minor;
+    if (!version || sscanf(version, ".version %d.%d", &major, &minor) != 2) return INVALID_IMAGE;
+    if (10 * major + minor > ptx_of_driver()) return UNSUPPORTED_PTX_VERSION;
     *module = new Module{(const char *)image};
     return (*module)->ptx.find(".entry") == std::string::npos ? INVALID_IMAGE : SUCCESS;
 }

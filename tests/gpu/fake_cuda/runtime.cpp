@@ -152,7 +152,7 @@ int cudaSetDevice(int device) {
     fake::set_current_device(device);
     return SUCCESS;
 }
-int cudaDriverGetVersion(int *version) { return *version = 11020, SUCCESS; }
+int cudaDriverGetVersion(int *version) { return *version = fake::driver_version(), SUCCESS; }
 int cudaRuntimeGetVersion(int *version) { return *version = 11020, SUCCESS; }
 int cudaDeviceGetAttribute(int *value, int attribute, int) {
     switch (attribute) {
