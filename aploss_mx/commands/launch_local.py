@@ -5,7 +5,8 @@
 
 Starts a scheduler, servers and workers as processes with the environment that MXNet wants, and ends them all where one
 of them fails: the others would wait for it for ever. The batch is that of all workers together. In place of train-voc
-or train-coco a script of your own may stand, by its path, if it joins by aploss_mx.training.distributed.Workers.
+or train-coco a script of your own may stand, by its path, if it joins by aploss_mx.training.distributed.Workers. The
+command's --timeout holds for scheduler and servers as well.
 """
 
 from __future__ import annotations
@@ -26,12 +27,11 @@ from aploss_mx.commands.errors import INTERRUPTED
 from aploss_mx.commands.flags import positive_int
 from aploss_mx.devices import sharing_cores
 from aploss_mx.training.distributed import TASK
-from aploss_mx.training.roll_call import LOST
+from aploss_mx.training.roll_call import LOST, add_timeout_flag
 
 TRAININGS = ("train-voc", "train-coco")
 PACKAGES = Path(__file__).resolve().parents[2]  # where aploss_mx lies, which a script's process may not know
 END_WITH_PARENT = [sys.executable, "-m", "aploss_mx.parent"]
-SERVE = ["-m", "aploss_mx.training.serve"]
 POLL_SECONDS = 0.2
 PATIENCE_SECONDS = 10  # between asking a process to end and ending it
 
@@ -64,9 +64,10 @@ def start(command: Sequence[str], workers: int, servers: int) -> list[Member]:
         "DMLC_INTERFACE": "lo",
     }
     members = []
+    serve = serving(command)
     for role, count, arguments in (
-        ("scheduler", 1, SERVE),
-        ("server", servers, SERVE),
+        ("scheduler", 1, serve),
+        ("server", servers, serve),
         ("worker", workers, program(command)),
     ):
         for number in range(count):
@@ -77,6 +78,14 @@ def start(command: Sequence[str], workers: int, servers: int) -> list[Member]:
             )
             members.append(Member(f"{role} {number}" if count > 1 else role, process))
     return members
+
+
+def serving(command: Sequence[str]) -> list[str]:
+    """Return what Python runs for the scheduler or a server of a training, with its ``--timeout``."""
+    parser = ArgumentParser(prog=command[0], add_help=False)
+    add_timeout_flag(parser)
+    timeout = parser.parse_known_args(command[1:])[0].timeout
+    return ["-m", "aploss_mx.training.serve", *([] if timeout is None else [f"--timeout={timeout}"])]
 
 
 def program(command: Sequence[str]) -> list[str]:
@@ -127,7 +136,11 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
     if arguments.command[0] not in TRAININGS and not Path(arguments.command[0]).is_file():
         parser.error(f"there is no script {arguments.command[0]}")
     # The members have sessions of their own, and would outlive this process.
-    handlers = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGTERM, signal.SIGHUP)}
+    handlers = {
+        number: signal.signal(number, signal.default_int_handler)
+        for number in (signal.SIGTERM, signal.SIGHUP)
+        if signal.getsignal(number) != signal.SIG_IGN  # as nohup asks for
+    }
     members = start(arguments.command, arguments.workers, arguments.servers)
     try:
         status = watch(members, arguments.workers)

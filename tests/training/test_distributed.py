@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import time
 from itertools import chain
 from pathlib import Path
@@ -152,6 +153,38 @@ def test_the_launcher_ends_with_the_scripts_error(shapes, tmp_path):
     # A loader's workers, forked later from the same process, would inherit them and might not end.
     assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)] == handlers
     assert not (tmp_path / "run" / "last.npz").exists()
+
+
+@pytest.mark.parametrize(
+    ("handler", "status"), [(signal.SIG_IGN, 0), (signal.SIG_DFL, 130)], ids=["ignored", "not ignored"]
+)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_signals_that_are_ignored_stay_so(monkeypatch, number, handler, status):
+    """As under nohup."""
+    monkeypatch.setattr(launch_local, "start", lambda *_: [])
+    monkeypatch.setattr(launch_local, "watch", lambda *_: signal.raise_signal(number) or 0)
+    previous = signal.signal(number, handler)
+    try:
+        with pytest.raises(SystemExit) as end:
+            launch_local.main(launch())
+        assert signal.getsignal(number) == handler
+    finally:
+        signal.signal(number, previous)
+    assert end.value.code == status
+
+
+@pytest.mark.parametrize(
+    ("flags", "handed_on"),
+    [([], []), (["--timeout", "900"], ["--timeout=900.0"]), (["--timeout=7.5", "--epochs", "1"], ["--timeout=7.5"])],
+)
+def test_the_timeout_is_that_of_scheduler_and_servers_too(monkeypatch, flags, handed_on):
+    """The shortest holds, and theirs would be that of the default."""
+    started = []
+    monkeypatch.setattr(subprocess, "Popen", lambda command, **_: started.append(command))
+    launch_local.start(launch(*flags)[2:], 2, 2)
+    *serving, first, second = (command[command.index("-m", 3) :] for command in started)
+    assert serving == [["-m", "aploss_mx.training.serve", *handed_on]] * 3
+    assert first == second == ["-m", "aploss_mx", "train-voc", "--kv-store", "dist_sync", *flags]
 
 
 @pytest.mark.parametrize(
