@@ -120,14 +120,16 @@ def run_training(arguments: argparse.Namespace, open_dataset: OpenDataset, comma
     if run.workers.leads:
         write_note(options.save_prefix, command, Path(arguments.dataset_root), train.samples, train.classes)
     metrics = run.run()
-    if not run.workers.leads:
-        return metrics
-    with run.workers.alone():
-        print(format_table(metrics))
-        plot_training(run.log.path, options.save_prefix / "curves.png")
-        print(f"checkpoints, metrics.csv, metrics.json, detections.json and curves.png are in {options.save_prefix}")
-        if not arguments.no_report:
-            _report(options.save_prefix, val)
+    if run.workers.leads:
+        with run.workers.alone():
+            print(format_table(metrics))
+            plot_training(run.log.path, options.save_prefix / "curves.png")
+            print(
+                f"checkpoints, metrics.csv, metrics.json, detections.json and curves.png are in {options.save_prefix}"
+            )
+            if not arguments.no_report:
+                _report(options.save_prefix, val)
+    run.workers.wait_for_all()  # who leaves before the leader would have only the timeout to end
     return metrics
 
 

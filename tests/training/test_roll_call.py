@@ -8,14 +8,19 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from queue import Empty, SimpleQueue
+from types import SimpleNamespace
 
 import pytest
 from tiny_training import REPOSITORY, STARTED
 
+from aploss_mx.commands import training
 from aploss_mx.commands.launch_local import free_port
 from aploss_mx.training import roll_call
+from aploss_mx.training.distributed import Workers
 from aploss_mx.training.roll_call import LOST, Presence, Roll, Timeouts
 
 WANTED = {"worker": 2, "server": 1}
@@ -178,6 +183,54 @@ def test_those_who_are_done_may_end():
         time.sleep(0.2)
         peer.close()
     group.nobody_ends(1)
+
+
+class Meeting:
+    """A kvstore of two workers in this process: whoever pulls waits for the other one."""
+
+    def __init__(self):
+        self.barrier = threading.Barrier(2)
+
+    def push(self, key, array) -> None:
+        pass
+
+    def pull(self, key, array) -> None:
+        self.barrier.wait(timeout=20)
+
+
+def test_nobody_leaves_while_the_leader_makes_its_page(monkeypatch, tmp_path):
+    """Whoever leaves is ended by an alarm if the others do not."""
+    group, store, runs = Group(QUICK), Meeting(), {}
+    group.join("server")
+    for rank in range(2):
+        workers = Workers("device")
+        workers.count, workers.rank, workers.kv_store, workers._presence = 2, rank, store, group.join("worker", 1)
+        runs[tmp_path / str(rank)] = SimpleNamespace(workers=workers, run=dict, log=SimpleNamespace(path=tmp_path))
+    data = SimpleNamespace(classes=("one",), samples=[], problems=[])
+    for name, stub in {
+        "check_run": lambda *_: None,
+        "check_dataset": lambda *_, **__: data,
+        "preflight": lambda *_: None,
+        "set_up": lambda *given: runs[given[-1].save_prefix],
+        "write_note": lambda *_: None,
+        "format_table": str,
+        "plot_training": lambda *_: time.sleep(2.5),  # longer than anyone may make no step
+    }.items():
+        monkeypatch.setattr(training, name, stub)
+    leader = runs[tmp_path / "0"].workers._presence
+    left = []
+    monkeypatch.setattr(signal, "alarm", lambda _: left.append("too early" if leader.state.alone else "in time"))
+
+    def take_part(folder) -> None:
+        flags = ["--kv-store", "dist_sync", "--no-report", "--save-prefix", str(folder)]
+        arguments = training.training_parser("", "quickstart", "").parse_args(flags)
+        training.run_training(arguments, lambda *_: data, [])
+        runs[folder].workers._presence.leave()
+
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(take_part, runs))
+    assert left == ["in time"] * 2
+    assert group.ended.empty()
 
 
 def serve(role: str, port: int, *flags: str) -> subprocess.Popen:
