@@ -240,6 +240,7 @@ def test_keyboard_enlarges_turns_and_closes(browser, page):
     assert float(browser.text("output.level")) == pytest.approx(float(before) + 0.01)
     send(Keys.ESCAPE)
     assert not browser.run("return document.querySelector('dialog').open")
+    browser.settle()  # the focus moves in a task of its own
     assert browser.run("return document.activeElement.closest('.card').dataset.index") == "1"
 
 

@@ -239,10 +239,10 @@ for _ in range(8):
 
 
 def test_ctrl_c_ends_a_training_that_goes_on_later(folder):
-    shapes = paint_shapes(folder.parent / "shapes", num_train=32)  # 8 steps an epoch
+    shapes = paint_shapes(folder.parent / "shapes", num_train=64)  # 16 steps an epoch
     flags = [*tiny_flags(shapes, folder, epochs=500), "--num-workers", "2"]
     with running_script("train_voc.py", flags) as process:
-        wait_until(lambda: len(read_metrics(folder / "metrics.csv")) >= 10, process)  # amid the second epoch
+        wait_until(lambda: len(read_metrics(folder / "metrics.csv")) >= 18, process)  # amid the second epoch
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does: the workers get it as well
         stdout, stderr = process.communicate(timeout=60)
         with pytest.raises(ProcessLookupError):
@@ -257,4 +257,4 @@ def test_ctrl_c_ends_a_training_that_goes_on_later(folder):
     tiny_run(shapes, folder, resume="auto", epochs=2).run()
     assert Checkpoint.load(folder / "last.npz").epoch == 2
     steps = [int(row["step"]) for row in read_metrics(folder / "metrics.csv") if row["loss"]]
-    assert steps == list(range(1, 17))
+    assert steps == list(range(1, 33))
