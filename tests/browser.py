@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import re
 import shutil
 from contextlib import contextmanager
@@ -23,7 +24,8 @@ def _selenium():
             from selenium import webdriver
             from selenium.webdriver.chrome.service import Service
         except ModuleNotFoundError:
-            pass
+            if os.environ.get("CI"):
+                pytest.fail("selenium is missing, and under CI nothing that needs it may skip where Chromium is there")
         else:
             return webdriver, Service
     pytest.skip(WHY_NOT)
@@ -31,7 +33,7 @@ def _selenium():
 
 @contextmanager
 def browsing() -> Iterator[Browser]:
-    """Start a browser; skip where there is none."""
+    """Start a browser; skip where there is none; fail under CI where only selenium is missing."""
     webdriver, Service = _selenium()
     options = webdriver.ChromeOptions()
     options.binary_location = CHROMIUM

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,6 +16,7 @@ from aploss_mx.data.check import check_dataset, check_images
 from aploss_mx.data.problems import BOX_CLIPPED, BOX_LEFT_OUT, ERROR, SHOWN_PER_KIND, WARNING, DataError, Problem
 from aploss_mx.data.sample import Sample
 from aploss_mx.data.voc import VOCDetection
+from aploss_mx.geometry.anchors import PAPERS, AnchorShapes
 
 WIDTH, HEIGHT = 64, 48
 
@@ -221,13 +223,17 @@ def test_command_line_reads_classes_from_a_file(folder):
     assert run(folder, "--classes", str(folder / "names.txt")) == 0
 
 
-def test_command_line_takes_classes_and_sizes_of_a_recipe(folder, capsys, monkeypatch):
-    sizes, report = [], SimpleNamespace(ok=True)
-    monkeypatch.setattr(check, "check_dataset", lambda _, data_shape, anchors: sizes.append(data_shape) or report)
-    (folder / "mine.yaml").write_text("classes: data\ndata_shape: 96\n")
-    for flags, size in (([], 96), (["--data-shape", "64"], 64)):
+def test_command_line_takes_classes_sizes_and_anchors_of_a_recipe(folder, capsys, monkeypatch):
+    given, report = {}, SimpleNamespace(ok=True)
+    monkeypatch.setattr(check, "check_dataset", lambda _, **settings: given.update(settings) or report)
+    (folder / "mine.yaml").write_text("classes: data\ndata_shape: 96\nanchor_size: 2\nanchor_ratios: [0.2, 1, 5]\n")
+    recipes = AnchorShapes(size=2, ratios=(0.2, 1, 5))
+    for flags, size, anchors in (
+        ([], 96, recipes),
+        (["--data-shape", "64", "--anchor-ratios", "1,3"], 64, recipes._replace(ratios=(1, 3))),
+    ):
         assert run(folder, "--recipe", str(folder / "mine.yaml"), *flags) == 0
-        assert sizes.pop() == size
+        assert given == {"data_shape": size, "anchors": anchors}
 
 
 def test_command_line_names_all_errors_at_once(folder, capsys):
@@ -295,3 +301,11 @@ def test_what_no_anchor_covers_is_told(shared_data):
     assert larger.uncovered["Platelets"] < 0.1
     assert "hardly cover" not in str(larger)
     assert check_dataset(dataset).uncovered is None
+
+
+@pytest.mark.parametrize(("anchors", "uncovered"), [(PAPERS, 1), (AnchorShapes(ratios=(1 / 6, 1, 6)), 0)])
+def test_the_anchors_are_those_that_are_given(tmp_path, anchors, uncovered):
+    sample = sample_of(tmp_path / "a.jpg", [0], [False])
+    flat = replace(sample, boxes=np.float32([[0, 17, WIDTH, 26]]))
+    report = check_dataset(dataset_of(flat, classes=("cat",)), data_shape=64, anchors=anchors)
+    assert report.uncovered == {"cat": uncovered}

@@ -9,9 +9,10 @@ from simulated import detect, paint
 from aploss_mx.evaluation.errors import Kind
 from aploss_mx.evaluation.evaluate import evaluate
 from aploss_mx.geometry.detections import Detections
+from aploss_mx.inspection import pictures
 from aploss_mx.inspection.findings import find
-from aploss_mx.inspection.pictures import GROUPS, boxes_of, hardness
-from aploss_mx.inspection.plots import confusion
+from aploss_mx.inspection.pictures import GROUPS, boxes_of, detections_gallery, hardness
+from aploss_mx.inspection.plots import class_plots, confusion
 from aploss_mx.page.gallery import NEVER
 
 CLASSES = ("cat", "dog", "<b>猫</b>")
@@ -115,6 +116,18 @@ def test_hardness_is_what_each_picture_is_wrong_by(findings):
     np.testing.assert_allclose(hardness(findings), by_hand)
 
 
+@pytest.mark.parametrize(("most", "count"), [(30, 30), (29, 4)])
+def test_the_gallery_shows_the_hardest_first_and_of_too_many_pictures_these_alone(findings, monkeypatch, most, count):
+    shown, thumbnails = [], pictures.thumbnails
+    monkeypatch.setattr(pictures, "MOST_PICTURES", most)
+    monkeypatch.setattr(pictures, "FEWER", 4)
+    monkeypatch.setattr(pictures, "thumbnails", lambda samples: shown.extend(samples) or thumbnails(samples))
+    html = detections_gallery(findings)
+    hard = dict(zip((sample.image_id for sample in findings.samples), hardness(findings)))
+    assert [sample.image_id for sample in shown] == sorted(hard, key=hard.get, reverse=True)[:count]
+    assert ("These are the 4 hardest of 30 pictures" in html) == (count == 4)
+
+
 def test_boxes_come_in_the_order_of_the_chosen_pictures(findings):
     chosen, found = np.array([7, 2, 20]), findings.found
     boxes = boxes_of(
@@ -124,6 +137,17 @@ def test_boxes_come_in_the_order_of_the_chosen_pictures(findings):
     assert (np.diff(boxes.picture) >= 0).all() and set(boxes.picture) == {0, 1, 2}
     for place, index in enumerate(chosen):
         np.testing.assert_allclose(boxes.xyxy[boxes.picture == place] * 160, found.boxes[found.image == index])
+
+
+def test_the_curves_of_a_class_are_of_the_ious_that_they_name(findings):
+    plots = class_plots(findings)
+    assert [plot.content["title"] for plot in plots] == list(CLASSES)
+    for label, plot in enumerate(plots):
+        assert [curve.name for curve in plot.content["curves"]] == ["IoU 0.5", "IoU 0.75", "IoU 0.9"]
+        for curve, step in zip(plot.content["curves"], (0, 5, 8)):  # of 0.05 from 0.5 on
+            np.testing.assert_array_equal(curve.y, findings.precision[label, step])
+    at_three_quarters = [np.mean(plot.content["curves"][1].y) for plot in plots]
+    assert np.mean(at_three_quarters) == pytest.approx(findings.metrics["AP75"])
 
 
 @pytest.mark.parametrize("count", [0, 3])

@@ -18,7 +18,9 @@ from simulated import detect, paint
 from aploss_mx.config import Recipe
 from aploss_mx.evaluation.coco import coco_average_precision
 from aploss_mx.evaluation.detections import save_detections
+from aploss_mx.evaluation.errors import Kind
 from aploss_mx.evaluation.evaluate import evaluate
+from aploss_mx.evaluation.voc import voc_average_precision
 from aploss_mx.inspection.comparison import write_comparison_page
 from aploss_mx.inspection.page import findings_of, write_run_page
 from aploss_mx.inspection.plots import Plot
@@ -102,8 +104,16 @@ def test_its_numbers_are_those_of_metrics_json_and_pycocotools(browser, run, dat
         "[row.cells[0].textContent, ...[...row.cells].slice(1).map((cell) => +cell.dataset.value)])"
     )
     assert [row[0] for row in rows] == [*CLASSES, "all"]
-    for row, ap, ap50, count in zip(rows, coco.ap, coco.ap50, findings.counts):
-        assert row[1:4] == pytest.approx([count, ap, ap50])
+    voc = voc_average_precision(data.samples, findings.detections, CLASSES)
+    found, labels = findings.found, np.arange(len(CLASSES))
+    ap = [*coco.ap, coco.metrics["AP"]]
+    ap50 = [*coco.ap50, coco.metrics["AP50"]]
+    voc07 = [*voc.eleven_point, voc.mean_eleven_point]
+    for row, of, *expected in zip(rows, [*labels[:, None], labels], ap, ap50, voc07):
+        shown = np.isin(found.labels, of) & (found.levels >= findings.start) & (found.kinds != Kind.IGNORED)
+        right = (found.kinds[shown] == Kind.RIGHT).sum()
+        count = sum((np.isin(sample.labels, of) & ~sample.difficult).sum() for sample in data.samples)
+        assert row[1:] == pytest.approx([count, *expected, right / shown.sum(), right / count])
     for part, bars in (("errors", [100 * cost for cost in findings.errors.costs.values()]),):
         written = browser.run("return [...document.querySelectorAll('#' + arguments[0] + ' .bars .value')]"
                               ".map((one) => one.textContent)", part)  # fmt: skip

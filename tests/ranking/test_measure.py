@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aploss_mx.ranking.measure import measure_ap_loss, score_spread
+from aploss_mx.ranking.random_scores import random_batch
 
 
 def counted(logits: np.ndarray, class_targets: np.ndarray) -> float:
@@ -29,6 +30,13 @@ def test_equals_counting(seed, classes):
     logits = rng.permutation(24 * classes).astype(np.float32).reshape(2, 12, classes) / 8  # without ties
     class_targets = rng.integers(-1, classes + 1, (2, 12))
     assert measure_ap_loss(logits, class_targets) == pytest.approx(counted(logits, class_targets), abs=1e-6)
+
+
+def test_of_groups_of_images_it_is_the_mean():
+    logits, class_targets = random_batch((6, 40, 3), 30, "mid", seed=0)
+    groups = [measure_ap_loss(logits[start : start + 2], class_targets[start : start + 2]) for start in (0, 2, 4)]
+    assert measure_ap_loss(logits, class_targets, ranking_batch=2) == pytest.approx(np.mean(groups), abs=1e-9)
+    assert measure_ap_loss(logits, class_targets) != pytest.approx(np.mean(groups), abs=1e-3)
 
 
 def test_unlike_the_loss_it_has_no_margin():

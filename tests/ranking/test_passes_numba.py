@@ -13,28 +13,24 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from aploss_mx.ranking import exact, passes_numba
+from aploss_mx.ranking.breakpoints import Breakpoints
 from aploss_mx.ranking.passes_numba import CompiledPasses
 from aploss_mx.ranking.passes_numpy import NumPyPasses
-from aploss_mx.ranking.problem import solve_anchors
+from aploss_mx.ranking.problem import RankingProblem, solve_anchors
 from aploss_mx.ranking.random_scores import REGIMES, random_batch
 
 METHODS = {"ap": exact.ap_loss(), "plain ap": exact.ap_loss(0.1, False), "auc": exact.auc_loss(2.0)}
 
 
-def assert_same_bits(monkeypatch, method, logits, class_targets, ranking_batch=0):
+def assert_same_bits(method, logits, class_targets, ranking_batch=0):
     results = []
     for passes in (NumPyPasses, CompiledPasses):
-        monkeypatch.setattr(exact, "make_passes", passes)
-        results.append(solve_anchors(METHODS[method], logits, class_targets, ranking_batch))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(exact, "make_passes", passes)
+            results.append(solve_anchors(METHODS[method], logits, class_targets, ranking_batch))
     (loss, grad), (expected_loss, expected_grad) = results
     assert loss == expected_loss
     assert grad.tobytes() == expected_grad.tobytes()
-
-
-@pytest.fixture(scope="module")
-def monkeypatch():
-    with pytest.MonkeyPatch.context() as patch:
-        yield patch
 
 
 @st.composite
@@ -49,35 +45,33 @@ def batches(draw):
 @pytest.mark.parametrize("method", METHODS)
 @settings(deadline=None, max_examples=200)
 @given(batch=batches())
-def test_small_batches(monkeypatch, method, batch):
-    assert_same_bits(monkeypatch, method, *batch)
+def test_small_batches(method, batch):
+    assert_same_bits(method, *batch)
 
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("regime", REGIMES)
 @pytest.mark.parametrize("ignored", [0, 500])
-def test_several_chunks(monkeypatch, method, regime, ignored):
+def test_several_chunks(method, regime, ignored):
     logits, class_targets = random_batch((2, 3000, 20), 300, regime, seed=0)
     negatives = np.flatnonzero(class_targets == 0)
     class_targets.flat[negatives[:ignored]] = -1
-    assert_same_bits(monkeypatch, method, logits, class_targets)
-    assert_same_bits(monkeypatch, method, logits, class_targets, ranking_batch=1)
+    assert_same_bits(method, logits, class_targets)
+    assert_same_bits(method, logits, class_targets, ranking_batch=1)
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_many_breakpoints_in_one_cell_of_the_grid(monkeypatch, method):
+def test_many_breakpoints_in_one_cell_of_the_grid(method):
     """One positive far away makes the cells so wide that all others share one."""
     logits, class_targets = random_batch((1, 2000, 4), 300, "mid", seed=0)
     image, anchor = np.argwhere(class_targets > 0)[0]
     logits[image, anchor, int(class_targets[image, anchor]) - 1] = 1e6
-    assert_same_bits(monkeypatch, method, logits, class_targets)
+    assert_same_bits(method, logits, class_targets)
 
 
 def test_statistics_in_several_waves(monkeypatch):
-    before = passes_numba.STATISTICS_BYTES
     monkeypatch.setattr(passes_numba, "STATISTICS_BYTES", 1)
-    assert_same_bits(monkeypatch, "ap", *random_batch((2, 3000, 20), 300, "mid", seed=0))
-    monkeypatch.setattr(passes_numba, "STATISTICS_BYTES", before)
+    assert_same_bits("ap", *random_batch((2, 3000, 20), 300, "mid", seed=0))
 
 
 def test_several_threads_at_once():
@@ -102,6 +96,15 @@ def test_no_other_types_are_compiled():
     assert (
         [len(function.signatures) for function in (passes_numba._accumulate, passes_numba._write)] == before == [2, 2]
     )
+
+
+@pytest.mark.parametrize(("dtype", "passes"), [
+    (np.float32, CompiledPasses), (np.float64, CompiledPasses), (np.float16, NumPyPasses),
+])  # fmt: skip
+def test_scores_of_types_that_numba_knows_have_compiled_passes(dtype, passes):
+    problem = RankingProblem.from_class_targets(np.array([[[1], [0]]], dtype), np.array([[1, 0]]))
+    breakpoints = Breakpoints(problem.positive_scores, 1.0)
+    assert type(exact.make_passes(breakpoints, problem)) is passes
 
 
 def test_without_numba_numpy_serves():

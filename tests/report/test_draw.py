@@ -204,6 +204,13 @@ def test_pictures_are_enlarged_while_their_longer_side_stays_legible(shape, fact
     np.testing.assert_array_equal(drawn, draw_detections(grey(*drawn.shape[:2]), boxes, [0], [0.5], CLASSES))
 
 
+def test_what_scores_enough_is_captioned_with_its_confidence():
+    boxes, labels = np.float32([[20, 60, 120, 160], [200, 60, 300, 160]]), np.array([0, 1])
+    scores, confidence = np.float32([0.5, 0.4]), np.float32([0.31, 0.87])
+    drawn = annotate(grey(400, 400), Detections(boxes, scores, labels, confidence), CLASSES, min_score=0.5)
+    np.testing.assert_array_equal(drawn, draw_detections(grey(400, 400), boxes[:1], [0], confidence[:1], CLASSES))
+
+
 @pytest.mark.parametrize(("shape", "smaller"), [((2, 3), (2, 3)), ((TILE, 9), (TILE, 9)), ((9, 3 * TILE), (3, TILE))])
 def test_tiles_are_never_enlarged(shape, smaller):
     assert tile(grey(*shape)).shape == (*smaller, 3)

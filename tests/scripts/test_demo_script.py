@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -15,7 +16,9 @@ from PIL import Image
 from script_output import message_of
 from tiny_training import STARTED
 
+from aploss_mx.checkpoint import Checkpoint
 from aploss_mx.commands import demo
+from aploss_mx.data.pixels import read_image
 from aploss_mx.data.shapes import SHAPES_CLASSES
 from aploss_mx.detection.detector import Detector
 from aploss_mx.evaluation.detections import load_detections
@@ -183,6 +186,20 @@ def test_demo_on_a_file_draws_what_scores_enough(shared_data, trained, tmp_path)
     assert (drawn != none).any()
     texts = [(tmp_path / name / "detections.json").read_text() for name in ("none", "all")]
     assert texts[0] == texts[1] != "[]"
+
+
+def test_demo_draws_by_default_what_scores_as_at_the_best_f1(shapes, trained, folder, capsys):
+    picture = min((shapes / "VOC2007" / "JPEGImages").iterdir())
+    scores = np.sort(Detector.load(trained / "last.npz").predict(read_image(picture)).scores)
+    best = float(scores[len(scores) // 2])
+    replace(Checkpoint.load(trained / "last.npz"), best_f1_score=best).save(folder / "last.npz")
+    run_demo(folder, picture, folder / "default")
+    shown = (scores >= best).sum()
+    assert 0 < shown < len(scores)
+    assert f": {shown} object(s) with a score of {best:.3g} or more" in capsys.readouterr().out
+    run_demo(folder, picture, folder / "given", "--min-score", best)
+    default, given = ((folder / name / f"{picture.stem}.png").read_bytes() for name in ("default", "given"))
+    assert default == given
 
 
 @pytest.mark.parametrize("pattern", ["", "*.jpg", "**/*g*.jpg"], ids=["folder", "glob", "recursive glob"])

@@ -64,6 +64,18 @@ def test_fine_tuning_keeps_frozen_what_was(trained):
     )
 
 
+def test_a_run_remembers_what_is_pretrained(shapes, trained, folder):
+    start = folder.parent / "start.npz"
+    replace(Checkpoint.load(trained / "last.npz"), pretrained=("conv1.weight",)).save(start)
+    for epochs in (1, 2):
+        tiny_run(shapes, folder, pretrained=str(start), resume="auto", epochs=epochs).run()
+        last = Checkpoint.load(folder / "last.npz")
+        assert (last.epoch, last.pretrained) == (epochs, ("conv1.weight",))
+    before = Checkpoint.load(start).parameters
+    moved = {name for name in before if not np.array_equal(before[name], last.parameters[name])}
+    assert "backbone.layer2.0.conv1.weight" in moved and "backbone.conv1.weight" not in moved
+
+
 def test_a_checkpoint_of_another_backbone_cannot_be_fine_tuned(trained):
     checkpoint = Checkpoint.load(trained / "last.npz")
     for array in [name for name in checkpoint.parameters if name.startswith("backbone.")]:

@@ -90,27 +90,27 @@ def test_rates_and_steps_after_a_stop(shapes, workplace):
 
 
 def test_a_killed_process_goes_on_as_if_nothing_had_happened(workplace):
-    shapes = paint_shapes(workplace / "shapes", num_train=24)  # 6 steps an epoch
+    shapes = paint_shapes(workplace / "shapes", num_train=64)  # 16 steps an epoch
     whole, killed = workplace / "whole", workplace / "killed"
-    settings = {"epochs": 2, "augmentation": "ssd", "warmup_steps": 10, "lr_decay_epoch": "1"}
+    settings = {"epochs": 2, "augmentation": "ssd", "warmup_steps": 20, "lr_decay_epoch": "1"}
 
     def flags(folder):
         return [*tiny_flags(shapes, folder, **settings), "--num-workers", "1", "--resume", "auto"]
 
     run_script("train_voc.py", flags(whole))
     with running_script("train_voc.py", flags(killed)) as process:
-        wait_until(lambda: (killed / "last.npz").exists() and len(read_metrics(killed / "metrics.csv")) >= 8, process)
+        wait_until(lambda: (killed / "last.npz").exists() and len(read_metrics(killed / "metrics.csv")) >= 18, process)
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
     checkpoint = Checkpoint.load(killed / "last.npz")
     steps = [int(row["step"]) for row in read_metrics(killed / "metrics.csv")]
-    assert (checkpoint.epoch, checkpoint.step) == (1, 6)
-    assert 6 < steps[-1] < 12  # amid the second epoch
+    assert (checkpoint.epoch, checkpoint.step) == (1, 16)
+    assert 16 < steps[-1] < 32  # amid the second epoch
 
     run_script("train_voc.py", flags(killed))
     assert_same_end(killed, whole)
     steps = [int(row["step"]) for row in read_metrics(killed / "metrics.csv") if row["loss"]]
-    assert steps == list(range(1, 13))
+    assert steps == list(range(1, 33))
     assert [path.name for path in killed.glob(".*")] == [LOCK]
 
 

@@ -13,9 +13,10 @@ from mxnet import autograd
 from tiny_training import tiny_flags
 
 from aploss_mx.checkpoint import parameters_of
-from aploss_mx.commands import train_voc
+from aploss_mx.commands import train_voc, training
 from aploss_mx.config import Recipe
 from aploss_mx.data.examples import Draw
+from aploss_mx.geometry.anchors import AnchorShapes
 from aploss_mx.ranking.problem import solve_anchors
 from aploss_mx.training.loop import TrainingRun
 
@@ -184,3 +185,27 @@ def test_what_changes_is_what_the_settings_are_of(base, parts_with, names):
 
 def test_every_setting_is_changed():
     assert CHANGES.keys() | ELSEWHERE == {item.name for item in fields(Recipe)}
+
+
+@pytest.mark.parametrize(
+    ("flags", "timeouts"), [([], (600, 120)), (["--timeout", "37"], (37, 37)), (["--timeout", "0"], (5, 5))]
+)
+def test_the_timeout_is_that_of_the_run(shapes, tmp_path, monkeypatch, flags, timeouts):
+    def stop(*arguments):
+        raise Seen(arguments[-1])
+
+    monkeypatch.setattr(training, "set_up", stop)
+    with pytest.raises(Seen) as seen:
+        train_voc.main([*tiny_flags(shapes, tmp_path / "run"), *flags])
+    (options,) = seen.value.args
+    assert options.timeouts == timeouts
+
+
+def test_data_are_checked_for_the_recipes_anchors(shapes, tmp_path, monkeypatch):
+    def stop(_, **settings):
+        raise Seen(settings)
+
+    monkeypatch.setattr(training, "check_dataset", stop)
+    with pytest.raises(Seen) as seen:
+        train_voc.main(tiny_flags(shapes, tmp_path / "run", anchor_size=6))
+    assert seen.value.args == ({"data_shape": 64, "anchors": AnchorShapes(size=6)},)

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+from dataclasses import replace
 
 import mxnet as mx
 import numpy as np
@@ -55,11 +56,27 @@ def test_a_run_writes_all_it_promises(shapes, folder, capsys):
     assert "epoch 2: AP " in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("loss", ["ap", "ohem"])
-def test_training_is_measured_by_the_same_ap_loss_whatever_it_minimises(shapes, folder, loss):
-    run = tiny_run(shapes, folder, loss=loss)
+def test_a_row_is_of_the_steps_since_the_last_one(shapes, folder):
+    every, second = (tiny_run(shapes, folder / name, batch_size=2) for name in ("every", "second"))
+    second.options = replace(second.options, log_interval=2)
+    for run in (every, second):
+        run.run()
+    rows, means = (
+        [row for row in read_metrics(folder / name / "metrics.csv") if row["loss"]] for name in ("every", "second")
+    )
+    assert [int(row["step"]) for row in means] == [2, 4]
+    for mean, *pair in zip(means, rows[::2], rows[1::2]):
+        for name in ("loss", "cls_loss", "box_loss"):
+            assert float(mean[name]) == pytest.approx(np.mean([float(row[name]) for row in pair]), abs=2e-6)
+        for name in ("epoch", "step", "lr", "ap_loss", "score_spread"):
+            assert mean[name] == pair[1][name]
+
+
+@pytest.mark.parametrize(("loss", "ranking_batch"), [("ap", 0), ("ohem", 0), ("ap", 1)])
+def test_training_is_measured_by_the_same_ap_loss_whatever_it_minimises(shapes, folder, loss, ranking_batch):
+    run = tiny_run(shapes, folder, loss=loss, ranking_batch=ranking_batch)
     images, class_targets, _ = next(iter(run.loader))
-    expected = measure_ap_loss(scores_of(run, images), class_targets.asnumpy())
+    expected = measure_ap_loss(scores_of(run, images), class_targets.asnumpy(), ranking_batch)
     run.run()
     measured = float(read_metrics(folder / "metrics.csv")[0]["ap_loss"])
     assert measured == pytest.approx(expected, abs=1e-3)
@@ -222,10 +239,10 @@ for _ in range(8):
 
 
 def test_ctrl_c_ends_a_training_that_goes_on_later(folder):
-    shapes = paint_shapes(folder.parent / "shapes", num_train=32)  # 8 steps an epoch
+    shapes = paint_shapes(folder.parent / "shapes", num_train=64)  # 16 steps an epoch
     flags = [*tiny_flags(shapes, folder, epochs=500), "--num-workers", "2"]
     with running_script("train_voc.py", flags) as process:
-        wait_until(lambda: len(read_metrics(folder / "metrics.csv")) >= 10, process)  # amid the second epoch
+        wait_until(lambda: len(read_metrics(folder / "metrics.csv")) >= 18, process)  # amid the second epoch
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does: the workers get it as well
         stdout, stderr = process.communicate(timeout=60)
         with pytest.raises(ProcessLookupError):
@@ -240,4 +257,4 @@ def test_ctrl_c_ends_a_training_that_goes_on_later(folder):
     tiny_run(shapes, folder, resume="auto", epochs=2).run()
     assert Checkpoint.load(folder / "last.npz").epoch == 2
     steps = [int(row["step"]) for row in read_metrics(folder / "metrics.csv") if row["loss"]]
-    assert steps == list(range(1, 17))
+    assert steps == list(range(1, 33))
