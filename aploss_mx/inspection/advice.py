@@ -25,10 +25,10 @@ class Advice(NamedTuple):
 
 
 def advice_on_run(run: RunFolder, findings: Findings | None = None) -> list[Advice]:
-    """Return warnings about a training, and where the findings are not those of its last evaluation."""
+    """Return warnings about a training, and one where the findings are not those of its last evaluation."""
     found = []
     if findings and findings.metrics is not run.metrics:
-        text = "These are not the labels of the run's last evaluation: all but the training's curves is measured anew."
+        text = "Or the rules, since the run's last evaluation: all but the curves of the training is measured anew."
         found.append(Advice("Labels have changed", text))
     log = run.log
     evaluations = log[["epoch", "step", "AP"]].dropna()
