@@ -12,7 +12,7 @@ VENV_GPU ?= .venv-gpu-$(GPUS)
 .PHONY: help setup quickstart test test-slow test-gpu lint bench clean
 
 help:
-	@echo "make quickstart  train, evaluate and draw on a generated data set (10 to 17 minutes on 2 cores)"
+	@echo "make quickstart  train, evaluate and draw on a generated data set (17 minutes on 2 busy cores)"
 	@echo "make test        run the tests;  make test-slow  the long ones too"
 	@echo "make test-gpu    MXNet's GPU build on two fake GPUs; GPUS=real: on this machine's"
 	@echo "make lint        check style and types;   make bench      time the loss against a loop over positives"

@@ -28,8 +28,6 @@ TILES = {
     "VOC07_AP50": "VOC07's AP at IoU 0.5",
     "AR100": "recall with 100 boxes, mean over IoU",
 }
-
-
 SAME = 1e-6  # of AP
 
 

@@ -79,7 +79,7 @@ def load_checkpoint(path: Path, recipe: Recipe, classes: Sequence[str], devices:
     if checkpoint.images_together not in (None, together):
         print(
             f"{checkpoint.images_together} images were ranked and normalised together, and now {together}: another "
-            f"training. As many devices as before continue it, or with --loss ap and the like fewer devices and "
+            "training. As many devices as before continue it, or with --loss ap and the like fewer devices and "
             f"--ranking-batch {checkpoint.images_together}"
         )
     was, now = checkpoint.omp_num_threads, os.environ["OMP_NUM_THREADS"]
