@@ -43,11 +43,20 @@ class RankingOp(mx.operator.CustomOp):
     def forward(self, is_train, req, in_data, out_data, aux):
         context = mx.current_context()
         if rtc.can_solve(self.method, self.ranking_scope, context, in_data[0]):
-            outputs = [array if kind == "write" else array.copy() for array, kind in zip(out_data, req)]
-            rtc.solve_anchors(self.method, context, *in_data, self.ranking_batch, *outputs)
-            for array, kind, output in zip(out_data, req, outputs):
-                if output is not array:
-                    self.assign(array, kind, output)
+            outputs = [
+                array if kind == "write" else mx.nd.empty(array.shape, context, array.dtype)
+                for array, kind in zip(out_data, req)
+            ]
+            try:
+                rtc.solve_anchors(self.method, context, *in_data, self.ranking_batch, *outputs)
+                for array, kind, output in zip(out_data, req, outputs):
+                    if output is not array:
+                        self.assign(array, kind, output)
+            finally:
+                # MXNet waits for what writes its own arrays, and frees them under what only reads them.
+                for array, output in zip(out_data, outputs):
+                    if output is not array:
+                        output.wait_to_read()
             return
         logits, class_targets = (array.asnumpy() for array in in_data)
         loss, grad = solve_anchors(self.method, logits, class_targets, self.ranking_batch, self.ranking_scope)
@@ -55,9 +64,10 @@ class RankingOp(mx.operator.CustomOp):
         self.assign(out_data[1], req[1], grad)
 
     def backward(self, req, out_grad, in_data, out_data, in_grad, aux):
-        scale = out_grad[0].astype("float32", copy=False).reshape((1, 1, 1))
-        grad = mx.nd.broadcast_mul(out_data[1], scale).astype(in_grad[0].dtype, copy=False)
-        self.assign(in_grad[0], req[0], grad)
+        if req[0] != "null":
+            scale = out_grad[0].astype("float32", copy=False).reshape((1, 1, 1))
+            grad = mx.nd.broadcast_mul(out_data[1], scale).astype(in_grad[0].dtype, copy=False)
+            self.assign(in_grad[0], req[0], grad)
         self.assign(in_grad[1], req[1], 0)
 
 

@@ -163,7 +163,7 @@ def test_the_incoming_gradient_scales_the_gradient():
     np.testing.assert_allclose(logits.grad.asnumpy(), 3 * expected(*problem)[1], rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("grad_req", ["write", "add"])
+@pytest.mark.parametrize("grad_req", ["write", "add", "null"])
 def test_class_targets_get_no_gradient(grad_req):
     """Theirs is written, whatever is asked of the logits'."""
     logits, class_targets = (mx.nd.array(array) for array in random_problem(7))
