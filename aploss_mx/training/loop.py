@@ -90,6 +90,7 @@ class TrainingRun:
     best: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self.all_devices = self.workers.count * len(self.options.devices)
         self.detector = Detector(self.network, self.classes, self.recipe, self.options.devices[0])
         self.class_loss = make_class_loss(self.recipe)
         self.sync_method = make_sync_method(self.recipe)
@@ -208,7 +209,7 @@ class TrainingRun:
         if mean.any():
             self.trainer.set_learning_rate(rate)
             # Each device's loss is normalised on its own, and the kvstore sums: the mean is over devices, not images.
-            self.trainer.step(len(self.options.devices) * self.workers.count)
+            self.trainer.step(self.all_devices)
         return mean
 
     def _backward(self, batch: Sequence[mx.nd.NDArray]) -> np.ndarray:
@@ -262,7 +263,7 @@ class TrainingRun:
             parameters=parameters_of(self.network),
             optimizer=optimizer_states(self.trainer, self.network),
             omp_num_threads=os.environ["OMP_NUM_THREADS"],
-            images_together=self.recipe.images_together(self.workers.count * len(self.options.devices)),
+            images_together=self.recipe.images_together(self.all_devices),
         )
         # MXNet's ReLU turns NaN into 0 on the CPU: weights can be spoilt behind a loss that is finite.
         spoilt = checkpoint.not_finite()

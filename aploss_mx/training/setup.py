@@ -139,6 +139,6 @@ def _open_log(run: TrainingRun) -> None:
     remove_unfinished(folder, "*.npz")
     run.log = MetricsLog(folder, run.step)
     write_text(folder / "recipe.yaml", yaml.safe_dump(recipe.to_dict(), sort_keys=False))
-    devices = run.workers.count * len(run.options.devices)
-    ranked = f", ranked in groups of {recipe.images_together(devices)}" if recipe.loss in RANKING_LOSSES else ""
-    print(f"{devices} device(s) of {recipe.batch_size // devices} images a step{ranked}")
+    group = recipe.images_together(run.all_devices)
+    ranked = f", ranked in groups of {group}" if recipe.loss in RANKING_LOSSES else ""
+    print(f"{run.all_devices} device(s) of {recipe.batch_size // run.all_devices} images a step{ranked}")
