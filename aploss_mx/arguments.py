@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from pathlib import Path
 from typing import Any, Sequence
 
 
@@ -13,6 +14,13 @@ class ArgumentParser(argparse.ArgumentParser):
 
     def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
         return super().parse_known_args([_expand(text) for text in (sys.argv[1:] if args is None else args)], namespace)
+
+
+def html_file(name: str) -> Path:
+    """Return the path that a flag names, if it is a page's: what it read by mistake would be overwritten."""
+    if not name.lower().endswith((".html", ".htm")):
+        raise argparse.ArgumentTypeError(f"must end in .html, not be {name!r}: it would be overwritten")
+    return Path(name)
 
 
 def _expand(text: str) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Iterator, Mapping, Sequence
 
 UNFINISHED = ".unfinished."
+LONGEST_NAME = 255  # bytes that file systems take
 
 
 @contextmanager
@@ -39,7 +40,10 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{UNFINISHED}{secrets.token_hex(4)}.{path.name}")
+    start, name = f"{UNFINISHED}{secrets.token_hex(4)}.", path.name
+    while len(os.fsencode(start + name)) > LONGEST_NAME:
+        name = name[1:]
+    temporary = path.with_name(start + name)
     try:
         with naming(path, temporary):
             yield temporary

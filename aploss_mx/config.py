@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Callable, Sequence
@@ -305,7 +306,7 @@ def load_recipe(name_or_path: str) -> Recipe:
     ConfigError
         If there is no such recipe, it is no YAML mapping, or a setting cannot be used.
     """
-    path = Path(name_or_path).expanduser()
+    path = Path(os.path.expanduser(name_or_path))
     if not path.suffix:
         path = RECIPES / f"{name_or_path}.yaml"
     try:

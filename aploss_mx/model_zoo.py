@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 FOLDER = Path(__file__).parent / "models"
@@ -19,5 +20,5 @@ def model_path(name: str | Path) -> Path:
 
     A file or folder of the same name goes first.
     """
-    path = Path(name).expanduser()
+    path = Path(os.path.expanduser(name))
     return FOLDER / f"{name}.npz" if str(name) in model_names() and not path.exists() else path

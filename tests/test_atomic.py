@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import subprocess
 import sys
+from pathlib import Path
 
 import mxnet as mx
 import numpy as np
@@ -27,6 +28,22 @@ def test_new_file_and_its_folders_appear(tmp_path):
         assert temporary.parent == path.parent, "a rename is atomic on one file system only"
     assert path.read_text() == "new"
     assert files_in(path.parent) == ["run.json"]
+
+
+@pytest.mark.parametrize("name", ["n" * 251 + ".png", "я" * 125 + ".npz"])
+def test_the_longest_names_can_be_written(tmp_path, name):
+    """Of 255 bytes, whatever the temporary file is called."""
+    with replacing(tmp_path / name) as temporary:
+        temporary.write_text("new")
+        remove_unfinished(tmp_path, "*.json")
+        assert temporary.exists() and temporary.suffix == Path(name).suffix
+    assert files_in(tmp_path) == [name]
+
+
+def test_a_name_that_is_too_long_is_told_by_its_own(tmp_path):
+    with pytest.raises(OSError, match="too long.*n{256}'$"), replacing(tmp_path / ("n" * 256)) as temporary:
+        temporary.write_text("new")
+    assert files_in(tmp_path) == []
 
 
 def test_old_content_stays_until_the_end(tmp_path):

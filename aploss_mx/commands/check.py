@@ -14,7 +14,7 @@ import argparse
 from pathlib import Path
 from typing import Sequence
 
-from aploss_mx.arguments import ArgumentParser
+from aploss_mx.arguments import ArgumentParser, html_file
 from aploss_mx.commands.recipe_flags import add_settings, settings_given
 from aploss_mx.config import Recipe, load_recipe
 from aploss_mx.console import complain, safe_output
@@ -22,12 +22,6 @@ from aploss_mx.data.check import Report, check_dataset
 from aploss_mx.data.dataset import is_coco, open_dataset
 from aploss_mx.data.problems import DataError
 from aploss_mx.text import visible
-
-
-def _html_file(name: str) -> str:
-    if not name.lower().endswith((".html", ".htm")):
-        raise argparse.ArgumentTypeError(f"must end in .html, not be {name!r}: it would be overwritten")
-    return name
 
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
@@ -49,7 +43,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     )
     parser.add_argument(
         "--html",
-        type=_html_file,
+        type=html_file,
         metavar="FILE",
         help="write a page to look at, also where there are errors: problems with their pictures, sizes, what anchors "
         "cover, examples before and after augmentation",
@@ -79,5 +73,5 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
             except OSError as error:
                 complain(str(error))
                 return 1
-            print(f"wrote {visible(arguments.html)}")
+            print(f"wrote {visible(str(arguments.html))}")
     return 0 if report.ok else 1

@@ -82,10 +82,7 @@ def run(arguments: argparse.Namespace) -> None:
     files = find_pictures(arguments.input)
     names = names_of(files)
     targets = [arguments.output / f"{name}.png" for name in names]
-    written = [*targets, arguments.sheet] if arguments.sheet else targets
-    overwritten = {target.resolve() for target in written} & {file.resolve() for file in files}
-    if overwritten:
-        raise ValueError(f"{overwritten.pop()} would be overwritten: choose another --output or --sheet")
+    _check_kept(files, targets, arguments.output, arguments.sheet)
     if arguments.sheet and not cv2.haveImageWriter(f"sheet{arguments.sheet.suffix}"):
         raise ValueError(f"--sheet {arguments.sheet}: no picture format has this suffix; use .png or .jpg")
     detector, min_score = load(arguments)
@@ -118,6 +115,23 @@ def run(arguments: argparse.Namespace) -> None:
         raise ValueError(f"none of the {len(files)} file(s) of {arguments.input} is a readable image")
 
 
+def _check_kept(files: list[Path], targets: list[Path], folder: Path, sheet: Path | None) -> None:
+    """Raise ValueError where somebody's picture, or a training's detections, would be overwritten."""
+    originals = {folder for file in files for folder in _folders_of(file)}
+    written = set()
+    for target in [*targets, sheet] if sheet else targets:
+        if (target.exists() and _folders_of(target) & originals) or target.resolve() in written:
+            raise ValueError(f"{target} would be overwritten: choose another --output or --sheet")
+        written.add(target.resolve())
+    if (folder / "recipe.yaml").exists():
+        written_to = folder / "detections.json"
+        raise ValueError(f"{written_to} is a training's and would be overwritten: choose another --output")
+
+
+def _folders_of(file: Path) -> set[Path]:
+    return {file.parent.resolve(), file.resolve().parent}  # of a link, and of what it leads to
+
+
 def load(arguments: argparse.Namespace) -> tuple[Detector, float]:
     """Return the detector, having said which it is, and the lowest score to draw."""
     detector = Detector.load(arguments.params, one_device(arguments), **settings_given(arguments))
@@ -142,7 +156,7 @@ def find_pictures(pattern: str, flag: str = "--input") -> list[Path]:
     ValueError
         If there are none.
     """
-    path = Path(pattern).expanduser()
+    path = Path(os.path.expanduser(pattern))
     if os.path.isfile(path):
         return [path]
     if os.path.isdir(path):

@@ -91,10 +91,14 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    sources = {Path(file).resolve() for file in (arguments.params, arguments.detections) if file}
-    for target in (arguments.output, arguments.save_detections, arguments.voc_results, arguments.coco_results):
-        if target and target.resolve() in sources:
-            raise ValueError(f"{target} is read from: write elsewhere")
+    taken = {Path(file).resolve(): "is read from" for file in (arguments.params, arguments.detections) if file}
+    targets = [arguments.output, arguments.save_detections, arguments.voc_results, arguments.coco_results]
+    if arguments.reliability:
+        targets += [arguments.reliability, arguments.reliability.with_suffix(".csv")]
+    for target in filter(None, targets):
+        if target.resolve() in taken:
+            raise ValueError(f"{target} {taken[target.resolve()]}: write elsewhere")
+        taken[target.resolve()] = "would be written twice"
     voc_split = re.fullmatch(r"(\d{4})_(\w+)", arguments.split)
     coco = is_coco(arguments.dataset_root)
     if arguments.voc_results and (coco or not voc_split):
@@ -144,7 +148,7 @@ def run(arguments: argparse.Namespace) -> None:
     if not arguments.detect_only:
         report_metrics(dataset, detections, arguments.output, arguments.min_area)
     if arguments.reliability:
-        report_reliability(dataset, detections, arguments.reliability)
+        report_reliability(dataset, detections, arguments.reliability, arguments.min_area)
 
 
 def check_readable(dataset: Dataset) -> None:

@@ -22,6 +22,7 @@ see. `aploss-mx demo` and `evaluate` take a network, or a folder of one, as --pa
 from __future__ import annotations
 
 import argparse
+import json
 import tempfile
 from pathlib import Path
 from typing import Sequence
@@ -38,11 +39,14 @@ from aploss_mx.data.pixels import read_image
 from aploss_mx.detection.description import describe
 from aploss_mx.detection.detector import Detector
 from aploss_mx.detection.export import export_onnx, export_onnx_boxes, export_symbol
+from aploss_mx.detection.exported import DESCRIPTION, NETWORKS, parameters_described
 from aploss_mx.detection.onnx_int8 import quantize_onnx
 from aploss_mx.detection.quantize import has_int8_units, quantize
 from symbols.retinanet import RetinaNet
 
 FORMATS = ("mxnet", "onnx")
+BOXES = {"model": "detector.onnx", "int8": "int8-detector.onnx"}
+CALIBRATED = 32  # images
 
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
@@ -59,14 +63,15 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
     parser.add_argument(
         "--calibrate",
         type=positive_int,
-        default=32,
         metavar="N",
-        help="images that tell INT8's ranges, spread over --images (default: %(default)s)",
+        help=f"images that tell INT8's ranges, spread over --images (default: {CALIBRATED})",
     )
     parser.add_argument("--images", metavar="FILE|FOLDER|GLOB", help="pictures for --calibrate; quote a pattern")
     arguments = parser.parse_args(argv)
     if arguments.int8 and not (arguments.output and arguments.images):
         parser.error("--int8 wants --output, and --images to calibrate with")
+    if not arguments.int8 and (arguments.images or arguments.calibrate):
+        parser.error("--images and --calibrate go with --int8")
     formats = set(FORMATS if arguments.onnx else arguments.format)
     if arguments.boxes and "onnx" not in formats:
         parser.error("--boxes is of --format onnx")
@@ -85,15 +90,29 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
             detector = Detector.load(arguments.params)
             if not isinstance(detector.network, RetinaNet):
                 raise ValueError(f"--params {arguments.params} is exported already: give the checkpoint it was made of")
-            images = calibration_images(arguments.images, arguments.calibrate) if arguments.int8 else []
-            written.append(arguments.output / "model.json")
-            write_text(written[-1], describe(detector))
+            folder, stem = arguments.output, "int8" if arguments.int8 else "model"
+            names = {"mxnet": [f"{stem}-symbol.json"], "onnx": [f"{stem}.onnx", BOXES[stem]][: 1 + arguments.boxes]}
+            about = describe(detector)
+            check_folder(folder, about, [name for format in formats for name in names[format]])
+            images = calibration_images(arguments.images, arguments.calibrate or CALIBRATED) if arguments.int8 else []
+            # Written at the end: a network that is not finished must not stand beside a description.
+            (folder / DESCRIPTION).unlink(missing_ok=True)
             if "mxnet" in formats:
                 network = quantize(detector, images) if images else detector.network
-                written += export_symbol(network, arguments.output, "int8" if images else "model")
+                written += export_symbol(network, folder, stem)
             if "onnx" in formats:
-                written += export_to_onnx(detector, images, arguments.output, arguments.boxes)
+                written += export_to_onnx(detector, images, folder, stem, arguments.boxes)
+            write_text(folder / DESCRIPTION, about)
+            written.append(folder / DESCRIPTION)
         print("wrote " + ", ".join(map(str, written)))
+
+
+def check_folder(folder: Path, about: str, written: Sequence[str]) -> None:
+    """Raise ValueError where networks of another detector would stay beside the new description."""
+    left = [name for name in (*NETWORKS, *BOXES.values()) if name not in written and (folder / name).exists()]
+    if left and parameters_described(folder) != json.loads(about)["parameters"]:
+        names = ", ".join(left)
+        raise ValueError(f"{folder} holds {names} of another detector: choose another --output, or remove them")
 
 
 def calibration_images(pictures: str, count: int) -> list[np.ndarray]:
@@ -105,13 +124,14 @@ def calibration_images(pictures: str, count: int) -> list[np.ndarray]:
     return [read_image(files[index]) for index in chosen]
 
 
-def export_to_onnx(detector: Detector, images: Sequence[np.ndarray], folder: Path, boxes: bool) -> list[Path]:
+def export_to_onnx(
+    detector: Detector, images: Sequence[np.ndarray], folder: Path, stem: str, boxes: bool
+) -> list[Path]:
     """Write the network, in INT8 where there are images to calibrate with, and the whole detector if `boxes`."""
     if images:
         with tempfile.TemporaryDirectory() as temporary:
             network = export_onnx(detector.network, Path(temporary, "model.onnx"))
-            network = quantize_onnx(network, map(detector.views[0], images), folder / "int8.onnx")
+            network = quantize_onnx(network, map(detector.views[0], images), folder / f"{stem}.onnx")
     else:
-        network = export_onnx(detector.network, folder / "model.onnx")
-    name = "int8-detector.onnx" if images else "detector.onnx"
-    return [network, export_onnx_boxes(detector, network, folder / name)] if boxes else [network]
+        network = export_onnx(detector.network, folder / f"{stem}.onnx")
+    return [network, export_onnx_boxes(detector, network, folder / BOXES[stem])] if boxes else [network]

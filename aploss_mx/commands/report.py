@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import Sequence
 
-from aploss_mx.arguments import ArgumentParser
+from aploss_mx.arguments import ArgumentParser, html_file
 from aploss_mx.commands.errors import readable_errors
 from aploss_mx.data.check import Dataset
 from aploss_mx.data.dataset import is_coco, open_dataset
@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
     )
     parser.add_argument(
         "--output",
-        type=Path,
+        type=html_file,
         metavar="FILE",
         help=f"the page (default: {REPORT} in the RUN, or here where there is none)",
     )

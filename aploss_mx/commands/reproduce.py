@@ -14,6 +14,7 @@ Markdown and pictures go to --results.
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import sys
 from itertools import chain
@@ -233,7 +234,7 @@ def _dataset_root(arguments: argparse.Namespace, runner: Runner) -> str:
 def _held_out(root: str, scale: Scale, arguments: argparse.Namespace, runner: Runner) -> str:
     recipe, folder = load_recipe(scale.recipe), arguments.runs / scale.name / "held_out"
     with runner.locked(folder):
-        hold_out(Path(root).expanduser(), folder, recipe.train_split, recipe.val_split)
+        hold_out(Path(os.path.expanduser(root)), folder, recipe.train_split, recipe.val_split)
     return str(folder)
 
 

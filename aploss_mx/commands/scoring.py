@@ -11,7 +11,7 @@ from aploss_mx.data.check import Dataset, Report
 from aploss_mx.data.problems import raise_if_errors
 from aploss_mx.detection.detector import Detector
 from aploss_mx.evaluation.calibration import try_calibration
-from aploss_mx.evaluation.evaluate import evaluate, format_table
+from aploss_mx.evaluation.evaluate import evaluate, format_table, without_smaller
 from aploss_mx.geometry.detections import Detections
 from aploss_mx.report.reliability import write_reliability
 
@@ -52,15 +52,19 @@ def report_metrics(
     return metrics
 
 
-def report_reliability(dataset: Dataset, detections: dict[str, Detections], picture: Path) -> None:
+def report_reliability(
+    dataset: Dataset, detections: dict[str, Detections], picture: Path, min_area: float = 0
+) -> None:
     """Draw the reliability of scores and confidences on every second image, confidences fitted on the others.
+
+    Objects below `min_area` square pixels play no part, nor do the detections that find them.
 
     Raises
     ------
     ValueError
         If there are too few detections to fit confidences to, or scores that are no probabilities.
     """
-    curves = try_calibration(dataset.samples, detections)
+    curves = try_calibration([without_smaller(sample, min_area) for sample in dataset.samples], detections)
     if not curves:
         raise ValueError(
             f"{picture} is not drawn: every second image has too few right or wrong detections to fit to, or scores "

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import time
+from contextlib import ExitStack
 from itertools import count
 from pathlib import Path
 
@@ -14,11 +16,12 @@ from aploss_mx.detection.detector import Detector
 from aploss_mx.evaluation.detections import entries_of
 from aploss_mx.progress import track
 from aploss_mx.report.draw import annotate
+from aploss_mx.report.film import Film
 from aploss_mx.training.interrupt import GracefulInterrupt
 
 SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg")
-FORMAT = "mp4v"  # what OpenCV's wheels write without a codec of the system
-RATE_OF_CAMERAS = 25.0  # frames a second, where a camera does not say
+USUAL_RATE = 25.0  # frames a second, where a source names none, or the ticks of its clock
+HIGHEST_RATE = 240.0
 
 
 def is_video(source: str) -> bool:
@@ -49,14 +52,14 @@ def run_video(detector: Detector, source: str, folder: Path, min_score: float, e
     Raises
     ------
     ValueError
-        If the film would be overwritten.
+        If a film beside the source would be overwritten.
     OSError
         If the source cannot be opened or has no frame, or the film cannot be written.
     """
-    path = Path(source).expanduser()
+    path = Path(os.path.expanduser(source))
     name = f"camera{source}" if _is_camera(source) else path.stem
     target, lines = folder / f"{name}.mp4", folder / f"{name}.jsonl"
-    if path.exists() and target.exists() and target.samefile(path):
+    if path.exists() and target.exists() and folder.samefile(path.parent):
         raise ValueError(f"{target} would be overwritten: choose another --output")
     if not _is_camera(source) and not path.is_file():
         raise FileNotFoundError(f"--input {source}: no such file")
@@ -75,35 +78,36 @@ def run_video(detector: Detector, source: str, folder: Path, min_score: float, e
 def _annotate_frames(
     detector: Detector, capture: cv2.VideoCapture, target: Path, lines: Path, min_score: float, every: int
 ) -> int:
-    rate = capture.get(cv2.CAP_PROP_FPS) or RATE_OF_CAMERAS
+    rate = capture.get(cv2.CAP_PROP_FPS)
+    rate = rate if 0 < rate <= HIGHEST_RATE else USUAL_RATE
     expected = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
-    writer, done, start = None, 0, time.monotonic()
+    done, first, start = 0, 0.0, time.monotonic()
     bar = track(desc="detecting", total=-(-expected // every) if expected > 0 else None, unit="frames")
     try:
-        with bar, open(lines, "w", encoding="utf-8") as file, GracefulInterrupt("frame") as interrupt:
+        with bar, GracefulInterrupt("frame") as interrupt, ExitStack() as opened:
             for number in count():
                 if not capture.grab():
                     break
                 if number % every:
                     continue
+                moment = capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
                 _, frame = capture.retrieve()
                 image = cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
                 found = detector.predict(image)
                 picture = annotate(image, found, detector.classes, min_score)
-                if writer is None:
-                    size = picture.shape[1], picture.shape[0]
-                    writer = cv2.VideoWriter(str(target), cv2.VideoWriter_fourcc(*FORMAT), rate / every, size)
-                    if not writer.isOpened():
-                        raise OSError(f"{target}: OpenCV cannot write a film there")
-                writer.write(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
-                shown = {"frame": number, "seconds": round(number / rate, 3)}
+                if not done:
+                    film = Film(target, rate / every, (picture.shape[1], picture.shape[0]))
+                    opened.callback(film.close)
+                    file = opened.enter_context(open(lines, "w", encoding="utf-8"))
+                    first = moment
+                seconds = moment - first if moment > first else number / rate  # some sources have no clock
+                film.add(picture, seconds)
+                shown = {"frame": number, "seconds": round(seconds, 3)}
                 file.write(json.dumps({**shown, "detections": entries_of(found, detector.classes)}) + "\n")
                 done += 1
                 bar.update()
                 interrupt.check()
     finally:
-        if writer is not None:
-            writer.release()  # what makes the film playable
-            seconds = time.monotonic() - start
-            tqdm.write(f"{done} frame(s), {done / seconds:.1f} a second → {target}, {lines}")
+        if done:
+            tqdm.write(f"{done} frame(s), {done / (time.monotonic() - start):.1f} a second → {target}, {lines}")
     return done

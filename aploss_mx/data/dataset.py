@@ -40,7 +40,7 @@ def open_dataset(
 
 def is_coco(root: str | Path) -> bool:
     """Return whether a folder is laid out as COCO is; where names of folders have no case, VOC's must not count."""
-    folder = Path(root).expanduser()
+    folder = Path(os.path.expanduser(root))
     return os.path.isdir(folder) and bool(annotation_files(folder))
 
 

@@ -15,7 +15,7 @@ LAYOUTS = (
 
 def existing_folder(root: str | Path) -> Path:
     """Return the absolute path of a data set's folder; raise a `DataError` where there is none."""
-    folder = Path(root).expanduser().absolute()
+    folder = Path(os.path.expanduser(root)).absolute()
     if not os.path.isdir(folder):
         raise DataError([Problem(ERROR, "no such folder", str(folder), "correct --dataset-root, or make it")])
     return folder

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
+
+from aploss_mx.checkpoint import parameters_of
 from aploss_mx.config import TEST_SETTINGS
 from aploss_mx.data.pixels import PIXELS
 from aploss_mx.detection.detector import Detector
 from aploss_mx.geometry.anchors import STRIDES, cell_anchors
 from aploss_mx.geometry.coder import MAX_LOG_SCALE, STDS
+from symbols.retinanet import RetinaNet
 
 FORMAT = 2
 MULTIPLE = 32
@@ -30,6 +35,7 @@ def describe(detector: Detector) -> str:
     ]
     about: dict[str, Any] = {
         "format": FORMAT,
+        "parameters": _digest(detector.network),
         "classes": list(detector.classes),
         "background": detector.recipe.background,
         **{name: recipe[name] for name in ("pixels", *TEST_SETTINGS)},
@@ -82,3 +88,11 @@ def describe(detector: Detector) -> str:
         ],
     }
     return json.dumps(about, indent=1) + "\n"
+
+
+def _digest(network: RetinaNet) -> str:
+    """Return the SHA-256 of all parameters, by which a description knows its network."""
+    digest = hashlib.sha256()
+    for name, array in sorted(parameters_of(network).items()):
+        digest.update(f"{name} {array.dtype} {array.shape}".encode() + np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()

@@ -102,6 +102,14 @@ def load_exported(path: Path, device: mx.Context) -> tuple[Any, Recipe, dict[str
     return network, recipe, about
 
 
+def parameters_described(folder: Path) -> str | None:
+    """Return which parameters a folder's description is of; None where there is none that says so."""
+    try:
+        return json.loads((folder / DESCRIPTION).read_text(encoding="utf-8")).get("parameters")
+    except (OSError, ValueError, RecursionError, AttributeError):
+        return None
+
+
 def _read_description(path: Path) -> dict[str, Any]:
     try:
         about = json.loads(path.read_text(encoding="utf-8"))

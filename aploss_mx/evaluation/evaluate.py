@@ -63,7 +63,7 @@ def with_coco(
     min_area: float = 0,
 ) -> dict[str, Any]:
     """Return what `evaluate` does, of COCO's metrics that are there already."""
-    counted = [_without_smaller(sample, min_area) for sample in samples]
+    counted = [without_smaller(sample, min_area) for sample in samples]
     voc = voc_average_precision(counted, detections, classes)
     by_class = zip(classes, coco.ap, coco.ap50, voc.eleven_point, voc.area, voc.objects)
     return {
@@ -99,7 +99,8 @@ def format_summary(metrics: Mapping[str, Any]) -> str:
     return "  ".join(f"{name} {_percent(metrics[name])}" for name in ("AP", "AP50", "AP75", "VOC07_AP50"))
 
 
-def _without_smaller(sample: Sample, min_area: float) -> Sample:
+def without_smaller(sample: Sample, min_area: float) -> Sample:
+    """Return a sample whose objects below so many square pixels are difficult."""
     areas = box_areas(sample.boxes) if sample.areas is None else sample.areas
     return replace(sample, difficult=sample.difficult | (areas < min_area))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import sys
 from dataclasses import dataclass, field
@@ -91,7 +92,7 @@ def write_note(
         "aploss_mx": aploss_mx.__version__,
         "python": sys.version.split()[0],
         "command": list(command),
-        "dataset_root": str(root.expanduser().absolute()),
+        "dataset_root": str(Path(os.path.expanduser(root)).absolute()),
         "train_images": sum(bool(sample.trained.any()) for sample in samples),
         "train_objects": dict(zip(names, np.bincount(labels, minlength=len(names)).tolist())),
     }

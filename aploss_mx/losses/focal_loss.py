@@ -29,13 +29,14 @@ class FocalLoss(PointwiseLoss):
     Outputs
     -------
     loss : NDArray or Symbol, shape (1,)
-        float64 of float64 logits, else float32.
+        float64 of float64 logits, else float32, and of symbols, as in a hybridized block around it.
         Divided by the number of positive anchors, at least 1.
 
     Raises
     ------
     ValueError
-        If `alpha` or `gamma` is none of these; by a call, if the logits are no floating point numbers.
+        If `alpha` or `gamma` is none of these; by a call, if the logits are no floating point numbers
+        (which symbols do not tell).
     """
 
     def __init__(self, alpha: float = 0.25, gamma: float = 2.0, **kwargs: Any):

@@ -28,13 +28,14 @@ class OHEMCrossEntropyLoss(PointwiseLoss):
     Outputs
     -------
     loss : NDArray or Symbol, shape (1,)
-        float64 of float64 logits, else float32.
+        float64 of float64 logits, else float32, and of symbols, as in a hybridized block around it.
         Exactly 0, with gradient 0, where the batch has no positive.
 
     Raises
     ------
     ValueError
-        If `negative_ratio` is not a positive number; by a call, if the logits are no floating point numbers.
+        If `negative_ratio` is not a positive number; by a call, if the logits are no floating point numbers
+        (which symbols do not tell).
     """
 
     def __init__(self, negative_ratio: float = 3.0, **kwargs: Any):

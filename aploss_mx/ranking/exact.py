@@ -42,7 +42,8 @@ def ap_loss_and_grad(
     Parameters
     ----------
     scores : ndarray of float, any shape
-        Logits of the replicated anchors of a batch.
+        Logits of the replicated anchors of a batch. In float64, differences of a few last places, and a `delta` as
+        small, are rounded.
     labels : ndarray, shape of `scores`
         1 positive, 0 negative, -1 ignored.
     delta : float

@@ -11,6 +11,7 @@ from matplotlib import font_manager
 from matplotlib.ft2font import FT2Font
 from PIL import ImageFont
 
+DIGITS = frozenset("0123456789.")
 DEJAVU = str(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"))
 
 
@@ -18,20 +19,23 @@ DEJAVU = str(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"))
 def font_of(text: str, size: int) -> ImageFont.FreeTypeFont:
     """Return a font of `size` pixels that has all letters of a text: DejaVu Sans, or one of the system's.
 
-    Where there is none, DejaVu Sans with a warning, once a text: what it lacks is drawn as boxes.
+    Where there is none, DejaVu Sans with a warning, once whatever number follows a name: what it lacks is drawn as
+    boxes.
     """
-    return ImageFont.truetype(_file_of(text), size)
+    letters = frozenset(text)
+    return ImageFont.truetype(_file_of(letters | DIGITS if letters & DIGITS else letters), size)
 
 
 @lru_cache(maxsize=256)
-def _file_of(text: str) -> str:
-    wanted = {ord(letter) for letter in text if letter.isprintable() and not letter.isspace()}
+def _file_of(letters: frozenset[str]) -> str:
+    wanted = {ord(letter) for letter in letters if letter.isprintable() and not letter.isspace()}
     if wanted <= _letters(DEJAVU):
         return DEJAVU
     for path in _system_fonts():  # which takes a moment to find out
         if wanted <= _letters(path):
             return path
-    warnings.warn(f"no font here has all letters of {text!r}: install one that has, such as Noto", stacklevel=2)
+    lacking = "".join(map(chr, sorted(wanted - _letters(DEJAVU))))
+    warnings.warn(f"no font here has the letters {lacking!r}: install one that has, such as Noto", stacklevel=2)
     return DEJAVU
 
 

@@ -84,6 +84,7 @@ class Workers:
             atexit.register(self._presence.leave)  # before MXNet waits for the others
             self.rank = self.kv_store.rank
             self.kv_store.init(TOTALS_KEY, mx.nd.zeros((TOTALS,)))
+            self._presence.update(steps=0)
 
     @property
     def leads(self) -> bool:
@@ -105,9 +106,11 @@ class Workers:
         """Tell the others that this worker is at work without them."""
         if self._presence:
             self._presence.update(alone=True)
-        yield
-        if self._presence:
-            self._presence.update(alone=False)
+        try:
+            yield
+        finally:
+            if self._presence:
+                self._presence.update(alone=False)
 
     def share_parameters(self, trainer: mx.gluon.Trainer) -> None:
         """Give all devices of all workers the parameters of the first one, and wait until they have them.

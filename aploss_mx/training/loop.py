@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -33,6 +32,7 @@ from aploss_mx.training.interrupt import GracefulInterrupt
 from aploss_mx.training.metrics_log import MetricsLog, NoLog
 from aploss_mx.training.optimizer import optimizer_states, updates_of
 from aploss_mx.training.options import Options
+from aploss_mx.training.resume import omp_num_threads
 from aploss_mx.training.schedule import learning_rate
 from aploss_mx.training.sync_ranking import backward_together
 from symbols.retinanet import RetinaNet
@@ -69,6 +69,8 @@ class TrainingRun:
         That they took.
     best : dict
         Epoch and metrics of the best evaluation, {} before the first.
+    remeasure : bool
+        Whether evaluations before this run were of another test.
     """
 
     recipe: Recipe
@@ -88,6 +90,7 @@ class TrainingRun:
     step: int = 0
     seconds: float = 0.0
     best: dict[str, float] = field(default_factory=dict)
+    remeasure: bool = False
 
     def __post_init__(self) -> None:
         self.all_devices = self.workers.count * len(self.options.devices)
@@ -121,7 +124,7 @@ class TrainingRun:
         steps = self.recipe.epochs * len(self.sampler)
         bar = track(total=steps, initial=self.step, unit="steps", hidden=not self.workers.leads)
         with bar, GracefulInterrupt() as interrupt:
-            if self._evaluates_after(self.epoch) and self.step not in self.log.evaluated:
+            if self._evaluates_after(self.epoch) and (self.remeasure or self.step not in self.log.evaluated):
                 metrics = self._evaluate_and_log(self._checkpoint_now(), interrupt)
             while self.epoch < self.recipe.epochs:
                 bar.set_description(f"epoch {self.epoch + 1}/{self.recipe.epochs}")
@@ -262,7 +265,7 @@ class TrainingRun:
             pretrained=self.pretrained,
             parameters=parameters_of(self.network),
             optimizer=optimizer_states(self.trainer, self.network),
-            omp_num_threads=os.environ["OMP_NUM_THREADS"],
+            omp_num_threads=omp_num_threads(),
             images_together=self.recipe.images_together(self.all_devices),
         )
         # MXNet's ReLU turns NaN into 0 on the CPU: weights can be spoilt behind a loss that is finite.

@@ -26,7 +26,7 @@ class MetricsLog:
     ----------
     folder : Path
     step : int
-        Steps done: rows of an interrupted run beyond them are dropped, since they come again.
+        Steps done: rows of an interrupted run beyond them are dropped when the first one comes again.
 
     Attributes
     ----------
@@ -38,17 +38,27 @@ class MetricsLog:
         self.path = folder / "metrics.csv"
         rows = [row for row in read_metrics(self.path) if int(row["step"]) <= step] if step else []
         self.evaluated = {int(row["step"]) for row in rows if row["AP"] or row["VOC07_AP50"]}
-        with replacing(self.path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, COLUMNS)
-            writer.writeheader()
-            writer.writerows(rows)
+        self._kept: list[dict[str, str]] | None = rows
+        if not step:
+            self._begin()
         # Not SummaryWriter, whose thread lags behind and, once it has met a full disk, is waited for for ever.
         (folder / "tensorboard").mkdir(exist_ok=True)
         self.board = EventsWriter(str(folder / "tensorboard" / "events"))
         self._add_event(step + 1, session_log=SessionLog(status=SessionLog.START))
 
+    def _begin(self) -> None:
+        """Drop the rows that come again, once; until then a later checkpoint may go on after them."""
+        if self._kept is None:
+            return
+        with replacing(self.path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, COLUMNS)
+            writer.writeheader()
+            writer.writerows(self._kept)
+        self._kept = None
+
     def write(self, metrics: Mapping[str, float]) -> None:
         """Append a row; columns that `metrics` lacks stay empty, and others are left out."""
+        self._begin()
         row = {name: metrics[name] for name in COLUMNS if metrics.get(name) is not None}
         with naming(self.path), open(self.path, "a", newline="", encoding="utf-8") as file:
             csv.DictWriter(file, COLUMNS).writerow(row)

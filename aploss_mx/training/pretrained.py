@@ -6,6 +6,7 @@ a state dict (``.npz`` or ``.safetensors``) as GluonCV parameters, and lists wha
 
 from __future__ import annotations
 
+import os
 import sys
 import zipfile
 from pathlib import Path
@@ -74,7 +75,7 @@ def load_pretrained(backbone: ResNetFeatures, name: str, source: str) -> Pretrai
     params = backbone._collect_params_with_prefix()
     if source == "none":
         return Pretrained(sorted(params), [])
-    arrays = _from_gluoncv(name) if source == "gluoncv" else _from_file(Path(source).expanduser())
+    arrays = _from_gluoncv(name) if source == "gluoncv" else _from_file(Path(os.path.expanduser(source)))
     found = {}
     for key, array in arrays.items():
         if key in params:

@@ -9,6 +9,7 @@ from typing import Sequence
 import mxnet as mx
 
 from aploss_mx.checkpoint import Checkpoint, CheckpointError, is_checkpoint
+from aploss_mx.checkpoint_fields import SHOWN
 from aploss_mx.config import TEST_SETTINGS, ConfigError, Recipe
 from aploss_mx.training.pretrained import load_pretrained
 from symbols.retinanet import RetinaNet, get_network
@@ -82,10 +83,15 @@ def load_checkpoint(path: Path, recipe: Recipe, classes: Sequence[str], devices:
             "training. As many devices as before continue it, or with --loss ap and the like fewer devices and "
             f"--ranking-batch {checkpoint.images_together}"
         )
-    was, now = checkpoint.omp_num_threads, os.environ["OMP_NUM_THREADS"]
-    if was not in (None, now):
-        print(f"OMP_NUM_THREADS was {was} and is {now}: the weights will not be the same to the last bit")
+    threads, now = checkpoint.omp_num_threads, omp_num_threads()
+    if threads not in (None, now):
+        print(f"OMP_NUM_THREADS was {threads} and is {now}: the weights will not be the same to the last bit")
     return checkpoint
+
+
+def omp_num_threads() -> str:
+    """Return the environment's OMP_NUM_THREADS as a checkpoint notes it: without blanks, and short."""
+    return "".join(os.environ["OMP_NUM_THREADS"].split())[: SHOWN - 1]
 
 
 def differences(old: Recipe, new: Recipe, names: set[str]) -> str:

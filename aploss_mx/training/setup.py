@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from itertools import chain, count
+from pathlib import Path
 from typing import Sequence
 
 import mxnet as mx
@@ -89,10 +91,11 @@ def _prepare(
         )
 
     mx.random.seed(recipe.seed)
-    if checkpoint:
-        network, pretrained = checkpoint.network(options.devices), checkpoint.pretrained
-    else:
-        network, pretrained = new_network(recipe, classes, options.devices)
+    with workers.alone():  # the weights may have to be downloaded
+        if checkpoint:
+            network, pretrained = checkpoint.network(options.devices), checkpoint.pretrained
+        else:
+            network, pretrained = new_network(recipe, classes, options.devices)
     network.hybridize(static_alloc=True)
     trainer = make_trainer(network, recipe, workers.kv_store)
     workers.share_parameters(trainer)
@@ -126,17 +129,27 @@ def check_run(recipe: Recipe, options: Options) -> None:
 def _resume(run: TrainingRun, checkpoint: Checkpoint) -> None:
     restore_optimizer(run.trainer, run.network, checkpoint.optimizer, checkpoint.updates)
     run.epoch, run.step, run.seconds = checkpoint.epoch, checkpoint.step, checkpoint.seconds
-    best = run.options.best
-    if best.exists() and not differences(checkpoint.recipe, run.recipe, MEASURED_WITH):
+    run.remeasure = bool(differences(checkpoint.recipe, run.recipe, MEASURED_WITH))
+    if run.options.best.exists() and not run.remeasure:
         run.best = checkpoint.best
-    elif best.exists() and run.workers.leads:
-        kept = best.rename(best.with_name(f"best_epoch{checkpoint.best.get('epoch', 0)}.npz"))
-        print(f"{best.name} was chosen by another test and is kept as {kept.name}")
+
+
+def _keep(best: Path) -> None:
+    """Give a checkpoint that another test chose a name that is free."""
+    try:
+        name = f"best_epoch{Checkpoint.load(best).epoch}"
+    except CheckpointError:
+        name = "best_of_before"
+    names = (f"{name}{suffix}.npz" for suffix in chain([""], (f"_{number}" for number in count(2))))
+    kept = best.rename(next(path for path in map(best.with_name, names) if not path.exists()))
+    print(f"{best.name} was chosen by another test and is kept as {kept.name}")
 
 
 def _open_log(run: TrainingRun) -> None:
     recipe, folder = run.recipe, run.options.save_prefix
     remove_unfinished(folder, "*.npz")
+    if run.remeasure and run.options.best.exists():
+        _keep(run.options.best)
     run.log = MetricsLog(folder, run.step)
     write_text(folder / "recipe.yaml", yaml.safe_dump(recipe.to_dict(), sort_keys=False))
     group = recipe.images_together(run.all_devices)

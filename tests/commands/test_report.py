@@ -50,6 +50,15 @@ def test_of_detections(run, shapes, tmp_path):
     assert "aploss-mx report --detections" in page.read_text(encoding="utf-8")
 
 
+def test_no_file_of_another_kind_is_overwritten(run, shapes, capsys):
+    found = str(run / "detections.json")
+    before = Path(found).read_bytes()
+    with pytest.raises(SystemExit):
+        cli.main(["report", "--detections", found, "--dataset-root", str(shapes), "--split", "v", "--output", found])
+    assert "must end in .html" in capsys.readouterr().err
+    assert Path(found).read_bytes() == before
+
+
 def test_of_two_runs(run, tmp_path):
     other = shutil.copytree(run, tmp_path / "other")
     cli.main(["report", str(run), str(other), "--output", str(tmp_path / "two.html")])

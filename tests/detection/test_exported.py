@@ -18,6 +18,7 @@ from aploss_mx.checkpoint import Checkpoint, parameters_of
 from aploss_mx.commands import export as commands_export
 from aploss_mx.data.pixels import read_image
 from aploss_mx.detection.detector import Detector
+from aploss_mx.detection.export import ExportError
 from aploss_mx.detection.exported import ExportedError
 from aploss_mx.detection.quantize import has_int8_units, quantize
 from aploss_mx.geometry.anchors import STRIDES
@@ -149,6 +150,54 @@ def test_what_is_exported_is_not_exported_again(exported, tmp_path, name):
     with pytest.raises(SystemExit, match="is exported already: give the checkpoint it was made of"):
         export.main(["--params", str(exported / name), "--output", str(tmp_path / "new"), "--format", "onnx"])
     assert not (tmp_path / "new").exists()
+
+
+@pytest.fixture
+def other(checkpoint, tmp_path):
+    """A detector with other scores for other classes."""
+    was = Checkpoint.load(checkpoint)
+    name = next(name for name in was.parameters if name.startswith("class_head") and name.endswith("bias"))
+    path = tmp_path / "other.npz"
+    changed = {**was.parameters, name: was.parameters[name] + 1}
+    replace(was, classes=("cow", "hen", "owl"), parameters=changed).save(path)
+    return path
+
+
+def test_no_network_stands_beside_another_ones_description(checkpoint, exported, other, photograph, tmp_path):
+    folder = tmp_path / "exported"
+    shutil.copytree(exported, folder)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(SystemExit, match=r"holds model-symbol\.json of another detector: choose another --output"):
+        export.main(["--params", str(other), "--output", str(folder), "--format", "onnx"])
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    export.main(["--params", str(checkpoint), "--output", str(folder), "--format", "onnx"])  # in turn
+    export.main(["--params", str(other), "--output", str(folder), "--onnx"])
+    expected = Detector.load(other).predict(photograph)
+    for name in ("", "model.onnx"):
+        found = Detector.load(folder / name)
+        assert found.classes == ("cow", "hen", "owl")
+        np.testing.assert_allclose(found.predict(photograph).scores, expected.scores, atol=1e-5)
+
+
+def test_an_export_that_fails_leaves_no_description(exported, other, tmp_path, monkeypatch):
+    folder = tmp_path / "exported"
+    shutil.copytree(exported, folder)
+
+    def fail(*_):
+        raise ExportError("no more")
+
+    monkeypatch.setattr(commands_export, "export_onnx", fail)
+    with pytest.raises(SystemExit, match="no more"):
+        export.main(["--params", str(other), "--output", str(folder), "--onnx"])
+    with pytest.raises(ExportedError, match=r"no .*model\.json"):
+        Detector.load(folder)
+
+
+@pytest.mark.parametrize("flags", [["--images", "photographs"], ["--calibrate", "8"]])
+def test_images_are_of_int8_alone(checkpoint, tmp_path, capsys, flags):
+    with pytest.raises(SystemExit):
+        export.main(["--params", str(checkpoint), "--output", str(tmp_path / "out"), *flags])
+    assert "--images and --calibrate go with --int8" in capsys.readouterr().err
 
 
 def test_int8_without_images_is_refused(checkpoint, tmp_path):

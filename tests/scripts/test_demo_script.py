@@ -171,6 +171,38 @@ def test_demo_overwrites_no_photograph(shared_data, trained, tmp_path, monkeypat
     assert Path("here/dog.png").read_bytes() == before
 
 
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--output", "pictures"],  # which holds another picture, dog.png
+        ["--output", "there", "--sheet", "pictures/dog.png"],
+        ["--output", "there", "--sheet", "there/dog.png"],  # the annotated picture itself
+        ["--output", "links"],
+        ["--output", "run"],
+    ],
+)
+def test_demo_overwrites_nothing_beside_its_input(trained, tmp_path, monkeypatch, no_work, flags):
+    monkeypatch.chdir(tmp_path)
+    for path in ("pictures/dog.jpg", "pictures/dog.png", "links/dog.png", "run/recipe.yaml", "run/detections.json"):
+        Path(path).parent.mkdir(exist_ok=True)
+        Path(path).write_text(path)
+    Path("links/dog.jpg").symlink_to(tmp_path / "pictures" / "dog.jpg")
+    pattern = "links/*.jpg" if "links" in flags else "pictures/*.jpg"
+    with pytest.raises(SystemExit, match=r"would be overwritten: choose another --output"):
+        demo.main(["--params", str(trained / "last.npz"), "--input", pattern, *flags])
+    assert Path("pictures/dog.png").read_text() == "pictures/dog.png"
+    assert Path("run/detections.json").read_text() == "run/detections.json"
+
+
+def test_a_home_of_nobody_is_told_as_a_missing_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("a.jpg").write_bytes(b"")
+    for flags in (["--input", "~no-such-user/a.jpg"], ["--input", "a.jpg", "--params", "~no-such-user/a.npz"]):
+        assert "~no-such-user/a" in message_of(demo.main, flags)
+    Path("~1.jpg").write_bytes(b"")
+    assert demo.find_pictures("~1.jpg") == [Path("~1.jpg")]
+
+
 def test_a_sheet_of_no_known_format_is_refused_at_once(shared_data, trained, tmp_path):
     with pytest.raises(SystemExit, match="no picture format"):
         run_demo(trained, shared_data / "demo", tmp_path / "found", "--sheet", tmp_path / "sheet.foo")

@@ -13,6 +13,7 @@ import pytest
 from tiny_training import running_script
 
 from aploss_mx.commands.video import is_video
+from aploss_mx.report.film import Film
 from scripts import demo
 
 FRAMES, RATE = 12, 10
@@ -60,6 +61,71 @@ def test_a_film(trained, tmp_path, every):
     assert {"category", "bbox", "score"} <= set(lines[0]["detections"][0])
 
 
+def stamped(path: Path, ticks: list[int]) -> Path:
+    """A film whose frames are to be seen after so many hundredths of a second."""
+    plain = path.with_name("plain.avi")
+    writer = cv2.VideoWriter(str(plain), cv2.CAP_FFMPEG, cv2.VideoWriter_fourcc(*"MJPG"), 100, (96, 64))
+    for number in range(len(ticks)):
+        writer.write(np.full((64, 96, 3), 10 * number, np.uint8))
+    writer.release()
+    source = cv2.VideoCapture(str(plain), cv2.CAP_FFMPEG, [cv2.CAP_PROP_FORMAT, -1])  # packets as they are
+    raw = [cv2.VIDEOWRITER_PROP_RAW_VIDEO, 1]
+    code = int(source.get(cv2.CAP_PROP_FOURCC))
+    writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, code, 100, (96, 64), raw)
+    for tick in ticks:
+        writer.set(cv2.VIDEOWRITER_PROP_PTS, tick)
+        writer.write(source.read()[1])
+    writer.release()
+    return path
+
+
+def test_a_film_that_changes_its_pace(trained, tmp_path):
+    """As those of telephones and of screens do: times are the film's own, and the annotated one lasts as long."""
+    ticks = [0, 1, 2, 3, 4, 50, 100, 200]
+    film = stamped(tmp_path / "film.mkv", ticks)
+    flags = ["--params", str(trained / "last.npz"), "--input", str(film), "--output", str(tmp_path / "out")]
+    demo.main([*flags, "--min-score", "1"])
+    lines = lines_of(tmp_path / "out" / "film.jsonl")
+    assert [line["seconds"] for line in lines] == pytest.approx([tick / 100 for tick in ticks])
+    capture = cv2.VideoCapture(str(tmp_path / "out" / "film.mp4"))
+    written = frames_of(tmp_path / "out" / "film.mp4")
+    assert (len(written) - 1) / capture.get(cv2.CAP_PROP_FPS) == pytest.approx(2, abs=0.02)
+    shades = [round(frame.mean() / 10) for frame in written]
+    assert [shades[tick] for tick in ticks] == list(range(len(ticks)))
+    assert [shades[tick - 1] for tick in ticks[5:]] == [4, 5, 6]
+
+
+@pytest.mark.parametrize(("rate", "expected"), [(119.8812, 119.88), (66.6667, 66.67), (29.97, 29.97), (240, 240)])
+def test_rates_that_mpeg_4_cannot_count(tmp_path, rate, expected):
+    film = Film(tmp_path / "film.mp4", rate, (96, 64))
+    for number in range(5):
+        film.add(np.full((64, 96, 3), 40 * number, np.uint8), number / rate)
+    film.close()
+    assert [round(frame.mean() / 40) for frame in frames_of(tmp_path / "film.mp4")] == [0, 1, 2, 3, 4]
+    assert cv2.VideoCapture(str(tmp_path / "film.mp4")).get(cv2.CAP_PROP_FPS) == pytest.approx(expected)
+
+
+def test_frames_that_come_too_fast_are_left_out_and_gaps_are_limited(tmp_path, monkeypatch):
+    monkeypatch.setattr("aploss_mx.report.film.LONGEST_STILL", 1)
+    film = Film(tmp_path / "film.mp4", 10, (96, 64))
+    for shade, seconds in enumerate([0, 0.01, 0.02, 0.1, 3600, 3600.1]):
+        film.add(np.full((64, 96, 3), 40 * shade, np.uint8), seconds)
+    film.close()
+    shades = [round(frame.mean() / 40) for frame in frames_of(tmp_path / "film.mp4")]
+    assert shades == [0, *[3] * 11, 4, 5]
+
+
+def test_a_film_that_cannot_be_written_costs_no_lines(trained, tmp_path, monkeypatch):
+    film, lines = make_film(tmp_path / "film.avi"), tmp_path / "out" / "film.jsonl"
+    lines.parent.mkdir()
+    lines.write_text("of before")
+    monkeypatch.setattr("aploss_mx.report.film.FORMAT", "none")
+    flags = ["--params", str(trained / "last.npz"), "--input", str(film), "--output", str(lines.parent)]
+    with pytest.raises(SystemExit, match="cannot write a film of 10 frames a second there"):
+        demo.main(flags)
+    assert lines.read_text() == "of before"
+
+
 def test_ctrl_c_leaves_a_playable_film(trained, tmp_path):
     film = make_film(tmp_path / "long.mp4", 3000)
     flags = ["--params", str(trained / "last.npz"), "--input", str(film), "--output", str(tmp_path / "out")]
@@ -88,10 +154,11 @@ def test_inputs_that_are_no_film(trained, tmp_path):
     ]:
         with pytest.raises(SystemExit, match=message):
             demo.main([*flags, "--input", source])
-    film = make_film(tmp_path / "film.mp4")
+    film, other = make_film(tmp_path / "film.mp4"), make_film(tmp_path / "film.avi", 3)
     before = film.read_bytes()
-    with pytest.raises(SystemExit, match="would be overwritten"):
-        demo.main([*flags[:2], "--output", str(tmp_path), "--input", str(film)])
+    for source in (film, other):
+        with pytest.raises(SystemExit, match=r"film\.mp4 would be overwritten"):
+            demo.main([*flags[:2], "--output", str(tmp_path), "--input", str(source)])
     assert film.read_bytes() == before
     with pytest.raises(SystemExit, match="--every is of films"):
         demo.main([*flags, "--input", str(tmp_path / "photo.png"), "--every", "2"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 from script_output import message_of, table_of
 
-from aploss_mx.commands import evaluate
+from aploss_mx.commands import evaluate, scoring
 from aploss_mx.data.shapes import SHAPES_CLASSES
 from aploss_mx.evaluation.detections import load_detections
 
@@ -132,6 +133,36 @@ def test_evaluate_overwrites_no_file_that_it_reads(shapes, tmp_path):
     with pytest.raises(SystemExit, match="is read from"):
         evaluate.main(["--detections", str(found), *data, "--output", str(found)])
     assert found.read_text() == "[]"
+
+
+@pytest.mark.parametrize(
+    "targets",
+    [
+        ["--output", "a", "--voc-results", "./a"],
+        ["--output", "a.csv", "--reliability", "a.png"],
+        ["--voc-results", "a.png", "--reliability", "a.png"],
+    ],
+)
+def test_evaluate_writes_no_file_twice(shapes, trained, tmp_path, monkeypatch, no_work, targets):
+    monkeypatch.chdir(tmp_path)
+    source = ["--detections", trained / "detections.json", "--dataset-root", shapes, "--split", "2007_val"]
+    assert "a.* would be written twice" in re.sub(r"a\S*", "a.*", message_of(evaluate.main, [*source, *targets]))
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_reliability_is_of_the_objects_that_the_metrics_count(shapes, trained, tmp_path, monkeypatch):
+    judged = []
+    monkeypatch.setattr(scoring, "try_calibration", lambda samples, _: judged.append(samples) or {})
+    flags = ["--detections", trained / "detections.json", "--dataset-root", shapes, "--split", "2007_val"]
+    flags += ["--classes", ",".join(SHAPES_CLASSES), "--reliability", tmp_path / "a.png"]
+    for least in (0, 600):
+        assert "is not drawn" in message_of(evaluate.main, [*flags, "--min-area", least])
+    everything, large = judged
+    assert not any(sample.difficult.any() for sample in everything)
+    small = [(sample.boxes[:, 2:] - sample.boxes[:, :2]).prod(axis=1) < 600 for sample in everything]
+    assert 0 < np.concatenate(small).mean() < 1
+    for sample, expected in zip(large, small):
+        np.testing.assert_array_equal(sample.difficult, expected)
 
 
 def test_test_settings_are_of_no_use_to_saved_detections(shapes, trained, capsys):

@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -27,7 +28,9 @@ from aploss_mx.config import ConfigError
 from aploss_mx.training.loop import TrainingRun
 from aploss_mx.training.metrics_log import read_metrics
 from aploss_mx.training.options import LOCK, Options
+from aploss_mx.training.resume import omp_num_threads
 from scripts import train_voc
+from symbols.mxnet_setup import count_threads
 
 # Epochs have two steps: the warm-up spans the stop after the first, and a decay follows.
 SCHEDULE = {"epochs": 3, "warmup_steps": 4, "warmup_factor": 0.5, "lr_decay_epoch": "2", "lr": 0.008}
@@ -183,6 +186,70 @@ def test_the_best_evaluation_counts_as_long_as_it_is_measured_alike(shapes, trai
     run.held.close()
     before = folder / ("best.npz" if kept else f"best_epoch{best['epoch']}.npz")
     assert before.read_bytes() == content and (folder / "best.npz").exists() == kept
+
+
+def names_of(folder):
+    return sorted(path.name for path in folder.glob("*.npz"))
+
+
+def test_no_kept_checkpoint_is_overwritten(shapes, trained, workplace, capsys):
+    folder = workplace / "run"
+    shutil.copytree(trained, folder)
+    tiny_run(shapes, folder, resume="auto", epochs=2, test_short=32).run()
+    assert names_of(folder) == ["best.npz", "best_epoch1.npz", "last.npz"]
+    first = (folder / "best_epoch1.npz").read_bytes()
+    epoch = Checkpoint.load(folder / "best.npz").epoch
+    run = tiny_run(shapes, folder, resume=str(folder / "best_epoch1.npz"), epochs=2, test_short=32)
+    run.log.close()
+    run.held.close()
+    kept = "best_epoch1_2.npz" if epoch == 1 else "best_epoch2.npz"
+    assert f"is kept as {kept}" in capsys.readouterr().out
+    assert (folder / "best_epoch1.npz").read_bytes() == first
+    assert Checkpoint.load(folder / kept).epoch == epoch
+    (folder / "best.npz").write_bytes(b"damaged")
+    run = tiny_run(shapes, folder, resume=str(folder / "best_epoch1.npz"), epochs=2, test_short=48)
+    run.log.close()
+    run.held.close()
+    assert (folder / "best_of_before.npz").read_bytes() == b"damaged"
+
+
+def test_a_finished_run_is_measured_anew_by_another_test(shapes, trained, workplace):
+    folder = workplace / "run"
+    shutil.copytree(trained, folder)
+    metrics = tiny_run(shapes, folder, resume="auto", test_short=32).run()
+    for name in ("best.npz", "last.npz"):
+        checkpoint = Checkpoint.load(folder / name)
+        assert checkpoint.recipe.test_short == 32 and checkpoint.best["AP"] == metrics["AP"]
+    assert float(read_metrics(folder / "metrics.csv")[-1]["AP"]) == metrics["AP"]
+    again = tiny_run(shapes, folder, resume="auto", test_short=32)
+    assert not again.remeasure and again.best["AP"] == metrics["AP"]
+    again.log.close()
+    again.held.close()
+
+
+def test_rows_stay_until_they_come_again(shapes, trained, workplace):
+    """Who resumes from an older checkpoint, and thinks better of it, has lost none."""
+    folder = workplace / "run"
+    shutil.copytree(trained, folder)
+    shutil.copy(folder / "last.npz", folder / "older.npz")
+    tiny_run(shapes, folder, epochs=2, val_interval=1, resume="auto").run()
+    rows = (folder / "metrics.csv").read_text()
+    run = tiny_run(shapes, folder, epochs=2, val_interval=1, resume=str(folder / "older.npz"))
+    assert (folder / "metrics.csv").read_text() == rows
+    run.log.write({"epoch": 2, "step": run.step + 1, "loss": 1})
+    run.log.close()
+    run.held.close()
+    steps = [int(row["step"]) for row in read_metrics(folder / "metrics.csv")]
+    assert steps[-1] == run.step + 1 and max(steps[:-1]) == run.step
+
+
+@pytest.mark.parametrize("threads", ["1\r", " 2 , 1\n", ",".join(["2"] * 30)])
+def test_whatever_number_of_threads_is_noted_can_be_read(trained, workplace, monkeypatch, threads):
+    monkeypatch.setenv("OMP_NUM_THREADS", threads)
+    assert count_threads()
+    noted = omp_num_threads()
+    replace(Checkpoint.load(trained / "last.npz"), omp_num_threads=noted).save(workplace / "noted.npz")
+    assert Checkpoint.load(workplace / "noted.npz").omp_num_threads == noted
 
 
 def test_the_best_of_a_new_folder_is_in_it(shapes, trained, workplace):

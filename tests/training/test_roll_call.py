@@ -19,7 +19,7 @@ from tiny_training import REPOSITORY, STARTED
 
 from aploss_mx.commands import training
 from aploss_mx.commands.launch_local import free_port
-from aploss_mx.training import roll_call
+from aploss_mx.training import distributed, roll_call
 from aploss_mx.training.distributed import Workers
 from aploss_mx.training.roll_call import LOST, Presence, Roll, Timeouts
 
@@ -137,6 +137,29 @@ def test_those_who_are_well_go_on():
     first.update(alone=True)  # it evaluates
     group.nobody_ends(2)
     assert server.state.steps == -1
+
+
+def test_those_who_have_joined_may_take_their_time_over_the_network():
+    """It may have to be downloaded: neither wait, for the join or for steps, is meant for that."""
+    group = Group(Timeouts(1.5, 1.0))
+    for role in ("worker", "worker", "server"):
+        group.join(role, steps=0 if role == "worker" else -1).update(alone=role == "worker")
+    group.nobody_ends(3)
+
+
+def test_workers_tell_when_they_have_joined_and_when_they_are_alone(monkeypatch):
+    said: list = []
+    presence = SimpleNamespace(update=lambda **changes: said.append(changes), leave=lambda: None)
+    store = SimpleNamespace(rank=1, init=lambda *_: said.append("initialised"))
+    monkeypatch.setattr(distributed, "Presence", lambda *_: presence)
+    monkeypatch.setattr(distributed.mx.kv, "create", lambda _: store)
+    monkeypatch.setattr(Workers, "joined", False)
+    for name, value in zip(distributed.ENVIRONMENT, ("worker", "127.0.0.1", "1", "1", "2")):
+        monkeypatch.setenv(name, value)
+    workers = Workers("dist_sync")
+    with pytest.raises(KeyboardInterrupt), workers.alone():
+        raise KeyboardInterrupt
+    assert said == ["initialised", {"steps": 0}, {"alone": True}, {"alone": False}]
 
 
 def test_nobody_making_steps_is_the_end():
