@@ -116,6 +116,7 @@ def test_table_and_figure_of_the_same_runs(tmp_path, tiny, capsys):
     assert "<h1>focal, VOC07, seed 0 and ap, VOC07, seed 0</h1>" in page
 
 
+@pytest.mark.slow
 def test_three_optimisers(tmp_path, tiny):
     run(tmp_path, "figure5b")
     with (tmp_path / "results" / "smoke" / "figure5b.csv").open(newline="") as file:

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 FOLDER = Path(__file__).resolve().parents[2] / "scripts"
+QUICK = ("demo.py", "evaluate.py", "train_voc.py")
 SCRIPTS = [
-    *sorted(FOLDER.glob("*.py")),
-    *(pytest.param(script, marks=pytest.mark.slow) for script in sorted(FOLDER.glob("benchmarks/*.py"))),
-]
+    pytest.param(script, marks=() if script.name in QUICK else pytest.mark.slow)
+    for pattern in ("*.py", "benchmarks/*.py") for script in sorted(FOLDER.glob(pattern))
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
