@@ -87,24 +87,30 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
             Checkpoint.load(arguments.params).compact().save(arguments.compact)
             written.append(arguments.compact)
         if arguments.output:
-            detector = Detector.load(arguments.params)
-            if not isinstance(detector.network, RetinaNet):
-                raise ValueError(f"--params {arguments.params} is exported already: give the checkpoint it was made of")
-            folder, stem = arguments.output, "int8" if arguments.int8 else "model"
-            names = {"mxnet": [f"{stem}-symbol.json"], "onnx": [f"{stem}.onnx", BOXES[stem]][: 1 + arguments.boxes]}
-            about = describe(detector)
-            check_folder(folder, about, [name for format in formats for name in names[format]])
-            images = calibration_images(arguments.images, arguments.calibrate or CALIBRATED) if arguments.int8 else []
-            # Written at the end: a network that is not finished must not stand beside a description.
-            (folder / DESCRIPTION).unlink(missing_ok=True)
-            if "mxnet" in formats:
-                network = quantize(detector, images) if images else detector.network
-                written += export_symbol(network, folder, stem)
-            if "onnx" in formats:
-                written += export_to_onnx(detector, images, folder, stem, arguments.boxes)
-            write_text(folder / DESCRIPTION, about)
-            written.append(folder / DESCRIPTION)
+            written += write_networks(arguments, formats)
         print("wrote " + ", ".join(map(str, written)))
+
+
+def write_networks(arguments: argparse.Namespace, formats: set[str]) -> list[Path]:
+    """Write a detector's network in all formats, and its description."""
+    detector = Detector.load(arguments.params)
+    if not isinstance(detector.network, RetinaNet):
+        raise ValueError(f"--params {arguments.params} is exported already: give the checkpoint it was made of")
+    folder, stem = arguments.output, "int8" if arguments.int8 else "model"
+    names = {"mxnet": [f"{stem}-symbol.json"], "onnx": [f"{stem}.onnx", BOXES[stem]][: 1 + arguments.boxes]}
+    about = describe(detector)
+    check_folder(folder, about, [name for wanted in formats for name in names[wanted]])
+    images = calibration_images(arguments.images, arguments.calibrate or CALIBRATED) if arguments.int8 else []
+    written: list[Path] = []
+    # Written at the end: a network that is not finished must not stand beside a description.
+    (folder / DESCRIPTION).unlink(missing_ok=True)
+    if "mxnet" in formats:
+        network = quantize(detector, images) if images else detector.network
+        written += export_symbol(network, folder, stem)
+    if "onnx" in formats:
+        written += export_to_onnx(detector, images, folder, stem, arguments.boxes)
+    write_text(folder / DESCRIPTION, about)
+    return [*written, folder / DESCRIPTION]
 
 
 def check_folder(folder: Path, about: str, written: Sequence[str]) -> None:
