@@ -96,6 +96,7 @@ def find_errors(samples: Sequence[Sample], detections: Mapping[str, Detections])
         costs[kind.name.lower()] = table.mean_ap(right, table.counts, (table.kinds != kind) | mended, labels) - base
     right = table.kinds == Kind.RIGHT
     costs["missed"] = table.mean_ap(right, table.counts - table.missed) - base
+    costs = {name: float(np.maximum(cost, 0)) for name, cost in costs.items()}
     costs["false_positives"] = table.mean_ap(right, table.counts, right) - base
     found = np.bincount(table.labels[right], minlength=len(table.counts))
     costs["false_negatives"] = table.mean_ap(right, found) - base
@@ -182,15 +183,15 @@ class _Table:
     def mean_ap(
         self, right: np.ndarray, counts: np.ndarray, kept: np.ndarray | bool = True, labels: np.ndarray | None = None
     ) -> float:
-        """Return the mean AP of the classes with objects, of the detections kept, these of them right."""
+        """Return the mean AP of the classes with objects, of the detections kept, these of them right.
+
+        A class that an oracle leaves without objects counts with an AP of 0 while it has detections.
+        """
         labels = self.labels if labels is None else labels
         kept = kept & (self.kinds != Kind.IGNORED)
-        present = np.flatnonzero(self.counts)
-        return (
-            float(np.mean([_ap(right[kept & (labels == one)], counts[one]) for one in present]))
-            if len(present)
-            else np.nan
-        )
+        of_class = {one: kept & (labels == one) for one in np.flatnonzero(self.counts)}
+        aps = [_ap(right[rows], counts[one]) for one, rows in of_class.items() if counts[one] or rows.any()]
+        return float(np.mean(aps)) if aps else 0.0 if of_class else np.nan
 
 
 def _best_of_objects(found: Detections, errors: ImageErrors) -> np.ndarray:

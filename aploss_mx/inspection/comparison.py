@@ -15,7 +15,7 @@ from aploss_mx.inspection.page import TEMPLATES, findings_of
 from aploss_mx.inspection.pictures import FEWER, GREY, MOST_PICTURES, boxes_of, thumbnails
 from aploss_mx.inspection.plots import COSTS, Plot, training_plots
 from aploss_mx.inspection.run_folder import RunFolder
-from aploss_mx.page.gallery import LEVELS, Group, gallery
+from aploss_mx.page.gallery import LEVELS, Group, gallery, tally
 from aploss_mx.page.render import write_page
 from aploss_mx.page.tables import Column, table
 from aploss_mx.palette import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY_BLUE, VERMILION, YELLOW
@@ -45,14 +45,14 @@ def write_comparison_page(
     findings = [findings_of(run, dataset) for run in runs]
     objects = findings[0].counts.sum()
     names = names or run_names(runs)
-    others = [name for name, run, of_run in zip(names, runs, findings) if of_run.metrics is not run.metrics]
+    others = [(name, run) for name, run, of_run in zip(names, runs, findings) if of_run.metrics is not run.metrics]
     plots = training_plots(dict(zip(names, (run.log for run in runs))))
     write_page(
         path,
         TEMPLATES / "comparison.html",
         names=names,
         lead=f"Tested on {len(dataset.samples):,} pictures with {objects:,} objects of {dataset.name}."
-        + "".join(f" Its labels are not those that {name} was tested on: it is measured anew." for name in others),
+        + "".join(_measured_anew(name, run, runs[0]) for name, run in others),
         metrics=_metrics_table(names, findings),
         settings=_settings_table(names, runs),
         commands=[(name, run.command) for name, run in zip(names, runs) if run.command],
@@ -62,6 +62,12 @@ def write_comparison_page(
         gallery=differences_gallery(names, findings),
     )
     return plots
+
+
+def _measured_anew(name: str, run: RunFolder, first: RunFolder) -> str:
+    text = f" Its labels are not those that {name} was tested on: it is measured anew."
+    root, other = (one.note.get("dataset_root") for one in (first, run))
+    return text + f" Are its pictures the same? They were in {other}, and these are those of {root}." * (root != other)
 
 
 def run_names(runs: Sequence[RunFolder]) -> list[str]:
@@ -102,14 +108,17 @@ def differences_gallery(names: Sequence[str], findings: Sequence[Findings]) -> M
 
     numbers = (len(finding) + min(number, len(wrong_boxes) - 1) for number in range(count))
     groups_of_all = np.concatenate([group, *(np.full(len(rows), number) for rows, number in zip(wrong, numbers))])
+    levels = np.full(len(groups_of_all), LEVELS)
     boxes = boxes_of(
-        samples, chosen, joined("image"), joined("boxes"), joined("labels"), groups_of_all,
-        np.full(len(groups_of_all), LEVELS),
+        samples, chosen, joined("image"), joined("boxes"), joined("labels"), groups_of_all, levels
     )  # fmt: skip
+    counts = tally(joined("labels"), groups_of_all, levels, one.counts)
     note = "Boxes of objects, by who finds them, and wrong detections; each run at the threshold of its best F1."
     if len(chosen) < len(order):
-        note += f" These are the {len(chosen)} pictures of {len(order):,} with the most differences."
-    return gallery("What one finds and another does not", thumbnails(samples), boxes, one.classes, groups, note=note)
+        note += f" These are the {len(chosen)} of {len(order):,} pictures with most differences; the figures are of all."
+    return gallery(
+        "What one finds and another does not", thumbnails(samples), boxes, one.classes, groups, counts=counts, note=note
+    )
 
 
 def _compared(name: str, values: Sequence[float | None]) -> tuple:

@@ -151,12 +151,12 @@ def _lead(findings: Findings, name: str, run: RunFolder | None) -> str:
     recipe, note = run.recipe, run.note
     objects = sum(note.get("train_objects", {}).values())
     learnt = f"{note['train_images']:,} pictures with {objects:,} objects of " if "train_images" in note else ""
-    seconds = run.log["seconds"].max()
+    epoch = run.metrics.get("epoch", recipe.epochs)
+    seconds = run.log.loc[run.log["epoch"] <= epoch, "seconds"].max()
     took = "" if np.isnan(seconds) else f" in {_duration(seconds)}"
-    epoch = run.metrics.get("epoch")
     return (
         f"RetinaNet over {recipe.network} with the {recipe.loss} loss, trained on {learnt}{recipe.train_split} at "
-        f"{recipe.data_shape} px for {epoch if epoch is not None else recipe.epochs} epochs{took}. Tested on {tested}."
+        f"{recipe.data_shape} px for {epoch} epochs{took}. Tested on {tested}."
     )
 
 

@@ -34,7 +34,7 @@ GREY = "#bbbbbb"
 OBJECT, DIFFICULT = 0, 1
 GROUPS = (
     Group("found object", YELLOW, TRUTH),
-    Group("difficult object", GREY, IGNORED),
+    Group("difficult object", GREY, IGNORED, labelled=True),
     Group("right", GREEN, RIGHT),
     Group("classification", PURPLE, WRONG),
     Group("localisation", SKY_BLUE, WRONG),

@@ -11,6 +11,7 @@ from markupsafe import Markup
 from aploss_mx.evaluation.calibration import try_calibration
 from aploss_mx.evaluation.errors import Kind
 from aploss_mx.inspection.findings import Findings
+from aploss_mx.inspection.run_folder import evaluations_of
 from aploss_mx.page import charts
 from aploss_mx.page.charts import Curve
 
@@ -56,7 +57,10 @@ class Plot(NamedTuple):
 def training_plots(logs: Mapping[str, pd.DataFrame]) -> list[Plot]:
     """Return the curves of runs' metrics logs, by the run's name; '' as the name of the only one."""
 
-    def plot(file: str, title: str, x: str, y: str, columns: Mapping[str, str], factor: float = 1, **more: Any) -> Plot:
+    def plot(
+        file: str, title: str, x: str, y: str, columns: Mapping[str, str], factor: float = 1,
+        logs: Mapping[str, pd.DataFrame] = logs, **more: Any,
+    ) -> Plot:  # fmt: skip
         curves = []
         for run, log in logs.items():
             for column, name in columns.items():
@@ -67,6 +71,7 @@ def training_plots(logs: Mapping[str, pd.DataFrame]) -> list[Plot]:
         return Plot(file, "lines", {"title": title, "curves": curves, "x": x, "y": y, **more})
 
     alone = len(logs) == 1
+    measured = {run: evaluations_of(log) for run, log in logs.items()}
     parts = {"loss": "total", "cls_loss": "classification", "box_loss": "box regression"}
     precisions = {"AP": "AP", "AP50": "AP50", "AP75": "AP75"}
     return [
@@ -76,7 +81,7 @@ def training_plots(logs: Mapping[str, pd.DataFrame]) -> list[Plot]:
             note="Measured without ramp or interpolation, whatever the loss is: runs of different losses compare.",
         ),
         plot("ap", "Average precision", "epoch", "AP (%)", precisions if alone else {"AP": "AP"}, 100,
-             empty="No evaluation was logged."),
+             measured, empty="No evaluation was logged."),
         plot("lr", "Learning rate", "step", "learning rate", {"lr": "learning rate"}),
     ]  # fmt: skip
 

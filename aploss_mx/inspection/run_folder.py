@@ -73,6 +73,16 @@ def read_run(path: Path) -> RunFolder:
     return RunFolder(path, load_recipe(str(path / "recipe.yaml")), log, _read_json(path / "metrics.json"), note)
 
 
+def evaluations_of(log: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of a log that have an AP, from the last one on that measures a step for the second time.
+
+    That is done by another test: the rows before are not to be compared with those that follow.
+    """
+    rows = log.dropna(subset=["AP"])
+    again = np.flatnonzero(rows["step"].duplicated())
+    return rows.iloc[again[-1] :] if len(again) else rows
+
+
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_bytes())

@@ -108,7 +108,8 @@ def unfound(findings: Findings, told: Sequence[Suspect] = ()) -> list[Suspect]:
         Suspect(
             int(objects.image[one]),
             float(doubt[one]),
-            f"labelled {findings.classes[objects.labels[one]]}, of which {recall[objects.labels[one]]:.0%} are found",
+            f"labelled {findings.classes[objects.labels[one]]}, of which {recall[objects.labels[one]]:.0%} are found "
+            f"at any {findings.measure}",
             (int(one),),
         )
         for one in order

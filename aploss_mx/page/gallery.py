@@ -33,12 +33,15 @@ class Group(NamedTuple):
         slider says; while its level is below the slider, as one that is missed, which is a filter of its own.
     fine : bool
         There are many: they are drawn thin, and not named one by one.
+    labelled : bool
+        They are labels and no detections, as a `TRUTH` is: they have no level to tell.
     """
 
     name: str
     color: str
     role: str = IGNORED
     fine: bool = False
+    labelled: bool = False
 
 
 class Boxes(NamedTuple):
@@ -135,6 +138,7 @@ def gallery(
     groups: Sequence[Group],
     *,
     slider: Slider | None = None,
+    counts: Tally | None = None,
     controls: bool = True,
     note: str = "",
 ) -> Markup:
@@ -153,6 +157,8 @@ def gallery(
         The group of index 0 first; a later one lies on top.
     slider : Slider, optional
         Without one, all boxes are shown, and pictures are filtered by class and group alone.
+    counts : Tally, optional
+        Without a slider: of the whole data set, where these pictures are a part of it.
     controls : bool
         Whether slider and filters are there; a few pictures do without.
     note : str
@@ -163,6 +169,7 @@ def gallery(
         "classes": list(classes),
         "groups": [group._asdict() for group in groups],
         "boxes": _packed(boxes),
+        "counts": counts and _packed_tally(counts),
         "slider": slider and {"name": slider.name, "tally": _packed_tally(slider.tally)},
         "never": NEVER,
         "levels": LEVELS,

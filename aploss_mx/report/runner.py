@@ -121,10 +121,11 @@ class Execution:
             If what a run left cannot be read.
         """
         folder = self.folder_of(trial)
-        metrics = _read_json(folder / "metrics.json")
+        metrics, commits = _read_json(folder / "metrics.json"), about(folder)["commit"].split(", ")
         if trial.test:
             metrics = {**_read_json(folder / TEST / "metrics.json"), "epoch": metrics["epoch"]}
-        return measured_row(trial.name, trial.seed, metrics, about(folder)["commit"])
+            commits += about(folder / TEST)["commit"].split(", ")
+        return measured_row(trial.name, trial.seed, metrics, ", ".join(dict.fromkeys(filter(None, commits))))
 
 
 def _on(gpus: str) -> list[str]:

@@ -134,6 +134,21 @@ def test_difficult_objects_make_no_errors():
     assert find_errors([sample], {"a": found}).ap50 == 1
 
 
+def test_a_class_that_is_never_detected():
+    """Once its objects no longer count it is left out of the mean, as in tidecv."""
+    samples = [make_sample("a", [OBJECT, (50, 50, 80, 80), (60, 0, 90, 30)], [0, 1, 1])]
+    report = find_errors(samples, {"a": make_detections([OBJECT], [0.9], [0])})
+    assert report.ap50 == 0.5
+    costs = {name: cost for name, cost in report.costs.items() if cost}
+    assert costs == {"missed": 0.5, "false_negatives": 0.5}
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_no_kind_costs_less_than_nothing(seed):
+    report = find_errors(*random_set(seed, 6, 3, 4))
+    assert all(report.costs[name] >= 0 for name in (*(kind.name.lower() for kind in ERRORS), "missed"))
+
+
 def test_nothing_to_find_and_nothing_found():
     assert np.isnan(find_errors([make_sample("a")], {"a": make_detections([OBJECT], [0.5])}).ap50)
     report = find_errors([make_sample("a", [OBJECT])], {})

@@ -14,6 +14,7 @@ from aploss_mx.data.sample import Sample
 from aploss_mx.geometry.detections import Detections
 from aploss_mx.inspection.advice import advice_on_findings, advice_on_run
 from aploss_mx.inspection.findings import find
+from aploss_mx.inspection.plots import training_plots
 from aploss_mx.training.metrics_log import COLUMNS
 
 
@@ -48,6 +49,24 @@ def test_what_a_decay_of_the_rate_gains_is_no_sign_of_too_few_epochs(decays, pre
     run = SimpleNamespace(log=log, recipe=Recipe(epochs=12, lr_decay_epoch=decays), note={})
     text = told(advice_on_run(run), "Still improving")
     assert text == ([f"{said}: more would help."] if said else [])
+
+
+@pytest.mark.parametrize(
+    "evaluations",
+    [
+        [(12, 0.40), (12, 0.43)],
+        [(12, 0.43), (12, 0.40)],
+        [(3, 0.30), (9, 0.39), (12, 0.395), (12, 0.42)],
+        [(9, 0.39), (12, 0.43), (12, 0.40), (12, 0.41)],
+    ],
+)
+def test_what_another_test_measured_is_not_compared(evaluations):
+    """A step that is measured again, is so by another test: nothing was learnt in between."""
+    log = pd.DataFrame([{"epoch": one, "step": 10 * one, "AP": ap} for one, ap in evaluations], columns=COLUMNS)
+    advice = advice_on_run(SimpleNamespace(log=log, recipe=Recipe(epochs=12), note={}))
+    assert not told(advice, "Still improving") and not told(advice, "Past its best")
+    (chart,) = (plot for plot in training_plots({"": log}) if plot.file == "ap")
+    assert [curve.y.tolist() for curve in chart.content["curves"]] == [[pytest.approx(100 * evaluations[-1][1])]]
 
 
 @pytest.mark.parametrize(

@@ -21,8 +21,10 @@ from aploss_mx.evaluation.detections import save_detections
 from aploss_mx.evaluation.errors import Kind
 from aploss_mx.evaluation.evaluate import evaluate
 from aploss_mx.evaluation.voc import voc_average_precision
+from aploss_mx.inspection import comparison
 from aploss_mx.inspection.comparison import write_comparison_page
-from aploss_mx.inspection.page import findings_of, write_run_page
+from aploss_mx.inspection.findings import find
+from aploss_mx.inspection.page import _lead, findings_of, write_run_page
 from aploss_mx.inspection.plots import Plot
 from aploss_mx.inspection.pngs import DPI, _size, log_images, write_pngs
 from aploss_mx.inspection.run_folder import read_run, write_note
@@ -232,8 +234,16 @@ def test_two_runs_differ_by_what_their_metrics_do(browser, two, run):
     assert table["loss"] == ["ap", "focal"]
 
 
-def test_two_runs_find_each_object_both_one_or_neither(browser, two, run, data):
+@pytest.mark.parametrize("shown", [500, 5])
+def test_two_runs_find_each_object_both_one_or_neither(browser, two, run, data, monkeypatch, shown):
+    """All objects are counted, however few pictures are shown."""
+    if shown < len(data.samples):
+        monkeypatch.setattr(comparison, "MOST_PICTURES", shown)
+        monkeypatch.setattr(comparison, "FEWER", shown)
+        write_comparison_page(two.with_name("few.html"), [read_run(two.parent / one) for one in (NAME, "other")], data)
+        two = two.with_name("few.html")
     browser.open(two)
+    assert f"{min(shown, 40)} pictures" in browser.text("p.shown")
     one, other = (findings_of(read_run(two.parent / name), data) for name in (NAME, "other"))
     counted = one.objects.counted
     first, second = (of.objects.found_at(of.start)[counted] for of in (one, other))
@@ -276,6 +286,36 @@ def test_four_runs_find_each_object_all_several_one_or_none(browser, four, run, 
     )
     metrics = [json.loads((four.parent / name / "metrics.json").read_text()) for name in names]
     assert rows[0] == ["AP", *(f"{100 * of['AP']:.1f} %" for of in metrics)]
+
+
+def test_long_names_stay_within_the_window(browser, run, data, tmp_path):
+    folders = [make_run(tmp_path / ("long_name_" * 7 + end), data.samples, seed) for seed, end in enumerate("ab")]
+    write_comparison_page(tmp_path / "page.html", list(map(read_run, folders)), data)
+    browser.open(tmp_path / "page.html", 400)
+    browser.settle()
+    assert browser.overflow() <= 0
+
+
+def test_other_labels_in_another_folder_may_be_of_other_pictures(run, data, tmp_path):
+    others = paint(tmp_path / "others", 40, len(CLASSES), objects=4)
+    other = make_run(tmp_path / "other", others)
+    write_comparison_page(tmp_path / "page.html", [read_run(run), read_run(other)], data)
+    text = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert f"They were in {other}, and these are those of " in text
+    note = json.loads((other / "run.json").read_text(encoding="utf-8"))
+    note["dataset_root"] = json.loads((run / "run.json").read_text(encoding="utf-8"))["dataset_root"]
+    (other / "run.json").write_text(json.dumps(note))
+    write_comparison_page(tmp_path / "page.html", [read_run(run), read_run(other)], data)
+    text = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "it is measured anew" in text and "They were in" not in text
+
+
+def test_the_lead_tells_the_time_of_the_epochs_that_it_names(data):
+    """Of a training that goes on after its last evaluation."""
+    log = pd.DataFrame([[8, 80, 4800], [15, 141, 9000]], columns=["epoch", "step", "seconds"])
+    made = SimpleNamespace(log=log, recipe=Recipe(epochs=24), note={}, metrics={"epoch": 8})
+    findings = find(data.samples, {}, CLASSES)
+    assert "for 8 epochs in 80 minutes." in _lead(findings, "data", made)
 
 
 def test_runs_of_other_data_are_refused(run, data, tmp_path):

@@ -35,7 +35,8 @@ from aploss_mx.palette import BLUE, GREEN, SKY_BLUE, VERMILION
 
 HOSTILE = ["<script>alert(1)</script>", "\"quotes' & umlauts äöü", "中文名字", "</script><!--", "{{ 7 * 7 }}"]
 GROUPS = (Group("object", SKY_BLUE, TRUTH), Group("right", GREEN, RIGHT), Group("background", VERMILION, WRONG),
-          Group("on a difficult object", BLUE, IGNORED))  # fmt: skip
+          Group("on a difficult object", BLUE, IGNORED),
+          Group("difficult object", BLUE, IGNORED, labelled=True))  # fmt: skip
 
 
 def scene(pictures: int = 60, each: int = 20, seed: int = 0) -> Boxes:
@@ -43,8 +44,9 @@ def scene(pictures: int = 60, each: int = 20, seed: int = 0) -> Boxes:
     generator = np.random.default_rng(seed)
     count = pictures * each
     low = generator.uniform(0, 0.6, (count, 2))
-    group = generator.integers(0, 4, count)
+    group = generator.integers(0, len(GROUPS), count)
     level = generator.integers(0, LEVELS + 1, count)
+    level[group == len(GROUPS) - 1] = LEVELS
     level[(group == 0) & (generator.random(count) < 0.3)] = NEVER
     return Boxes(
         np.repeat(np.arange(pictures), each),
@@ -235,10 +237,15 @@ def test_kinds_filter_pictures(browser, page):
     assert button.get_attribute("aria-pressed") == "true"
 
 
-def test_keyboard_enlarges_turns_and_closes(browser, page):
+@pytest.mark.parametrize("kind", ["", "background", "difficult object"])
+def test_keyboard_enlarges_turns_and_closes(browser, page, kind):
     from selenium.webdriver.common.keys import Keys
 
     browser.open(page)
+    browser.settle()
+    for one in browser.find(".kinds button"):
+        if kind and one.text.startswith(kind):
+            one.click()
     browser.settle()
     button = browser.find(".card button")[0]
     browser.run("arguments[0].focus()", button)
@@ -247,6 +254,10 @@ def test_keyboard_enlarges_turns_and_closes(browser, page):
     assert browser.text("dialog .title").startswith("0: <script>")
     captions = len(browser.find("dialog .caption"))
     assert captions == len(browser.find("dialog .box")) == len(browser.find("dialog .list li")) > 0
+    told = {one.text.rsplit(": ", 1)[1] for one in browser.find("dialog .list li")}
+    assert not kind or told <= {kind, "object", "missed object"}
+    for one in browser.find("dialog .list li"):  # labels have no confidence
+        assert bool(re.search(r" \d\.\d{3}: ", one.text)) == (not one.text.endswith("object") or "on a" in one.text)
     send = browser.driver.switch_to.active_element.send_keys
     send(Keys.ARROW_RIGHT)
     assert browser.text("dialog .title").startswith("1: ")

@@ -14,6 +14,9 @@ from pathlib import Path
 import pytest
 
 from aploss_mx import devices
+from aploss_mx.evaluation.coco import METRICS
+from aploss_mx.report.plan import SCALES, trials_of
+from aploss_mx.report.runner import TEST, Execution
 from aploss_mx.report.runs import RunError, Runner, about, commit_of, is_done
 
 
@@ -184,3 +187,14 @@ def test_a_run_has_the_commits_that_it_was_made_with(tmp_path):
     first, second, changed = commits
     assert len(first) == 10 and first != second and changed == second + "+"
     assert about(tmp_path / "run")["commit"] == ", ".join(commits)
+
+
+def test_a_row_has_the_commits_of_its_training_and_its_test(tmp_path):
+    (trial,) = trials_of("table3", SCALES["smoke"], [0], ["multi-scale"])
+    execution = Execution(Runner(tmp_path), tmp_path, "", "", "", [""], 1)
+    metrics = json.dumps({"epoch": 3, **dict.fromkeys(METRICS, 0.5)})
+    for folder, commit in ((execution.folder_of(trial), "a, b"), (execution.folder_of(trial) / TEST, "b, c+")):
+        folder.mkdir(exist_ok=True)
+        (folder / "done.json").write_text(json.dumps({"commit": commit}), encoding="utf-8")
+        (folder / "metrics.json").write_text(metrics, encoding="utf-8")
+    assert execution.measure(trial)["commit"] == "a, b, c+"

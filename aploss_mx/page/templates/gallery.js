@@ -6,6 +6,7 @@ for (const root of document.querySelectorAll(".gallery")) {
   const unpackAll = (columns) => Object.fromEntries(Object.entries(columns).map(
     ([name, column]) => [name, column.data === undefined ? column : unpack(column)]));
   const boxes = unpackAll(data.boxes), tally = data.slider && unpackAll(data.slider.tally);
+  const counts = data.counts && unpackAll(data.counts);
   const {pictures, classes, groups, fractions} = data;
   const starts = new Uint32Array(pictures.length + 1);
   for (const picture of boxes.picture) starts[picture + 1]++;
@@ -14,6 +15,7 @@ for (const root of document.querySelectorAll(".gallery")) {
   const find = (selector) => root.querySelector(selector);
   const slider = find("input[type=range]"), choice = find("select.class"), cards = find(".cards"), more = find(".more");
   const dialog = find("dialog"), truth = groups.map((group) => group.role === "truth");
+  const labelled = (box) => truth[boxes.group[box]] || groups[boxes.group[box]].labelled;
   const MISSED = groups.length, ALL = -1, PAGE = 24;
   let kind = ALL, level = slider ? +slider.value : 0, label = choice ? +choice.value : -1, order = [], shown = PAGE, opened = -1;
 
@@ -42,15 +44,15 @@ for (const root of document.querySelectorAll(".gallery")) {
   const look = (one) => one === MISSED
     ? {...groups[truth.indexOf(true)], name: "missed object", dash: "5 4"} : groups[one];
   const words = (box) => {
-    const sure = truth[boxes.group[box]] || !data.slider ? "" : ` ${(boxes.level[box] / data.levels).toFixed(3)}`;
+    const sure = labelled(box) || !data.slider ? "" : ` ${(boxes.level[box] / data.levels).toFixed(3)}`;
     return classes[boxes.label[box]] + sure;
   };
   const corner = (box, side, length) => boxes.xyxy[4 * box + side] / fractions * length;
 
+  const drawn = (picture) => visible(picture).filter(([box, one]) => kind === ALL || kind === one || truth[boxes.group[box]]);
   const draw = (svg, picture, captions) => {
     const {width, height} = pictures[picture], size = Math.max(width, height) / 42;
-    const wanted = ([box, one]) => kind === ALL || kind === one || truth[boxes.group[box]];
-    svg.replaceChildren(...visible(picture).filter(wanted).flatMap(([box, one]) => {
+    svg.replaceChildren(...drawn(picture).flatMap(([box, one]) => {
       const [x, y] = [corner(box, 0, width), corner(box, 1, height)];
       const place = {x, y, width: Math.max(0, corner(box, 2, width) - x), height: Math.max(0, corner(box, 3, height) - y)};
       const {color, name, dash, fine} = look(one);
@@ -61,7 +63,7 @@ for (const root of document.querySelectorAll(".gallery")) {
       rect.append(title);
       const parts = quiet ? [rect] : [make("rect", {...place, class: "casing"}), rect];
       if (captions && !fine) {
-        const low = truth[boxes.group[box]];
+        const low = labelled(box);
         const text = make("text", {x: x + size * 0.2, y: low ? y + place.height - size * 0.3 : Math.max(size, y - size * 0.3), "font-size": size, class: "caption"});
         text.textContent = words(box);
         parts.push(text);
@@ -82,7 +84,7 @@ for (const root of document.querySelectorAll(".gallery")) {
   const made = new Map();
   const describe = (index) => {
     const counts = new Map();
-    for (const [, one] of visible(index)) if (!(tally && truth[one])) counts.set(look(one).name, (counts.get(look(one).name) || 0) + 1);
+    for (const [, one] of drawn(index)) if (!(tally && truth[one])) counts.set(look(one).name, (counts.get(look(one).name) || 0) + 1);
     return [...counts].map(([name, count]) => `${name} ${count}`).join(", ") || "no boxes";
   };
   const refresh = (card) => {
@@ -132,10 +134,9 @@ for (const root of document.querySelectorAll(".gallery")) {
   const count = () => {
     const sums = new Array(groups.length + 1).fill(0);
     if (!tally) {
-      for (let box = 0; box < boxes.label.length; box++) {
-        const one = kindOf(box);
-        if (one !== null) sums[one]++;
-      }
+      const all = counts || boxes;
+      for (let row = 0; row < all.label.length; row++)
+        if (label < 0 || all.label[row] === label) sums[all.group[row]] += counts ? counts.count[row] : 1;
     } else {
       for (let row = 0; row < tally.count.length; row++)
         if (tally.level[row] >= level && (label < 0 || tally.label[row] === label)) sums[tally.group[row]] += tally.count[row];
@@ -179,7 +180,7 @@ for (const root of document.querySelectorAll(".gallery")) {
     find("dialog .title").textContent = note ? `${name}, ${note}` : name;
     find("dialog .large").replaceChildren(frame);
     frame.style.width = `min(100%, ${Math.round(72 * width / height)}vh)`;
-    find("dialog .list").replaceChildren(...visible(index).filter(([, one]) => !look(one).fine).reverse().map(([box, one]) => {
+    find("dialog .list").replaceChildren(...drawn(index).filter(([, one]) => !look(one).fine).reverse().map(([box, one]) => {
       const item = html("li"), swatch = make("svg", {viewBox: "0 0 12 12", width: 12, height: 12, "aria-hidden": "true"});
       swatch.append(make("rect", {x: 1.5, y: 1.5, width: 9, height: 9, class: "swatch", stroke: look(one).color, ...(look(one).dash && {"stroke-dasharray": "3 2"})}));
       item.append(swatch, `${words(box)}: ${look(one).name}`);
