@@ -17,7 +17,7 @@ from symbols.backbones import BACKBONES
 RECIPES = Path(__file__).parent / "recipes"
 LARGEST = 2**31  # of whole numbers
 MOST_FACTORS = 16  # scales, or ratios, of anchors
-LARGEST_FILE, DEEPEST = 1 << 16, 8  # bytes of a recipe, and levels of lists in it
+LARGEST_FILE, DEEPEST = 1 << 19, 8  # bytes of a recipe, and levels of lists in it
 GROUPING = {"ranking_batch", "ranking_scope"}
 SETTINGS_OF_LOSSES: dict[str, set[str]] = {
     "ap": {"delta", "interpolated", "sync_ranking"} | GROUPING,
@@ -81,6 +81,10 @@ def _text(value: Any) -> str:
     return value
 
 
+def _source(value: Any) -> str:
+    return str(value) if isinstance(value, Path) else _text(value)
+
+
 def _names(value: Any) -> str | tuple[str, ...]:
     if not isinstance(value, (list, tuple)):
         return _text(value)
@@ -100,9 +104,14 @@ def _boolean(value: Any) -> bool:
     return str(value).lower() in ("true", "yes", "1")
 
 
+def _items(value: Any) -> Sequence[Any]:
+    if isinstance(value, str):
+        return [item for item in value.split(",") if item.strip()]
+    return value if isinstance(value, (list, tuple)) else [value]
+
+
 def _numbers(value: Any) -> tuple[int, ...]:
-    items = [item for item in value.split(",") if item.strip()] if isinstance(value, str) else value
-    return tuple(sorted(_positive(item) for item in items))
+    return tuple(sorted(_positive(item) for item in _items(value)))
 
 
 def _factor(value: Any) -> float:
@@ -113,8 +122,7 @@ def _factor(value: Any) -> float:
 
 
 def _factors(value: Any) -> tuple[float, ...]:
-    items = [item for item in value.split(",") if item.strip()] if isinstance(value, str) else value
-    numbers = tuple(_factor(item) for item in items)
+    numbers = tuple(_factor(item) for item in _items(value))
     if not 0 < len(numbers) <= MOST_FACTORS or len(set(numbers)) < len(numbers):
         raise ValueError(f"must be 1 to {MOST_FACTORS} numbers, each once")
     return numbers
@@ -151,7 +159,7 @@ class Recipe:
     )
     pretrained: str = _setting(
         "gluoncv",
-        str,
+        _source,
         "backbone weights: 'gluoncv' downloads, 'none' starts at random, else a .params, .npz or .safetensors file; "
         "or a checkpoint to fine-tune, with the same classes or others; 'voc-resnet18' comes with the package",
     )

@@ -25,7 +25,7 @@ WRONG = {
     "new_conv_std": [0, -0.01, "kaiming", "nan", float("inf")],
     "pixels": ["bgr", None],
     "anchor_size": [0, -4, "nan", "inf", 1e6, None, [4]],
-    "anchor_scales": ["", [], [0], "1,x", 1, None, "1,1", list(range(1, 18))],
+    "anchor_scales": ["", [], [0], "1,x", 0, None, "1,1", list(range(1, 18))],
     "anchor_ratios": ["", [], [-1], "1;2", "nan", [1e3]],
     "augmentation": ["SSD", "mirror", True],
     "data_shape": [500, 0, -512, "512x512", 512.5, [512, 512]],
@@ -42,8 +42,9 @@ WRONG = {
     "optimizer": ["SGD", "rmsprop"],
     "lr": [0, -0.1, "fast", "nan", "inf", None],
     "backbone_lr_mult": [0, -0.1, "nan", "x"],
+    "pretrained": [None, False, ["a.npz"]],  # to YAML, no is false
     "lr_decay": [0, -1, "nan"],
-    "lr_decay_epoch": ["110,x", [0], [-1], 110, "1.5", None, [[1]]],
+    "lr_decay_epoch": ["110,x", [0], [-1], 0, "1.5", None, [[1]]],
     "warmup_steps": [-1, 0.5, "long", None, float("inf")],
     "warmup_factor": [-0.1, 1.1, "nan", "x"],
     "momentum": [-0.1, 1.1, "nan"],
@@ -113,6 +114,9 @@ def test_any_value_is_read_or_refused(name, value):
         ("sync_ranking", "true", True),
         ("lr_decay_epoch", "9, 3", (3, 9)),
         ("lr_decay_epoch", "", ()),
+        ("lr_decay_epoch", 9, (9,)),
+        ("test_scales", 500, (500,)),
+        ("anchor_ratios", 1.5, (1.5,)),
         ("new_conv_std", "he", None),
         ("new_conv_std", "0.02", 0.02),
         ("warmup_steps", "0", 0),
@@ -258,7 +262,10 @@ def test_files_that_are_no_recipe_are_refused(tmp_path, content, message):
 NAMES_OF_ANY_TEXT = ["ball, red", "two\nlines", " blank ", "'quoted'", "ä\u2028\x1b[31m", "- dash", "voc", "1"]
 
 
-@pytest.mark.parametrize("classes", [["cat", "Dog"], ["ball, red"], NAMES_OF_ANY_TEXT])
+MANY = [f"a name of no great length, {number:05d}" for number in range(5000)]
+
+
+@pytest.mark.parametrize("classes", [["cat", "Dog"], ["ball, red"], NAMES_OF_ANY_TEXT, MANY])
 def test_a_list_of_classes_stays_one_in_files(tmp_path, classes):
     recipe = Recipe.from_dict({"classes": classes})
     assert recipe.classes == tuple(classes) and recipe.to_dict()["classes"] == classes

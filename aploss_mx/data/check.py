@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -34,6 +34,8 @@ HARDLY_COVERED = 0.3  # share of a class's objects without such an anchor from w
 ENOUGH_OBJECTS = 20  # for a share to mean something
 COCO_DETECTIONS = 100  # of a class in an image that COCO's metrics count
 JPEG_END = b"\xff\xd9"
+MAYBE_TURNED = "EXIF half turn or mirror"  # which leaves no trace in a picture's size
+EXPLAINED = "explains it"
 
 
 class Dataset(Protocol):
@@ -215,7 +217,14 @@ def check_images(dataset: Dataset, progress: bool = True) -> list[Problem]:
     """
     hidden = not progress or len(dataset.samples) <= PROGRESS_BAR_FROM
     samples = track(dataset.samples, "checking images", unit="images", hidden=hidden)
-    return [problem for sample in samples for problem in _check_image(sample)]
+    problems = [problem for sample in samples for problem in _check_image(sample)]
+    if any(EXPLAINED in problem.message for problem in problems if problem.kind == SIZE_MISMATCH):
+        told = "its boxes are turned, as those of other pictures here: turn the stored pixels and strip the tag"
+        problems = [
+            replace(problem, severity=ERROR, message=told) if problem.kind == MAYBE_TURNED else problem
+            for problem in problems
+        ]
+    return problems
 
 
 def _check_image(sample: Sample) -> list[Problem]:
@@ -266,19 +275,14 @@ def _check_size(sample: Sample, size: tuple[int, int], orientation: int) -> list
     if size == annotated and orientation == UPRIGHT:
         return []
     if size == annotated:
-        return [
-            Problem(
-                WARNING,
-                "EXIF rotation",
-                path,
-                f"its EXIF orientation is {orientation}, not {UPRIGHT}; the "
-                "boxes are taken to fit its pixels as stored, so better strip the tag",
-                path,
-            )
-        ]
+        message = f"its EXIF orientation is {orientation}, not {UPRIGHT}; boxes are taken to fit its pixels as stored. "
+        if orientation in QUARTER_TURNS:
+            return [Problem(WARNING, "EXIF rotation", path, message + "Better strip the tag", path)]
+        message += "Where they were drawn on the turned picture, turn the stored pixels; in any case strip the tag"
+        return [Problem(WARNING, MAYBE_TURNED, path, message, path)]
     message = f"{size[0]}x{size[1]} pixels, annotated as {annotated[0]}x{annotated[1]}: its boxes would be wrong; "
     if orientation in QUARTER_TURNS and size == annotated[::-1]:
-        message += f"its EXIF orientation {orientation} explains it: turn the stored pixels and strip the tag"
+        message += f"its EXIF orientation {orientation} {EXPLAINED}: turn the stored pixels and strip the tag"
     else:
         message += "correct the annotation or replace the image"
     return [Problem(ERROR, SIZE_MISMATCH, path, message, path)]

@@ -115,7 +115,7 @@ def differences_gallery(names: Sequence[str], findings: Sequence[Findings]) -> M
     counts = tally(joined("labels"), groups_of_all, levels, one.counts)
     note = "Boxes of objects, by who finds them, and wrong detections; each run at the threshold of its best F1."
     if len(chosen) < len(order):
-        note += f" These are the {len(chosen)} of {len(order):,} pictures with most differences; the figures are of all."
+        note += f" These are the {len(chosen)} of {len(order):,} pictures with most differences; figures are of all."
     return gallery(
         "What one finds and another does not", thumbnails(samples), boxes, one.classes, groups, counts=counts, note=note
     )

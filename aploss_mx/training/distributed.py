@@ -101,6 +101,15 @@ class Workers:
         self.kv_store.pull(TOTALS_KEY, array)
         return array.asnumpy().astype(np.float64) / self.count
 
+    def check_alike(self, checksums: Mapping[str, int]) -> None:
+        """Raise WorkersError where numbers of 32 bits are not the same for all workers; it names what they are of."""
+        halves = {name: np.array(divmod(number, 1 << 16), np.float64) for name, number in checksums.items()}
+        # All are exchanged first: each worker makes as many exchanges as the others.
+        means = {name: self.mean(half) for name, half in halves.items()}  # exact, since halves are below 2^16
+        other = [name for name, half in halves.items() if (means[name] != half).any()]
+        if other:
+            raise WorkersError(f"another worker has other {' and '.join(other)}: give all the same flags and data")
+
     @contextmanager
     def alone(self) -> Iterator[None]:
         """Tell the others that this worker is at work without them."""

@@ -19,6 +19,7 @@ from aploss_mx.data.processes import LoaderProcesses
 from aploss_mx.data.sample import Sample
 from aploss_mx.data.transforms import TrainTransform
 from aploss_mx.detection.detector import views_of
+from aploss_mx.training.checksums import checksums
 from aploss_mx.training.distributed import Workers, count_workers
 from aploss_mx.training.loop import TrainingRun
 from aploss_mx.training.metrics_log import MetricsLog
@@ -74,6 +75,8 @@ def _prepare(
     processes: LoaderProcesses,
 ) -> TrainingRun:
     """Make or read all that a step takes; the folder is this run's alone."""
+    if workers.count > 1:
+        workers.check_alike(checksums(recipe, classes, train_samples))
     path = options.checkpoint()
     devices = workers.count * len(options.devices)
     checkpoint = load_checkpoint(path, recipe, classes, devices) if path else None

@@ -121,11 +121,28 @@ def test_size_mismatch_explained_by_exif_says_so(tmp_path):
     assert "EXIF orientation 6 explains it" in problem.message
 
 
-@pytest.mark.parametrize("orientation", [3, 6])
-def test_exif_rotation_of_an_image_annotated_as_stored_is_a_warning(tmp_path, orientation):
+@pytest.mark.parametrize(
+    ("orientation", "kind", "advice"),
+    [
+        (3, "EXIF half turn or mirror", "drawn on the turned picture, turn the stored pixels"),
+        (6, "EXIF rotation", "as stored. Better strip the tag"),
+    ],
+)
+def test_exif_rotation_of_an_image_annotated_as_stored_is_a_warning(tmp_path, orientation, kind, advice):
     write_image(tmp_path / "a.jpg", exif=exif(orientation))
     problem = only_problem(tmp_path / "a.jpg")
-    assert (problem.severity, problem.kind) == (WARNING, "EXIF rotation")
+    assert (problem.severity, problem.kind) == (WARNING, kind) and advice in problem.message
+
+
+@pytest.mark.parametrize("mirrored", [2, 3, 4])
+def test_where_one_picture_was_annotated_turned_so_were_those_that_sizes_do_not_tell(tmp_path, mirrored):
+    for name, orientation in (("a", 6), ("b", mirrored), ("c", 8)):
+        write_image(tmp_path / f"{name}.jpg", exif=exif(orientation))
+    turned = sample_of(tmp_path / "a.jpg", width=HEIGHT, height=WIDTH)
+    dataset = dataset_of(turned, sample_of(tmp_path / "b.jpg"), sample_of(tmp_path / "c.jpg"))
+    problems = check_images(dataset)
+    assert [problem.severity for problem in problems] == [ERROR, ERROR, WARNING]
+    assert "as those of other pictures here: turn the stored pixels" in problems[1].message
 
 
 def test_swapped_size_without_exif_is_not_explained(tmp_path):

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import time
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
@@ -15,7 +16,11 @@ from tiny_training import STARTED, run_script, tiny_flags, wait_until
 
 from aploss_mx.checkpoint import Checkpoint
 from aploss_mx.commands import launch_local, train_voc
+from aploss_mx.config import Recipe
 from aploss_mx.data.loader import EpochSampler
+from aploss_mx.data.shapes import SHAPES_CLASSES
+from aploss_mx.data.voc import VOCDetection
+from aploss_mx.training.checksums import checksums
 from aploss_mx.training.distributed import ENVIRONMENT, Workers, WorkersError, count_workers
 from aploss_mx.training.metrics_log import read_metrics
 
@@ -58,6 +63,44 @@ def test_what_the_environment_lacks_is_told(name):
 def test_no_number_of_workers_is_told(number):
     with pytest.raises(WorkersError, match="DMLC_NUM_WORKER must be"):
         count_workers("dist_sync", {**WHOLE, "DMLC_NUM_WORKER": number})
+
+
+def test_workers_of_other_settings_classes_or_data_are_told_what_differs(shapes):
+    samples = VOCDetection(shapes, "2007_train", SHAPES_CLASSES).samples
+    recipe, first = Recipe(), samples[0]
+    ours = checksums(recipe, ("a", "b"), samples)
+    assert ours == checksums(recipe.override(pretrained="elsewhere.npz"), ["a", "b"], list(samples))
+    others = {
+        "settings": checksums(recipe.override(lr=0.5), ("a", "b"), samples),
+        "classes": checksums(recipe, ("b", "a"), samples),
+        "training data": checksums(recipe, ("a", "b"), samples[1:]),
+        "settings and classes": checksums(recipe.override(seed=1), ("a", "c"), samples),
+    }
+    for change in ({"boxes": first.boxes + 1}, {"labels": first.labels[::-1] + 1}, {"image_id": "x"}):
+        assert checksums(recipe, ("a", "b"), [replace(first, **change), *samples[1:]]) != ours
+    workers = Workers("device")
+    workers.check_alike(ours)
+    for name, theirs in others.items():
+        numbers = iter(theirs.values())
+        workers.mean = lambda values, numbers=numbers: (values + divmod(next(numbers), 1 << 16)) / 2
+        with pytest.raises(WorkersError, match=f"another worker has other {name}: "):
+            workers.check_alike(ours)
+
+
+def test_a_run_of_workers_with_other_flags_does_not_start(shapes, tmp_path, capfd):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import os, sys\n"
+        "from aploss_mx.commands import train_voc\n"
+        "more = ['--seed', '5'] if os.environ['DMLC_TASK_ID'] == '1' else []\n"
+        "train_voc.main([*sys.argv[1:], *more])\n"
+    )
+    flags = flags_of(shapes, tmp_path / "run")
+    with pytest.raises(SystemExit) as end:
+        launch_local.main(["--workers", "2", str(script), "--kv-store", "dist_sync", *flags])
+    assert end.value.code not in (0, None)
+    assert "another worker has other settings: give all the same flags and data" in capfd.readouterr().err
+    assert not list((tmp_path / "run").glob("*.npz"))
 
 
 @pytest.mark.parametrize("parts", [1, 2, 4])
