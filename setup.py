@@ -57,6 +57,9 @@ ONNX = [
     "ml_dtypes<0.6",  # of onnxruntime's quantization; 0.6 takes numpy from 1.25 on
 ]
 
+if not (Path(__file__).parent / "aploss_mx" / "models").is_dir():
+    raise SystemExit("aploss_mx/models is no folder: a ZIP archive loses this link; install a clone, or a tar archive")
+
 setup(
     name="aploss_mx",
     version="0.1.0",
@@ -71,7 +74,7 @@ setup(
     packages=find_packages(include=["aploss_mx", "aploss_mx.*", "symbols"]),
     entry_points={"console_scripts": ["aploss-mx = aploss_mx.cli:main"]},
     package_data={
-        "aploss_mx": ["py.typed", "recipes/*.yaml", "ranking/gpu/kernels.cu", "*/templates/*", "models/*.npz"],
+        "aploss_mx": ["py.typed", "recipes/*.yaml", "ranking/gpu/kernels.cu", "*/templates/*", "models/*"],
     },
     install_requires=MATHEMATICS,
     extras_require={

@@ -60,7 +60,7 @@ def load_cuda_libraries() -> list[Path]:
     if not _load(DRIVER):
         raise ImportError(
             f"{MXNET} is installed and needs NVIDIA's driver ({DRIVER}), which this machine lacks or hides; "
-            "without a GPU, install aploss_mx[cpu] in an environment of its own"
+            "without a GPU, pip install '.[cpu]' in an environment of its own"
         )
     spec = importlib.util.find_spec("nvidia")
     folders = [Path(folder) for folder in (spec.submodule_search_locations or ())] if spec else []

@@ -9,6 +9,6 @@ def needs(error: ModuleNotFoundError) -> str:
     if missing in ("", "aploss_mx", "symbols"):
         raise error
     return (
-        f"needs {missing}, which is not installed: pip install 'aploss_mx[cpu]', or 'aploss_mx[gpu]' for NVIDIA GPUs, "
+        f"needs {missing}, which is not installed: pip install '.[cpu]' in a clone, or '.[gpu]' for NVIDIA GPUs, "
         "brings all that detectors need"
     )

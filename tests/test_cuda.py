@@ -71,7 +71,7 @@ def test_without_the_cuda_build_nothing_is_loaded(monkeypatch):
 def test_the_cuda_build_without_a_driver_is_told(monkeypatch):
     monkeypatch.setattr(metadata, "distribution", str)
     monkeypatch.setattr(cuda, "DRIVER", "libno_driver.so.1")
-    with pytest.raises(ImportError, match=r"mxnet-cu112 is installed and needs NVIDIA's driver.*aploss_mx\[cpu\]"):
+    with pytest.raises(ImportError, match=r"mxnet-cu112 is installed and needs NVIDIA's d.*pip install '\.\[cpu\]'"):
         cuda.load_cuda_libraries()
 
 

@@ -35,6 +35,18 @@ def installed(tmp_path_factory) -> Path:
     return python.parent
 
 
+@pytest.mark.parametrize("link", ["a file", "nothing"])
+def test_a_source_without_its_detectors_is_told(tmp_path, link):
+    """ZIP archives turn links into files, and some tools leave them out."""
+    (tmp_path / "aploss_mx").mkdir()
+    for name in ("setup.py", "README.md"):
+        shutil.copy(REPOSITORY / name, tmp_path)
+    if link == "a file":
+        (tmp_path / "aploss_mx" / "models").write_text("../models")
+    done = subprocess.run([sys.executable, "setup.py", "--version"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode and "aploss_mx/models is no folder" in done.stderr
+
+
 @pytest.mark.slow
 def test_a_wheel_trains_evaluates_and_draws(installed, tmp_path):
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
@@ -46,6 +58,7 @@ def test_a_wheel_trains_evaluates_and_draws(installed, tmp_path):
 
     where = run("python", "-c", "import aploss_mx, symbols; print(aploss_mx.__file__); print(symbols.__file__)")
     assert all(installed.parent in Path(line).parents for line in where.splitlines())
+    assert Path(where.split()[0]).with_name("models").joinpath("README.md").is_file()
 
     data, split = ["--dataset-root", "shapes"], ["--split", "2007_val"]
     run("aploss-mx", "shapes", "--output", "shapes", "--train", "8", "--val", "4", "--size", "64")

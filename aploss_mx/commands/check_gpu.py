@@ -1,6 +1,6 @@
 """Check the GPU kernels of AP-loss and AUC-loss on an NVIDIA GPU, and time them.
 
-%(prog)s            # any GPU, through CuPy: pip install cupy-cuda12x
+%(prog)s            # any GPU, through CuPy: pip install 'cupy-cuda12x<14'
 %(prog)s --mxnet    # a GPU that MXNet supports: the operator, a training step, two GPUs if there are
 
 The first compares loss and gradient with those of the host, and prints a table of times. The second is what to run
@@ -151,7 +151,8 @@ def check_with_cupy(arguments: argparse.Namespace) -> None:
     try:
         import cupy
     except ImportError as error:
-        raise CheckError(f"CuPy cannot be imported ({error}): pip install cupy-cuda12x, or cupy-cuda11x") from error
+        # CuPy 14 brings a numpy that MXNet cannot be imported with.
+        raise CheckError(f"no CuPy ({error}): pip install 'cupy-cuda12x<14', or 'cupy-cuda11x<14'") from error
     try:
         properties = cupy.cuda.runtime.getDeviceProperties(cupy.cuda.Device().id)
         print(f"{properties['name'].decode()}, CuPy {cupy.__version__}")

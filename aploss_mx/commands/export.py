@@ -10,7 +10,7 @@
 Symbol and model.onnx take images (B, 3, H, W), normalised, H and W multiples of 32, and give class logits (B, N, K) and
 box deltas (B, N, 4), without decoding and NMS; with --loss ohem the logits have the background's in front. model.json
 tells everything else that a program needs. --boxes adds detector.onnx, which takes an image's pixels, uint8 (H, W, 3)
-in RGB, and gives boxes in its pixels, scores and labels. ONNX needs the extra: pip install -e '.[onnx]'.
+in RGB, and gives boxes in its pixels, scores and labels. ONNX needs the extra: pip install '.[onnx]'.
 
 --int8 writes the network with convolutions that compute in INT8, on CPUs, which VNNI is made for: int8-symbol.json for
 MXNet, int8.onnx for onnxruntime, and with --boxes int8-detector.onnx; --images are like those that the detector will

@@ -16,7 +16,7 @@ from aploss_mx.geometry.detections import Detections
 
 @dataclass(frozen=True)
 class PostProcessing:
-    """Which boxes of the network's output are kept; the defaults are the paper's.
+    """Which boxes of the network's output are kept; the defaults are the paper's and its release's.
 
     Attributes
     ----------

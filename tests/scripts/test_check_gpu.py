@@ -98,7 +98,7 @@ def test_other_bits_in_the_second_run_are_told(emulated, monkeypatch):
 
 def test_without_cupy_or_gpu(monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", None)
-    with pytest.raises(SystemExit, match="pip install cupy-cuda12x"):
+    with pytest.raises(SystemExit, match="pip install 'cupy-cuda12x<14'"):
         check_gpu.main([])
     with pytest.raises(SystemExit, match="MXNet sees no GPU"):
         check_gpu.main(["--mxnet"])

@@ -67,7 +67,7 @@ def _breaking_silence(context: mx.Context) -> Iterator[None]:
     """Tell on stderr what to do if the work inside does not end; it is waited for all the same."""
     message = (
         f"{context} has not answered for {PATIENCE_SECONDS} s to its first ranking of scores. If it never does, end "
-        f"the program: with {SWITCH}=0 in the environment the host ranks; scripts/check_gpu.py looks for the cause"
+        f"the program: with {SWITCH}=0 in the environment the host ranks; aploss-mx check-gpu --mxnet looks for causes"
     )
     timer = threading.Timer(PATIENCE_SECONDS, print, (message,), {"file": sys.stderr, "flush": True})
     timer.daemon = True
