@@ -33,18 +33,8 @@ def find_split(root: Path, split: str) -> Path:
     DataError
         No such file, or more than one; the message lists the places and the splits that exist.
     """
-    if (root / DEVKIT).is_dir() and not _existing_splits(root):
-        root = root / DEVKIT  # the archives of PASCAL hold it
-    year, name = re.fullmatch(r"(?:(\d{4})_)?(.*)", split, flags=re.DOTALL).groups()
-    if year is None:
-        places = [root, *sorted(root.glob(YEAR_FOLDERS))]
-    elif re.fullmatch(r"VOC\d{4}", root.name) and root.name != f"VOC{year}":
-        places = [root / f"VOC{year}"]
-    else:
-        places = [root / f"VOC{year}", root]
-    tried = [place / SPLIT_FOLDER / f"{name}.txt" for place in places]
-    if year is not None:
-        tried.append(root / SPLIT_FOLDER / f"{split}.txt")
+    root = _devkit(root)
+    tried = list_places(root, split)
     found = [path for path in tried if os.path.isfile(path)]
     if len(found) == 1:
         return found[0]
@@ -55,6 +45,25 @@ def find_split(root: Path, split: str) -> Path:
     message = f"none of {shortened([str(path) for path in tried])} exists; "
     message += f"splits there: {shortened(there, 20)}" if there else f"{root} has no lists of images. {LAYOUTS}"
     raise DataError([Problem(ERROR, "missing split", split, message)])
+
+
+def list_places(root: Path, split: str) -> list[Path]:
+    """Where the list of a split may be, as `find_split` reads its name."""
+    root = _devkit(root)
+    year, name = re.fullmatch(r"(?:(\d{4})_)?(.*)", split, flags=re.DOTALL).groups()
+    if year is None:
+        places = [root, *sorted(root.glob(YEAR_FOLDERS))]
+    elif re.fullmatch(r"VOC\d{4}", root.name) and root.name != f"VOC{year}":
+        places = [root / f"VOC{year}"]
+    else:
+        places = [root / f"VOC{year}", root]
+    tried = [place / SPLIT_FOLDER / f"{name}.txt" for place in places]
+    return tried if year is None else [*tried, root / SPLIT_FOLDER / f"{split}.txt"]
+
+
+def _devkit(root: Path) -> Path:
+    """The folder of PASCAL's archives in `root`, where that has no lists itself; else `root`."""
+    return root / DEVKIT if (root / DEVKIT).is_dir() and not _existing_splits(root) else root
 
 
 class Listed(NamedTuple):

@@ -33,7 +33,7 @@ def write_roboflow(root: Path, split: str, *objects: dict, categories=ROBOFLOW) 
 def test_roboflow(tmp_path):
     write_roboflow(tmp_path, "train", object_of(0, category_id=2), object_of(0, category_id=1))
     write_roboflow(tmp_path, "valid", object_of(0, category_id=1))
-    assert is_coco(tmp_path)
+    assert is_coco(tmp_path, "train") and is_coco(tmp_path, "test")
     train = open_dataset(tmp_path, "train", "data")
     val = open_dataset(tmp_path, "valid", train.classes)
     assert train.classes == ("cat", "dog") and train.category_ids == (1, 2)

@@ -16,10 +16,14 @@ from coco_files import (
     write_image,
     write_split,
 )
+from voc_files import object_xml, read_one
+from voc_files import write_split as write_vocs_list
 
+from aploss_mx.commands import check
 from aploss_mx.data.check import check_images
 from aploss_mx.data.coco import COCODetection
 from aploss_mx.data.dataset import is_coco, open_dataset
+from aploss_mx.data.problems import DataError
 from aploss_mx.data.voc import VOCDetection
 
 
@@ -153,10 +157,40 @@ def test_a_folder_of_annotations_makes_it_coco(tmp_path):
         (tmp_path / "voc" / name).mkdir(parents=True)
     (tmp_path / "voc" / "ImageSets" / "Main" / "train.txt").write_text("1\n")
     read_objects(tmp_path / "coco", object_of())
-    assert is_coco(tmp_path / "coco") and not is_coco(tmp_path / "voc")
+    assert is_coco(tmp_path / "coco", "val") and not is_coco(tmp_path / "voc", "val")
     dataset = open_dataset(tmp_path / "coco", "train", "dog,cat")
     assert isinstance(dataset, COCODetection) and dataset.category_ids == (DOG, CAT)
     assert open_dataset(tmp_path / "coco", "train", "data").classes == ("cat", "dog")
     # As on file systems without case, where VOC's Annotations answers to annotations.
     (tmp_path / "voc" / "annotations").mkdir(exist_ok=True)
     assert isinstance(open_dataset(tmp_path / "voc", "train", "voc", strict=False), VOCDetection)
+
+
+def test_the_path_of_a_json_file_makes_it_coco(tmp_path):
+    """As Label Studio exports it: result.json beside images/."""
+    file = write_split(tmp_path / "made", "result", [image_of(1, "images/1.jpg")], [object_of()])
+    file.rename(tmp_path / "result.json")
+    path = write_image(tmp_path / "images" / "1.jpg")
+    (tmp_path / "ids.txt").write_text("1")
+    for split in ("result.json", str(tmp_path / "result.json"), f"result.json:{tmp_path / 'ids.txt'}"):
+        assert [sample.image_path for sample in open_dataset(tmp_path, split, "data")] == [path]
+    assert check.main(["--dataset-root", str(tmp_path), "--split", "result.json"]) == 0
+
+
+@pytest.mark.parametrize("split", ["2007_train", "train", "train+2007_val"])
+def test_a_list_of_vocs_beside_json_files_is_vocs(tmp_path, split):
+    """As a conversion from VOC to COCO leaves them, by whose name its file is still found."""
+    read_one(tmp_path / "VOC2007", object_xml("cat", (1, 1, 5, 5)))
+    write_vocs_list(tmp_path / "VOC2007", "val", "a")
+    write_split(tmp_path, "voc07_train", [image_of(1)], [object_of()])
+    assert isinstance(open_dataset(tmp_path, split, "data"), VOCDetection)
+    assert isinstance(open_dataset(tmp_path, "voc07_train", "data"), COCODetection)
+    assert check.main(["--dataset-root", str(tmp_path), "--split", split]) == 0
+
+
+def test_a_list_of_vocs_in_two_years_is_vocs(tmp_path):
+    for year in ("VOC2007", "VOC2012"):
+        write_vocs_list(tmp_path / year, "train", "a")
+    write_split(tmp_path, "voc07_train", [image_of(1)])
+    with pytest.raises(DataError, match="ambiguous split"):
+        open_dataset(tmp_path, "train", "data")
