@@ -7,10 +7,11 @@ import os
 import re
 import sys
 from collections import Counter
-from functools import cached_property, lru_cache, partial
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Iterator
 
+from aploss_mx.data.file_index import FolderIndex
 from aploss_mx.data.layouts import LAYOUTS
 from aploss_mx.data.look_alikes import hint, look_alike
 from aploss_mx.data.problems import ERROR, WARNING, DataError, Problem, shortened
@@ -59,7 +60,7 @@ class SplitFile:
 
     def __init__(self, root: Path, split: str):
         self.root = root
-        self._folders = lru_cache(maxsize=None)(partial(_folders, root))
+        self._parents = (FolderIndex(root), FolderIndex(root / "images"))
         name, _, id_list = split.partition(":")
         self.path = find_file(root, name)
         stem = self.path.parent.name if self.path.name == ROBOFLOW else self.path.stem
@@ -170,25 +171,21 @@ class SplitFile:
         url = entry.get("coco_url")
         url = url.split("/")[-2:][0] if isinstance(url, str) else ""
         folders = [folder for folder in (year and year.group(1), self.split, url) if folder]
-        beside = [self.path.parent] if self.path.parent.name != ANNOTATIONS else []
-        places = [*beside, *(place for folder in folders for place in self._folders(folder))]
-        places += [self.root / "images", self.root]
         names = dict.fromkeys([name, name.replace("\\", "/")])
-        found = (place / name for name in names for place in places)
-        return next((path for path in found if os.path.isfile(path)), [*beside, self.root / folders[0]][0] / name)
+        found = (place / name for name in names for place in self._image_places(folders))
+        return next((path for path in found if os.path.isfile(path)), [*self._beside, self.root / folders[0]][0] / name)
 
+    @property
+    def _beside(self) -> list[Path]:
+        return [self.path.parent] if self.path.parent.name != ANNOTATIONS else []
 
-def _folders(root: Path, name: str) -> tuple[Path, ...]:
-    """Folders of a name in the root or its ``images``: in the case that is given, else in any."""
-    found = []
-    for parent in (root, root / "images"):
-        if os.path.isdir(parent / name):
-            found.append(parent / name)
-        elif os.path.isdir(parent):
-            found += [
-                Path(item.path) for item in os.scandir(parent) if item.name.lower() == name.lower() and item.is_dir()
-            ]
-    return tuple(found)
+    def _image_places(self, folders: list[str]) -> Iterator[Path]:
+        """Each folder is looked for only where the places before it lack the image."""
+        yield from self._beside
+        for folder in folders:
+            for parent in self._parents:
+                yield from parent.find(folder)
+        yield from (self.root / "images", self.root)
 
 
 def places(root: Path, split: str) -> list[Path]:

@@ -1,4 +1,4 @@
-"""Find the files of a folder, and of those below it, by their names without suffix."""
+"""Find files by their names without suffix, in a folder and below it, and folders by their names in any case."""
 
 from __future__ import annotations
 
@@ -41,3 +41,34 @@ class FileIndex:
         for name in sorted(self.files):
             names.setdefault(name.rpartition("/")[2], []).append(name)
         return names
+
+
+class FolderIndex:
+    """The folders in a folder by their names; it is listed once, when a name is asked for that none has as spelled.
+
+    Parameters
+    ----------
+    parent : Path
+        It need not exist.
+    """
+
+    def __init__(self, parent: Path):
+        self.parent = parent
+        self._found: dict[str, list[Path]] = {}
+
+    def find(self, name: str) -> list[Path]:
+        """Folders of a name: in the case that is given, else in any."""
+        if name not in self._found:
+            path = self.parent / name
+            self._found[name] = [path] if os.path.isdir(path) else self._spellings.get(name.lower(), [])
+        return self._found[name]
+
+    @cached_property
+    def _spellings(self) -> dict[str, list[Path]]:
+        """Folders by name in lower case."""
+        spellings: dict[str, list[Path]] = {}
+        if os.path.isdir(self.parent):
+            with os.scandir(self.parent) as items:
+                for name in sorted(item.name for item in items if item.is_dir()):
+                    spellings.setdefault(name.lower(), []).append(self.parent / name)
+        return spellings

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from coco_files import (
     CAT,
@@ -142,6 +144,20 @@ def test_where_images_are(tmp_path, split, file_name, place, more):
     write_split(tmp_path, f"instances_{split}", [image_of(5, file_name, **more)])
     path = write_image(tmp_path / place / file_name)
     assert COCODetection(tmp_path, split)[0].image_path == path
+
+
+@pytest.mark.parametrize("place", ["train", "Train", "images", "URL"])
+def test_folders_are_listed_once_however_many_the_urls_name(tmp_path, monkeypatch, place):
+    """Storage in the cloud gives each picture a folder of its own."""
+    images = [image_of(number, coco_url=f"https://a.b/url{number}/{number}.jpg") for number in range(20)]
+    write_split(tmp_path, "instances_train", images)
+    places = [tmp_path / (f"URL{number}" if place == "URL" else place) for number in range(20)]
+    for number, folder in enumerate(places):
+        write_image(folder / f"{number}.jpg")
+    listed, scandir = [], os.scandir
+    monkeypatch.setattr(os, "scandir", lambda folder: listed.append(folder) or scandir(folder))
+    assert [sample.image_path.parent for sample in COCODetection(tmp_path, "train")] == places
+    assert len(listed) == len(set(listed)) <= 2 * (place != "train")
 
 
 @pytest.mark.parametrize("prefix", ["instances_", "image_info_"])
