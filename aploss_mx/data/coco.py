@@ -142,7 +142,7 @@ class COCODetection(Sequence):
         self.problems += file.problems
         labels = {number: label for label, number in enumerate(self.category_ids)}
         objects: dict[int | str, list[dict[str, Any]]] = {}
-        known = {entry["id"] for entry in file.images} | file.left_out
+        known = {entry["id"] for entry in file.images}
         for entry in file.images:
             image_id = str(entry["id"])
             if image_id in self._read_from:

@@ -9,7 +9,7 @@ import sys
 from collections import Counter
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any, Collection, Iterator
 
 from aploss_mx.data.file_index import FolderIndex
 from aploss_mx.data.layouts import LAYOUTS
@@ -29,6 +29,8 @@ OPTIONAL = (CROWD, "area")  # of annotations: nothing else would tell that they 
 class SplitFile:
     """One annotation file: its images, annotations and categories, of which the shape alone is checked.
 
+    Where a list says which images are wanted, the others and their annotations may hold anything.
+
     Parameters
     ----------
     root : Path
@@ -40,15 +42,12 @@ class SplitFile:
     ----------
     path : Path
     images : list of dict
-        Those that are wanted.
-    left_out : set
-        The ids of the others.
     categories, groups : dict of int to str
         Name and supercategory by id.
     annotations : list of dict, or None
         None where the file has none, as for test images.
     has_areas : bool
-        Whether an annotation has an area above 0.
+        Whether an annotation has an area above 0, be its image wanted or not.
     problems : list of Problem
         Fields that are not read but look like one that is.
 
@@ -66,7 +65,8 @@ class SplitFile:
         stem = self.path.parent.name if self.path.name == ROBOFLOW else self.path.stem
         self.split = next(stem[len(prefix) :] for prefix in (*filter(None, PREFIXES), "") if stem.startswith(prefix))
         content = _read_json(self.path)
-        self.images = self._table(content, "images", ("id", "file_name", "width", "height"))
+        left_out = self._left_out(content, id_list) if id_list else set()
+        self.images = self._table(content, "images", ("id", "file_name", "width", "height"), left_out)
         for entry in self.images:
             if not _is_id(entry["id"]):
                 raise self._broken(f"image id {shown(entry['id'])} is neither a whole number nor text")
@@ -85,20 +85,22 @@ class SplitFile:
         self.annotations = None
         self.problems: list[Problem] = []
         if "annotations" in content:
-            self.annotations = self._table(content, "annotations", ("image_id", "category_id", "bbox"))
+            self.annotations = self._table(content, "annotations", ("image_id", "category_id", "bbox"), left_out)
             self.problems = self._fields_not_read(self.annotations)
-        self.has_areas = any(is_finite(area) and area > 0 for area in (e.get("area") for e in self.annotations or ()))
-        self.left_out: set[int | str] = set()
-        if id_list:
-            wanted = _read_ids(root, id_list)
-            absent = wanted - {entry["id"] for entry in self.images}
-            if absent:
-                message = f"image ids that {self.path.name} lacks: {shortened(list(map(str, sorted(absent))), 10)}"
-                raise DataError([Problem(ERROR, "unknown image id", id_list, message)])
-            self.left_out = {entry["id"] for entry in self.images} - wanted
-            self.images = [entry for entry in self.images if entry["id"] in wanted]
+        areas = (entry.get("area") for entry in content.get("annotations", ()))
+        self.has_areas = any(is_finite(area) and area > 0 for area in areas)
         if not self.images:
             raise DataError([Problem(ERROR, "empty split", str(self.path), "it lists no image")])
+
+    def _left_out(self, content: dict[str, Any], id_list: str) -> set[int | str]:
+        """Ids of the images that a list of wanted ones lacks."""
+        wanted = _read_ids(self.root, id_list)
+        there = {entry["id"] for entry in self._table(content, "images", ("id",)) if _is_id(entry["id"])}
+        absent = wanted - there
+        if absent:
+            message = f"image ids that {self.path.name} lacks: {shortened(list(map(str, sorted(absent))), 10)}"
+            raise DataError([Problem(ERROR, "unknown image id", id_list, message)])
+        return there - wanted
 
     def _add_category(self, entry: dict[str, Any]) -> None:
         number, name = entry["id"], entry["name"]
@@ -112,18 +114,25 @@ class SplitFile:
         self.categories[number] = str(name)
         self.groups[number] = entry.get("supercategory")
 
-    def _table(self, content: dict[str, Any], name: str, keys: tuple[str, ...]) -> list[dict[str, Any]]:
+    def _table(
+        self, content: dict[str, Any], name: str, keys: tuple[str, ...], left_out: Collection[int | str] = ()
+    ) -> list[dict[str, Any]]:
+        """A table's entries, which must have all `keys`, but for those whose first key's value is `left_out`."""
         table = content.get(name)
         if not isinstance(table, list):
             raise self._broken(f"it has no list of {name!r}{hint(content, name)}")
+        kept = []
         for number, entry in enumerate(table):
             if not isinstance(entry, dict):
                 raise self._broken(f"entry {number} (from 0) of {name!r} lacks {', '.join(keys)}: it is no object")
+            if left_out and _is_id(entry.get(keys[0])) and entry[keys[0]] in left_out:
+                continue
             lacking = [key for key in keys if key not in entry]
             if lacking:
                 message = f"entry {number} (from 0) of {name!r} lacks {', '.join(lacking)}"
                 raise self._broken(message + hint(entry, lacking[0]))
-        return table
+            kept.append(entry)
+        return kept
 
     def _fields_not_read(self, annotations: list[dict[str, Any]]) -> list[Problem]:
         """A warning for each field that looks like an optional one, also among CVAT's attributes."""

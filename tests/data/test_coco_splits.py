@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 
 import pytest
@@ -94,6 +95,54 @@ def test_an_id_list_chooses_images(tmp_path, place):
     assert [(sample.image_id, len(sample.boxes)) for sample in dataset] == [("1", 1), ("3", 1)]
     assert dataset.problems == []
     assert dataset[0].image_path.parent.name == "val"
+
+
+@pytest.mark.parametrize(
+    "image, item",
+    [
+        ({}, {"bbox": []}),
+        ({}, {"category_id": 99}),
+        ({}, {"category_id": DOG}),
+        ({"width": None}, {}),
+        ({"file_name": None}, {}),
+        ({}, {"isCrowd": 1}),
+    ],
+    ids=str,
+)
+def test_an_id_list_keeps_out_what_is_broken_elsewhere(tmp_path, image, item):
+    write_split(tmp_path, "val", [image_of(1), {**image_of(2), **image}], [object_of(1), {**object_of(2), **item}])
+    (tmp_path / "annotations" / "ids.txt").write_text("1")
+    dataset = COCODetection(tmp_path, "val:ids.txt", ("cat",))
+    assert [len(sample.boxes) for sample in dataset] == [1] and dataset.problems == []
+    if "isCrowd" in item:
+        assert COCODetection(tmp_path, "val", ("cat",)).problems
+    else:
+        error_of(tmp_path, "val", classes=("cat",))
+
+
+@pytest.mark.parametrize("table, key", [("images", "height"), ("annotations", "bbox")])
+def test_an_id_list_keeps_out_entries_that_lack_a_key(tmp_path, table, key):
+    path = write_split(tmp_path, "val", [image_of(1), image_of(2)], [object_of(1), object_of(2)])
+    content = json.loads(path.read_text())
+    del content[table][1][key]
+    path.write_text(json.dumps(content))
+    (tmp_path / "annotations" / "ids.txt").write_text("1")
+    assert ids(tmp_path, "val:ids.txt") == ["1"]
+    (tmp_path / "annotations" / "ids.txt").write_text("2")
+    assert f"entry 1 (from 0) of '{table}' lacks {key}" in error_of(tmp_path, "val:ids.txt")
+
+
+def test_an_id_list_hides_no_annotation_without_an_image(tmp_path):
+    write_split(tmp_path, "val", [image_of(1), image_of(2)], [object_of(1), object_of(2), object_of(9)])
+    (tmp_path / "annotations" / "ids.txt").write_text("1")
+    message = error_of(tmp_path, "val:ids.txt")
+    assert "annotation without an image" in message and "image id 9" in message
+
+
+def test_an_area_of_0_is_told_by_the_whole_file(tmp_path):
+    write_split(tmp_path, "val", [image_of(1), image_of(2)], [object_of(1, area=0), object_of(2, area=50)])
+    (tmp_path / "annotations" / "ids.txt").write_text("1")
+    assert COCODetection(tmp_path, "val:ids.txt")[0].tiny.tolist() == [True]
 
 
 def test_two_id_lists_share_a_file(tmp_path):
