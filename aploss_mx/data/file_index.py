@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 from functools import cached_property
 from pathlib import Path
-from typing import Collection
+from typing import Collection, Iterator
 
 
 class FileIndex:
     """The files of a folder that have one of some suffixes, whatever its case; the folder is read when first asked.
+
+    Links to folders are followed.
 
     Parameters
     ----------
@@ -26,7 +28,7 @@ class FileIndex:
     def files(self) -> dict[str, list[Path]]:
         """Files by name: the path from the folder with ``/`` and without suffix."""
         files: dict[str, list[Path]] = {}
-        for parent, _, names in os.walk(self.folder):
+        for parent, names in _walk(self.folder):
             for name in sorted(names):
                 stem, suffix = os.path.splitext(name)
                 if suffix.lower() in self.suffixes:
@@ -41,6 +43,23 @@ class FileIndex:
         for name in sorted(self.files):
             names.setdefault(name.rpartition("/")[2], []).append(name)
         return names
+
+
+def _walk(folder: Path) -> Iterator[tuple[str, list[str]]]:
+    """Folders and the names of their files; what links lead to comes last, each folder once, so that none loops."""
+    # A link to a folder above leads back here, and to files that are none of this folder's.
+    seen = {str(parent) for parent in Path(os.path.realpath(folder)).parents}
+    waiting = [str(folder)]
+    for top in waiting:
+        for parent, folders, names in os.walk(top):
+            real = os.path.realpath(parent)
+            if real in seen:
+                folders.clear()
+                continue
+            seen.add(real)
+            folders.sort()
+            waiting += filter(os.path.islink, (os.path.join(parent, name) for name in folders))
+            yield parent, names
 
 
 class FolderIndex:
