@@ -67,18 +67,14 @@ def _devkit(root: Path) -> Path:
 
 
 class Listed(NamedTuple):
-    """An image of a list: the folder that holds ``Annotations`` and its like, and the image's name in there.
+    """An image of a list: the folder that holds ``Annotations`` and its like, the image's name, its annotation file.
 
-    The name has no suffix; it is a path with ``/`` where the image is in a subfolder.
+    The name has no suffix; it is a path with ``/`` where the image is in a subfolder. The file need not exist.
     """
 
     folder: Path
     name: str
-
-    @property
-    def annotation(self) -> Path:
-        """The annotation file."""
-        return self.folder / ANNOTATIONS / f"{self.name}.xml"
+    annotation: Path
 
 
 def list_images(root: Path, splits: str, problems: list[Problem], annotated: bool = True) -> list[Listed]:
@@ -103,10 +99,11 @@ def list_images(root: Path, splits: str, problems: list[Problem], annotated: boo
         index = FileIndex(folder / ANNOTATIONS, {".xml"}) if annotated else FileIndex(folder / PICTURES, SUFFIXES)
         for number, line in read_split(path):
             try:
-                listed = Listed(folder, find_name(line, index))
+                name = find_name(line, index)
             except ValueError as error:
                 problems.append(Problem(ERROR, "line that names no image", str(path), f"line {number}: {error}"))
                 continue
+            listed = Listed(folder, name, _annotation(folder, name, index))
             first = images.setdefault(listed.name, listed)
             if first is listed:
                 continue
@@ -147,6 +144,13 @@ def find_name(line: str, index: FileIndex) -> str:
     if name.startswith(("/", "../")) or name in (".", "..") or len(os.fsencode(name)) > LONGEST_NAME:
         raise ValueError(f"{shown(line)} can be no name of a file in {index.folder.name}")
     return name
+
+
+def _annotation(folder: Path, name: str, index: FileIndex) -> Path:
+    """The annotation file of a name; of several, and where `index` has none, the one in ``.xml`` to the letter."""
+    path = folder / ANNOTATIONS / f"{name}.xml"
+    found = [file for file in index.files.get(name, []) if file.suffix.lower() == ".xml"]
+    return path if path in found or not found else found[0]
 
 
 def read_split(path: Path) -> list[tuple[int, str]]:

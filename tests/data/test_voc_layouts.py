@@ -64,6 +64,24 @@ def test_a_line_is_understood_as_it_is_meant(tmp_path, line, name, annotated):
     assert len(sample.boxes) == annotated and dataset.problems == []
 
 
+@pytest.mark.parametrize("line", ["U", "U.XML", "U 1", "sub/U", "U.jpg"])
+def test_annotations_have_suffixes_of_any_case(tmp_path, line):
+    write_below(tmp_path, "sub/U" if "/" in line else "U")
+    file = tmp_path / "Annotations" / ("sub/U.xml" if "/" in line else "U.xml")
+    file = file.rename(file.with_suffix(".XML"))
+    assert len(read(tmp_path, line)[0].boxes) == 1
+    file.write_text("nothing")
+    (problem,) = read(tmp_path, line, strict=False).problems
+    assert problem.kind == "broken annotation" and problem.file == str(file)
+    assert problem.image == tmp_path / "JPEGImages" / file.relative_to(tmp_path / "Annotations").with_suffix(".jpg")
+
+
+def test_of_two_annotations_of_one_name_the_usual_suffix_counts(tmp_path):
+    write_image(tmp_path, "U", CAT)
+    (tmp_path / "Annotations" / "U.XML").write_text("nothing")
+    assert len(read(tmp_path, "U")[0].boxes) == 1
+
+
 def test_one_image_in_two_spellings_is_read_once(tmp_path):
     write_image(tmp_path, "a", CAT)
     spellings = ["a", "a.jpg", "./a", "JPEGImages/a.jpg", "a 1", "x/../a", '"a"']
