@@ -92,13 +92,18 @@ class SplitFile:
         if not self.images:
             raise DataError([Problem(ERROR, "empty split", str(self.path), "it lists no image")])
 
+    @cached_property
+    def relative_path(self) -> str:
+        """The path for messages, from the data set's folder on where it is in there: Roboflow names all files alike."""
+        return str(self.path.relative_to(self.root) if self.root in self.path.parents else self.path)
+
     def _left_out(self, content: dict[str, Any], id_list: str) -> set[int | str]:
         """Ids of the images that a list of wanted ones lacks."""
         wanted = _read_ids(self.root, id_list)
         there = {entry["id"] for entry in self._table(content, "images", ("id",)) if _is_id(entry["id"])}
         absent = wanted - there
         if absent:
-            message = f"image ids that {self.path.name} lacks: {shortened(list(map(str, sorted(absent))), 10)}"
+            message = f"image ids that {self.relative_path} lacks: {shortened(list(map(str, sorted(absent))), 10)}"
             raise DataError([Problem(ERROR, "unknown image id", id_list, message)])
         return there - wanted
 
