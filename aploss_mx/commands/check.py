@@ -54,7 +54,8 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
             given = settings_given(arguments)
             recipe = (load_recipe(arguments.recipe) if arguments.recipe else Recipe()).override(**given)
             known = arguments.recipe or arguments.classes is not None
-            classes = recipe.classes if known else "data" if is_coco(arguments.dataset_root) else "voc"
+            coco = is_coco(arguments.dataset_root, arguments.split)
+            classes = recipe.classes if known else "data" if coco else "voc"
             dataset = open_dataset(arguments.dataset_root, arguments.split, classes, strict=False)
             report = check_dataset(dataset, data_shape=recipe.data_shape, anchors=recipe.anchors)
         except DataError as error:

@@ -100,7 +100,7 @@ def run(arguments: argparse.Namespace) -> None:
             raise ValueError(f"{target} {taken[target.resolve()]}: write elsewhere")
         taken[target.resolve()] = "would be written twice"
     voc_split = re.fullmatch(r"(\d{4})_(\w+)", arguments.split)
-    coco = is_coco(arguments.dataset_root)
+    coco = is_coco(arguments.dataset_root, arguments.split)
     if arguments.voc_results and (coco or not voc_split):
         raise ValueError("--voc-results wants data in VOC layout and one --split YEAR_NAME")
     if arguments.coco_results and not coco:

@@ -71,7 +71,7 @@ def run(arguments: argparse.Namespace, command: str) -> None:
 
 
 def _report_detections(arguments: argparse.Namespace, output: Path, command: str) -> list[Plot]:
-    coco = is_coco(arguments.dataset_root)
+    coco = is_coco(arguments.dataset_root, arguments.split)
     dataset = open_dataset(arguments.dataset_root, arguments.split, arguments.classes or ("data" if coco else "voc"))
     if not dataset.annotated:
         raise ValueError(f"{dataset.name} has no annotations to hold detections against")

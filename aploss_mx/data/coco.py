@@ -86,7 +86,7 @@ class COCODetection(Sequence):
         self.classes = tuple(categories.values() if classes is None else classes)
         self.category_ids = self._ids_of_classes(categories, files)
         self.samples: list[Sample] = []
-        self._read_from: dict[str, Path] = {}
+        self._read_from: dict[str, str] = {}
         for file in files:
             self._add(file)
         if strict:
@@ -142,16 +142,15 @@ class COCODetection(Sequence):
         self.problems += file.problems
         labels = {number: label for label, number in enumerate(self.category_ids)}
         objects: dict[int | str, list[dict[str, Any]]] = {}
-        known = {entry["id"] for entry in file.images} | file.left_out
+        known = {entry["id"] for entry in file.images}
         for entry in file.images:
             image_id = str(entry["id"])
             if image_id in self._read_from:
-                first = self._read_from[image_id].name
-                message = f"image id {cut(image_id)} is in {first}, too, and detections go by it"
+                message = f"image id {cut(image_id)} is in {self._read_from[image_id]}, too, and detections go by it"
                 image = file.image_path(entry)
                 self.problems.append(Problem(ERROR, "repeated image id", str(file.path), message, image))
                 continue
-            self._read_from[image_id] = file.path
+            self._read_from[image_id] = file.relative_path
             objects[entry["id"]] = []
         strangers = Counter()
         for entry in file.annotations or ():
@@ -190,7 +189,7 @@ def _common_categories(files: list[SplitFile]) -> dict[int, str]:
     for file in files:
         for number, name in file.categories.items():
             if categories.setdefault(number, name) != name:
-                message = f"its categories are not those of {files[0].path.name}: id {number} is {name!r} here"
+                message = f"its categories are not those of {files[0].relative_path}: id {number} is {name!r} here"
                 raise DataError([Problem(ERROR, "other categories", str(file.path), message)])
     return dict(sorted(categories.items()))
 

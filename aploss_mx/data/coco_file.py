@@ -7,10 +7,11 @@ import os
 import re
 import sys
 from collections import Counter
-from functools import cached_property, lru_cache, partial
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Collection, Iterator
 
+from aploss_mx.data.file_index import FolderIndex
 from aploss_mx.data.layouts import LAYOUTS
 from aploss_mx.data.look_alikes import hint, look_alike
 from aploss_mx.data.problems import ERROR, WARNING, DataError, Problem, shortened
@@ -28,6 +29,8 @@ OPTIONAL = (CROWD, "area")  # of annotations: nothing else would tell that they 
 class SplitFile:
     """One annotation file: its images, annotations and categories, of which the shape alone is checked.
 
+    Where a list says which images are wanted, the others and their annotations may hold anything.
+
     Parameters
     ----------
     root : Path
@@ -39,15 +42,12 @@ class SplitFile:
     ----------
     path : Path
     images : list of dict
-        Those that are wanted.
-    left_out : set
-        The ids of the others.
     categories, groups : dict of int to str
         Name and supercategory by id.
     annotations : list of dict, or None
         None where the file has none, as for test images.
     has_areas : bool
-        Whether an annotation has an area above 0.
+        Whether an annotation has an area above 0, be its image wanted or not.
     problems : list of Problem
         Fields that are not read but look like one that is.
 
@@ -59,13 +59,14 @@ class SplitFile:
 
     def __init__(self, root: Path, split: str):
         self.root = root
-        self._folders = lru_cache(maxsize=None)(partial(_folders, root))
+        self._parents = (FolderIndex(root), FolderIndex(root / "images"))
         name, _, id_list = split.partition(":")
         self.path = find_file(root, name)
         stem = self.path.parent.name if self.path.name == ROBOFLOW else self.path.stem
         self.split = next(stem[len(prefix) :] for prefix in (*filter(None, PREFIXES), "") if stem.startswith(prefix))
         content = _read_json(self.path)
-        self.images = self._table(content, "images", ("id", "file_name", "width", "height"))
+        left_out = self._left_out(content, id_list) if id_list else set()
+        self.images = self._table(content, "images", ("id", "file_name", "width", "height"), left_out)
         for entry in self.images:
             if not _is_id(entry["id"]):
                 raise self._broken(f"image id {shown(entry['id'])} is neither a whole number nor text")
@@ -84,20 +85,27 @@ class SplitFile:
         self.annotations = None
         self.problems: list[Problem] = []
         if "annotations" in content:
-            self.annotations = self._table(content, "annotations", ("image_id", "category_id", "bbox"))
+            self.annotations = self._table(content, "annotations", ("image_id", "category_id", "bbox"), left_out)
             self.problems = self._fields_not_read(self.annotations)
-        self.has_areas = any(is_finite(area) and area > 0 for area in (e.get("area") for e in self.annotations or ()))
-        self.left_out: set[int | str] = set()
-        if id_list:
-            wanted = _read_ids(root, id_list)
-            absent = wanted - {entry["id"] for entry in self.images}
-            if absent:
-                message = f"image ids that {self.path.name} lacks: {shortened(list(map(str, sorted(absent))), 10)}"
-                raise DataError([Problem(ERROR, "unknown image id", id_list, message)])
-            self.left_out = {entry["id"] for entry in self.images} - wanted
-            self.images = [entry for entry in self.images if entry["id"] in wanted]
+        areas = (entry.get("area") for entry in content.get("annotations", ()))
+        self.has_areas = any(is_finite(area) and area > 0 for area in areas)
         if not self.images:
             raise DataError([Problem(ERROR, "empty split", str(self.path), "it lists no image")])
+
+    @cached_property
+    def relative_path(self) -> str:
+        """The path for messages, from the data set's folder on where it is in there: Roboflow names all files alike."""
+        return str(self.path.relative_to(self.root) if self.root in self.path.parents else self.path)
+
+    def _left_out(self, content: dict[str, Any], id_list: str) -> set[int | str]:
+        """Ids of the images that a list of wanted ones lacks."""
+        wanted = _read_ids(self.root, id_list)
+        there = {entry["id"] for entry in self._table(content, "images", ("id",)) if _is_id(entry["id"])}
+        absent = wanted - there
+        if absent:
+            message = f"image ids that {self.relative_path} lacks: {shortened(list(map(str, sorted(absent))), 10)}"
+            raise DataError([Problem(ERROR, "unknown image id", id_list, message)])
+        return there - wanted
 
     def _add_category(self, entry: dict[str, Any]) -> None:
         number, name = entry["id"], entry["name"]
@@ -111,18 +119,25 @@ class SplitFile:
         self.categories[number] = str(name)
         self.groups[number] = entry.get("supercategory")
 
-    def _table(self, content: dict[str, Any], name: str, keys: tuple[str, ...]) -> list[dict[str, Any]]:
+    def _table(
+        self, content: dict[str, Any], name: str, keys: tuple[str, ...], left_out: Collection[int | str] = ()
+    ) -> list[dict[str, Any]]:
+        """A table's entries, which must have all `keys`, but for those whose first key's value is `left_out`."""
         table = content.get(name)
         if not isinstance(table, list):
             raise self._broken(f"it has no list of {name!r}{hint(content, name)}")
+        kept = []
         for number, entry in enumerate(table):
             if not isinstance(entry, dict):
                 raise self._broken(f"entry {number} (from 0) of {name!r} lacks {', '.join(keys)}: it is no object")
+            if left_out and _is_id(entry.get(keys[0])) and entry[keys[0]] in left_out:
+                continue
             lacking = [key for key in keys if key not in entry]
             if lacking:
                 message = f"entry {number} (from 0) of {name!r} lacks {', '.join(lacking)}"
                 raise self._broken(message + hint(entry, lacking[0]))
-        return table
+            kept.append(entry)
+        return kept
 
     def _fields_not_read(self, annotations: list[dict[str, Any]]) -> list[Problem]:
         """A warning for each field that looks like an optional one, also among CVAT's attributes."""
@@ -170,25 +185,21 @@ class SplitFile:
         url = entry.get("coco_url")
         url = url.split("/")[-2:][0] if isinstance(url, str) else ""
         folders = [folder for folder in (year and year.group(1), self.split, url) if folder]
-        beside = [self.path.parent] if self.path.parent.name != ANNOTATIONS else []
-        places = [*beside, *(place for folder in folders for place in self._folders(folder))]
-        places += [self.root / "images", self.root]
         names = dict.fromkeys([name, name.replace("\\", "/")])
-        found = (place / name for name in names for place in places)
-        return next((path for path in found if os.path.isfile(path)), [*beside, self.root / folders[0]][0] / name)
+        found = (place / name for name in names for place in self._image_places(folders))
+        return next((path for path in found if os.path.isfile(path)), [*self._beside, self.root / folders[0]][0] / name)
 
+    @property
+    def _beside(self) -> list[Path]:
+        return [self.path.parent] if self.path.parent.name != ANNOTATIONS else []
 
-def _folders(root: Path, name: str) -> tuple[Path, ...]:
-    """Folders of a name in the root or its ``images``: in the case that is given, else in any."""
-    found = []
-    for parent in (root, root / "images"):
-        if os.path.isdir(parent / name):
-            found.append(parent / name)
-        elif os.path.isdir(parent):
-            found += [
-                Path(item.path) for item in os.scandir(parent) if item.name.lower() == name.lower() and item.is_dir()
-            ]
-    return tuple(found)
+    def _image_places(self, folders: list[str]) -> Iterator[Path]:
+        """Each folder is looked for only where the places before it lack the image."""
+        yield from self._beside
+        for folder in folders:
+            for parent in self._parents:
+                yield from parent.find(folder)
+        yield from (self.root / "images", self.root)
 
 
 def places(root: Path, split: str) -> list[Path]:

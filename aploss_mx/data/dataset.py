@@ -7,14 +7,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from aploss_mx.data.coco import COCODetection
-from aploss_mx.data.coco_file import annotation_files
+from aploss_mx.data.coco_file import annotation_files, places
 from aploss_mx.data.voc import VOC_CLASSES, VOCDetection, parse_classes
+from aploss_mx.data.voc_splits import list_places
 
 
 def open_dataset(
     root: str | Path, splits: str, classes: str | Sequence[str], strict: bool = True, annotated: bool = True
 ) -> VOCDetection | COCODetection:
-    """Open data in COCO layout where `root` has JSON files of annotations, else in VOC layout.
+    """Open data in COCO layout where `is_coco` says so, else in VOC layout.
 
     Parameters
     ----------
@@ -33,15 +34,24 @@ def open_dataset(
         As the two data sets.
     """
     names = classes_of(classes)
-    if is_coco(root):
+    if is_coco(root, splits):
         return COCODetection(root, splits, names, strict)
     return VOCDetection(root, splits, names, strict, annotated)
 
 
-def is_coco(root: str | Path) -> bool:
-    """Return whether a folder is laid out as COCO is; where names of folders have no case, VOC's must not count."""
-    folder = Path(os.path.expanduser(root))
-    return os.path.isdir(folder) and bool(annotation_files(folder))
+def is_coco(root: str | Path, splits: str) -> bool:
+    """Return whether splits of a folder are in COCO layout.
+
+    The first split tells it: it has a JSON file or is the path of one, or it has a list of VOC's. Where it has neither,
+    JSON files in the folder do; where names of folders have no case, VOC's must not count.
+    """
+    folder = Path(os.path.expanduser(root)).absolute()
+    if not os.path.isdir(folder):
+        return False
+    split = splits.split("+")[0].partition(":")[0]
+    if split.endswith(".json") or any(map(os.path.isfile, places(folder, split))):
+        return True
+    return bool(annotation_files(folder)) and not any(map(os.path.isfile, list_places(folder, split)))
 
 
 def classes_of(setting: str | Sequence[str]) -> tuple[str, ...] | None:

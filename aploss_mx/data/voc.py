@@ -262,7 +262,7 @@ def _find_picture(image: Listed, filename: str, pictures: FileIndex, problems: l
 
 def _picture_by_name(annotation: Path, pictures: dict[Path, FileIndex]) -> Path | None:
     """A picture that has the name of an annotation file; None where a file is none, or there is no such picture."""
-    if annotation.suffix != ".xml" or ANNOTATIONS not in annotation.parts:
+    if annotation.suffix.lower() != ".xml" or ANNOTATIONS not in annotation.parts:
         return None
     folder = next(parent for parent in annotation.parents if parent.name == ANNOTATIONS)
     index = pictures.setdefault(folder.parent, FileIndex(folder.parent / PICTURES, SUFFIXES))

@@ -33,18 +33,8 @@ def find_split(root: Path, split: str) -> Path:
     DataError
         No such file, or more than one; the message lists the places and the splits that exist.
     """
-    if (root / DEVKIT).is_dir() and not _existing_splits(root):
-        root = root / DEVKIT  # the archives of PASCAL hold it
-    year, name = re.fullmatch(r"(?:(\d{4})_)?(.*)", split, flags=re.DOTALL).groups()
-    if year is None:
-        places = [root, *sorted(root.glob(YEAR_FOLDERS))]
-    elif re.fullmatch(r"VOC\d{4}", root.name) and root.name != f"VOC{year}":
-        places = [root / f"VOC{year}"]
-    else:
-        places = [root / f"VOC{year}", root]
-    tried = [place / SPLIT_FOLDER / f"{name}.txt" for place in places]
-    if year is not None:
-        tried.append(root / SPLIT_FOLDER / f"{split}.txt")
+    root = _devkit(root)
+    tried = list_places(root, split)
     found = [path for path in tried if os.path.isfile(path)]
     if len(found) == 1:
         return found[0]
@@ -57,19 +47,34 @@ def find_split(root: Path, split: str) -> Path:
     raise DataError([Problem(ERROR, "missing split", split, message)])
 
 
-class Listed(NamedTuple):
-    """An image of a list: the folder that holds ``Annotations`` and its like, and the image's name in there.
+def list_places(root: Path, split: str) -> list[Path]:
+    """Where the list of a split may be, as `find_split` reads its name."""
+    root = _devkit(root)
+    year, name = re.fullmatch(r"(?:(\d{4})_)?(.*)", split, flags=re.DOTALL).groups()
+    if year is None:
+        places = [root, *sorted(root.glob(YEAR_FOLDERS))]
+    elif re.fullmatch(r"VOC\d{4}", root.name) and root.name != f"VOC{year}":
+        places = [root / f"VOC{year}"]
+    else:
+        places = [root / f"VOC{year}", root]
+    tried = [place / SPLIT_FOLDER / f"{name}.txt" for place in places]
+    return tried if year is None else [*tried, root / SPLIT_FOLDER / f"{split}.txt"]
 
-    The name has no suffix; it is a path with ``/`` where the image is in a subfolder.
+
+def _devkit(root: Path) -> Path:
+    """The folder of PASCAL's archives in `root`, where that has no lists itself; else `root`."""
+    return root / DEVKIT if (root / DEVKIT).is_dir() and not _existing_splits(root) else root
+
+
+class Listed(NamedTuple):
+    """An image of a list: the folder that holds ``Annotations`` and its like, the image's name, its annotation file.
+
+    The name has no suffix; it is a path with ``/`` where the image is in a subfolder. The file need not exist.
     """
 
     folder: Path
     name: str
-
-    @property
-    def annotation(self) -> Path:
-        """The annotation file."""
-        return self.folder / ANNOTATIONS / f"{self.name}.xml"
+    annotation: Path
 
 
 def list_images(root: Path, splits: str, problems: list[Problem], annotated: bool = True) -> list[Listed]:
@@ -94,10 +99,11 @@ def list_images(root: Path, splits: str, problems: list[Problem], annotated: boo
         index = FileIndex(folder / ANNOTATIONS, {".xml"}) if annotated else FileIndex(folder / PICTURES, SUFFIXES)
         for number, line in read_split(path):
             try:
-                listed = Listed(folder, find_name(line, index))
+                name = find_name(line, index)
             except ValueError as error:
                 problems.append(Problem(ERROR, "line that names no image", str(path), f"line {number}: {error}"))
                 continue
+            listed = Listed(folder, name, _annotation(folder, name, index))
             first = images.setdefault(listed.name, listed)
             if first is listed:
                 continue
@@ -138,6 +144,13 @@ def find_name(line: str, index: FileIndex) -> str:
     if name.startswith(("/", "../")) or name in (".", "..") or len(os.fsencode(name)) > LONGEST_NAME:
         raise ValueError(f"{shown(line)} can be no name of a file in {index.folder.name}")
     return name
+
+
+def _annotation(folder: Path, name: str, index: FileIndex) -> Path:
+    """The annotation file of a name; of several, and where `index` has none, the one in ``.xml`` to the letter."""
+    path = folder / ANNOTATIONS / f"{name}.xml"
+    found = [file for file in index.files.get(name, []) if file.suffix.lower() == ".xml"]
+    return path if path in found or not found else found[0]
 
 
 def read_split(path: Path) -> list[tuple[int, str]]:

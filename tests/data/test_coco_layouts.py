@@ -33,7 +33,7 @@ def write_roboflow(root: Path, split: str, *objects: dict, categories=ROBOFLOW) 
 def test_roboflow(tmp_path):
     write_roboflow(tmp_path, "train", object_of(0, category_id=2), object_of(0, category_id=1))
     write_roboflow(tmp_path, "valid", object_of(0, category_id=1))
-    assert is_coco(tmp_path)
+    assert is_coco(tmp_path, "train") and is_coco(tmp_path, "test")
     train = open_dataset(tmp_path, "train", "data")
     val = open_dataset(tmp_path, "valid", train.classes)
     assert train.classes == ("cat", "dog") and train.category_ids == (1, 2)
@@ -44,6 +44,33 @@ def test_roboflow(tmp_path):
     message = error_of(tmp_path, "val")
     assert str(tmp_path / "val" / "_annotations.coco.json") in message
     assert str(Path("train", "_annotations.coco.json")) in message and str(Path("valid", "_annotations")) in message
+
+
+@pytest.mark.parametrize(
+    "categories, kind", [(ROBOFLOW, "repeated image id"), ([{"id": 1, "name": "cow"}], "other categories")]
+)
+@pytest.mark.parametrize("by_path", [False, True])
+def test_files_that_roboflow_names_alike_are_told_apart(tmp_path, categories, kind, by_path):
+    write_roboflow(tmp_path, "train", object_of(0, category_id=1))
+    write_roboflow(tmp_path, "valid", object_of(0, category_id=1), categories=categories)
+    splits = "+".join(f"{tmp_path}/{split}/_annotations.coco.json" for split in ("train", "valid"))
+    message = error_of(tmp_path, splits if by_path else "train+valid")
+    assert kind in message
+    assert str(Path("valid", "_annotations.coco.json")) in message
+    assert f" {Path('train', '_annotations.coco.json')}" in message
+
+
+def test_a_file_elsewhere_is_told_by_its_whole_path(tmp_path):
+    path = write_split(tmp_path / "elsewhere", "train", [image_of(1)])
+    write_split(tmp_path / "here", "val", [image_of(1)])
+    assert f"is in {path}, too" in error_of(tmp_path / "here", f"{path}+val")
+
+
+def test_an_id_list_tells_which_of_roboflows_files_lacks_an_image(tmp_path):
+    write_roboflow(tmp_path, "train", object_of(0, category_id=1))
+    (tmp_path / "ids.txt").write_text("7")
+    message = error_of(tmp_path, f"train:{tmp_path / 'ids.txt'}")
+    assert f"image ids that {Path('train', '_annotations.coco.json')} lacks: 7" in message
 
 
 @pytest.mark.parametrize("classes", ["data", "cat"])

@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 from voc_files import error_of, object_xml, read_one, write_image, write_split
 
-from aploss_mx.data.check import check_dataset
+from aploss_mx.data.check import check_dataset, check_images
+from aploss_mx.data.file_index import FileIndex
 from aploss_mx.data.problems import BOX_BELOW_PIXEL
 from aploss_mx.data.voc import VOCDetection
 
@@ -21,14 +22,21 @@ def read(folder: Path, lines: str, **options) -> VOCDetection:
     return VOCDetection(folder, "train", ("cat",), **options)
 
 
-def write_below(folder: Path, name: str, suffix: str = ".jpg") -> None:
+def write_below(folder: Path, name: str, **image) -> None:
     """Write an image with a cat, its files in a subfolder."""
     subfolder, _, stem = name.rpartition("/")
-    write_image(folder / "made", stem, CAT, suffix=suffix)
+    write_image(folder / "made", stem, CAT, **image)
     for kind in ("Annotations", "JPEGImages"):
         (folder / kind / subfolder).mkdir(parents=True, exist_ok=True)
         for file in (folder / "made" / kind).iterdir():
             shutil.move(str(file), str(folder / kind / subfolder / file.name))
+
+
+def link_away(folder: Path, elsewhere: Path) -> None:
+    """Move a folder and leave a link to it."""
+    elsewhere.parent.mkdir(parents=True, exist_ok=True)
+    shutil.move(str(folder), str(elsewhere))
+    folder.symlink_to(elsewhere, target_is_directory=True)
 
 
 # Lines -------------------------------------------------------------------------------------------
@@ -54,6 +62,24 @@ def test_a_line_is_understood_as_it_is_meant(tmp_path, line, name, annotated):
     (sample,) = dataset
     assert (sample.image_id, sample.image_path) == (name, tmp_path / "JPEGImages" / f"{name}.jpg")
     assert len(sample.boxes) == annotated and dataset.problems == []
+
+
+@pytest.mark.parametrize("line", ["U", "U.XML", "U 1", "sub/U", "U.jpg"])
+def test_annotations_have_suffixes_of_any_case(tmp_path, line):
+    write_below(tmp_path, "sub/U" if "/" in line else "U")
+    file = tmp_path / "Annotations" / ("sub/U.xml" if "/" in line else "U.xml")
+    file = file.rename(file.with_suffix(".XML"))
+    assert len(read(tmp_path, line)[0].boxes) == 1
+    file.write_text("nothing")
+    (problem,) = read(tmp_path, line, strict=False).problems
+    assert problem.kind == "broken annotation" and problem.file == str(file)
+    assert problem.image == tmp_path / "JPEGImages" / file.relative_to(tmp_path / "Annotations").with_suffix(".jpg")
+
+
+def test_of_two_annotations_of_one_name_the_usual_suffix_counts(tmp_path):
+    write_image(tmp_path, "U", CAT)
+    (tmp_path / "Annotations" / "U.XML").write_text("nothing")
+    assert len(read(tmp_path, "U")[0].boxes) == 1
 
 
 def test_one_image_in_two_spellings_is_read_once(tmp_path):
@@ -123,6 +149,34 @@ def test_annotations_in_subfolders_with_pictures_in_one(tmp_path):
     write_below(tmp_path, "sub/a")
     shutil.move(str(tmp_path / "JPEGImages" / "sub" / "a.jpg"), str(tmp_path / "JPEGImages"))
     assert read(tmp_path, "sub/a")[0].image_path == tmp_path / "JPEGImages" / "a.jpg"
+
+
+@pytest.mark.parametrize("line", ["sub/a", "a"])
+@pytest.mark.parametrize("filename", ["", "a"])
+def test_folders_may_be_links(tmp_path, line, filename):
+    """As to the disk of another machine."""
+    write_below(tmp_path, "sub/a", suffix=".png", filename=filename)
+    for kind in ("Annotations", "JPEGImages"):
+        link_away(tmp_path / kind / "sub", tmp_path / "disk" / kind)
+    for annotated in (True, False):
+        dataset = read(tmp_path, line, annotated=annotated)
+        assert [sample.image_path for sample in dataset] == [tmp_path / "JPEGImages" / "sub" / "a.png"]
+        assert check_images(dataset) == []
+
+
+def test_links_lead_to_each_folder_once(tmp_path):
+    write_below(tmp_path, "sub/a")
+    write_below(tmp_path, "far/away/b")
+    pictures = tmp_path / "JPEGImages"
+    link_away(pictures / "far", tmp_path / "disk")
+    shutil.copy(str(pictures / "sub" / "a.jpg"), str(tmp_path / "above.jpg"))
+    for link, target in (
+        ("sub/up", pictures), ("sub/itself", pictures / "sub"), ("again", pictures / "sub"), ("root", tmp_path),
+        ("far/up", tmp_path / "disk"), ("far/away/back", pictures), ("nowhere", tmp_path / "gone"),
+    ):  # fmt: skip
+        (pictures / link).symlink_to(target, target_is_directory=True)
+    assert sorted(FileIndex(pictures, {".jpg"}).files) == ["far/away/b", "sub/a"]
+    assert [sample.image_id for sample in read(tmp_path, "a\nb")] == ["sub/a", "far/away/b"]
 
 
 @pytest.mark.parametrize("name", ["a", "sub/a"])
