@@ -107,6 +107,8 @@ def _boolean(value: Any) -> bool:
 def _items(value: Any) -> Sequence[Any]:
     if isinstance(value, str):
         return [item for item in value.split(",") if item.strip()]
+    if isinstance(value, bool):  # which Python takes for a number
+        raise ValueError("must be numbers")
     return value if isinstance(value, (list, tuple)) else [value]
 
 

@@ -29,7 +29,7 @@ from aploss_mx.arguments import ArgumentParser
 from aploss_mx.commands.errors import readable_errors
 from aploss_mx.commands.flags import add_gpus_flag, one_device, positive_int
 from aploss_mx.commands.recipe_flags import add_test_flags, settings_given
-from aploss_mx.commands.video import is_video, run_video
+from aploss_mx.commands.video import folders_of, is_video, run_video
 from aploss_mx.console import complain
 from aploss_mx.data.images import SUFFIXES
 from aploss_mx.data.pixels import read_image
@@ -117,19 +117,14 @@ def run(arguments: argparse.Namespace) -> None:
 
 def _check_kept(files: list[Path], targets: list[Path], folder: Path, sheet: Path | None) -> None:
     """Raise ValueError where somebody's picture, or a training's detections, would be overwritten."""
-    originals = {folder for file in files for folder in _folders_of(file)}
+    originals = {folder for file in files for folder in folders_of(file)}
     written = set()
     for target in [*targets, sheet] if sheet else targets:
-        if (target.exists() and _folders_of(target) & originals) or target.resolve() in written:
+        if (target.exists() and folders_of(target) & originals) or target.resolve() in written:
             raise ValueError(f"{target} would be overwritten: choose another --output or --sheet")
         written.add(target.resolve())
     if (folder / "recipe.yaml").exists():
-        written_to = folder / "detections.json"
-        raise ValueError(f"{written_to} is a training's and would be overwritten: choose another --output")
-
-
-def _folders_of(file: Path) -> set[Path]:
-    return {file.parent.resolve(), file.resolve().parent}  # of a link, and of what it leads to
+        raise ValueError(f"{folder} is a training's, and keeps its detections.json: choose another --output")
 
 
 def load(arguments: argparse.Namespace) -> tuple[Detector, float]:

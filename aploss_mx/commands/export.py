@@ -102,8 +102,9 @@ def write_networks(arguments: argparse.Namespace, formats: set[str]) -> list[Pat
     check_folder(folder, about, [name for wanted in formats for name in names[wanted]])
     images = calibration_images(arguments.images, arguments.calibrate or CALIBRATED) if arguments.int8 else []
     written: list[Path] = []
-    # Written at the end: a network that is not finished must not stand beside a description.
-    (folder / DESCRIPTION).unlink(missing_ok=True)
+    if parameters_described(folder) != json.loads(about)["parameters"]:
+        # Nothing may stand beside another detector's description, whatever happens before ours is written.
+        (folder / DESCRIPTION).unlink(missing_ok=True)
     if "mxnet" in formats:
         network = quantize(detector, images) if images else detector.network
         written += export_symbol(network, folder, stem)
@@ -114,11 +115,19 @@ def write_networks(arguments: argparse.Namespace, formats: set[str]) -> list[Pat
 
 
 def check_folder(folder: Path, about: str, written: Sequence[str]) -> None:
-    """Raise ValueError where networks of another detector would stay beside the new description."""
-    left = [name for name in (*NETWORKS, *BOXES.values()) if name not in written and (folder / name).exists()]
-    if left and parameters_described(folder) != json.loads(about)["parameters"]:
-        names = ", ".join(left)
-        raise ValueError(f"{folder} holds {names} of another detector: choose another --output, or remove them")
+    """Raise ValueError where networks of another detector would stay beside the new description.
+
+    Those that give boxes have all of the description in them, and not its parameters alone.
+    """
+    alike = parameters_described(folder) == json.loads(about)["parameters"]
+    same = alike and (folder / DESCRIPTION).read_text(encoding="utf-8") == about
+    others = [*(() if alike else NETWORKS), *(() if same else BOXES.values())]
+    left = ", ".join(name for name in others if name not in written and (folder / name).exists())
+    if left:
+        raise ValueError(
+            f"{folder} holds {left}, which {DESCRIPTION} does not say to be of this detector as it is now: choose "
+            "another --output, or remove what is left"
+        )
 
 
 def calibration_images(pictures: str, count: int) -> list[np.ndarray]:

@@ -33,6 +33,11 @@ def _is_camera(source: str) -> bool:
     return source.isdigit() and not Path(source).exists()
 
 
+def folders_of(file: Path) -> set[Path]:
+    """Return the folders that a file stands in: that of a link, and that of what it leads to."""
+    return {file.parent.resolve(), file.resolve().parent}
+
+
 def run_video(detector: Detector, source: str, folder: Path, min_score: float, every: int = 1) -> None:
     """Write ``NAME.mp4`` and ``NAME.jsonl`` into a folder.
 
@@ -59,7 +64,7 @@ def run_video(detector: Detector, source: str, folder: Path, min_score: float, e
     path = Path(os.path.expanduser(source))
     name = f"camera{source}" if _is_camera(source) else path.stem
     target, lines = folder / f"{name}.mp4", folder / f"{name}.jsonl"
-    if path.exists() and target.exists() and folder.samefile(path.parent):
+    if path.exists() and target.exists() and (target.samefile(path) or folders_of(target) & folders_of(path)):
         raise ValueError(f"{target} would be overwritten: choose another --output")
     if not _is_camera(source) and not path.is_file():
         raise FileNotFoundError(f"--input {source}: no such file")

@@ -34,7 +34,7 @@ HARDLY_COVERED = 0.3  # share of a class's objects without such an anchor from w
 ENOUGH_OBJECTS = 20  # for a share to mean something
 COCO_DETECTIONS = 100  # of a class in an image that COCO's metrics count
 JPEG_END = b"\xff\xd9"
-MAYBE_TURNED = "EXIF half turn or mirror"  # which leaves no trace in a picture's size
+MAYBE_TURNED = "EXIF turn that the size does not tell"  # by half, mirrored, or of a square
 EXPLAINED = "explains it"
 
 
@@ -276,7 +276,7 @@ def _check_size(sample: Sample, size: tuple[int, int], orientation: int) -> list
         return []
     if size == annotated:
         message = f"its EXIF orientation is {orientation}, not {UPRIGHT}; boxes are taken to fit its pixels as stored. "
-        if orientation in QUARTER_TURNS:
+        if orientation in QUARTER_TURNS and size != size[::-1]:
             return [Problem(WARNING, "EXIF rotation", path, message + "Better strip the tag", path)]
         message += "Where they were drawn on the turned picture, turn the stored pixels; in any case strip the tag"
         return [Problem(WARNING, MAYBE_TURNED, path, message, path)]

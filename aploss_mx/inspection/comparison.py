@@ -67,7 +67,8 @@ def write_comparison_page(
 def _measured_anew(name: str, run: RunFolder, first: RunFolder) -> str:
     text = f" Its labels are not those that {name} was tested on: it is measured anew."
     root, other = (one.note.get("dataset_root") for one in (first, run))
-    return text + f" Are its pictures the same? They were in {other}, and these are those of {root}." * (root != other)
+    where = f" It was tested in {other}, and the first run in {root}: are the pictures the same?"
+    return text + where * (root != other and None not in (root, other))
 
 
 def run_names(runs: Sequence[RunFolder]) -> list[str]:

@@ -10,6 +10,7 @@ import numpy as np
 FORMAT = "mp4v"  # what OpenCV's wheels write without a codec of the system
 MOST_TICKS = 65535  # of a second that MPEG-4 counts
 LONGEST_STILL = 60.0  # seconds, lest one wrong time stamp fills the disk
+RESTART = 1.0  # seconds that a clock goes back by where it starts anew
 
 
 class Film:
@@ -42,10 +43,9 @@ class Film:
     def add(self, picture: np.ndarray, seconds: float) -> None:
         """Add an RGB picture that is to be seen so many seconds after the first."""
         still = seconds - self._cut - self._frames / self._rate
-        if still > LONGEST_STILL:
-            self._cut += still - LONGEST_STILL
-            still = LONGEST_STILL
-        repeated = round(still * self._rate)
+        limited = min(still, LONGEST_STILL) if still > -RESTART else 0.0
+        self._cut += still - limited
+        repeated = round(limited * self._rate)
         if repeated < 0:
             return
         for _ in range(repeated):

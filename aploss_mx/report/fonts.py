@@ -34,8 +34,8 @@ def _file_of(letters: frozenset[str]) -> str:
     for path in _system_fonts():  # which takes a moment to find out
         if wanted <= _letters(path):
             return path
-    lacking = "".join(map(chr, sorted(wanted - _letters(DEJAVU))))
-    warnings.warn(f"no font here has the letters {lacking!r}: install one that has, such as Noto", stacklevel=2)
+    shown = "".join(map(chr, sorted(wanted)))
+    warnings.warn(f"no font here has all letters of {shown!r}: install one that has, such as Noto", stacklevel=2)
     return DEJAVU
 
 

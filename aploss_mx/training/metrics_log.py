@@ -47,7 +47,7 @@ class MetricsLog:
         self._add_event(step + 1, session_log=SessionLog(status=SessionLog.START))
 
     def _begin(self) -> None:
-        """Drop the rows that come again, once; until then a later checkpoint may go on after them."""
+        """Drop the rows beyond the resumed step, once; until then a later checkpoint may go on after them."""
         if self._kept is None:
             return
         with replacing(self.path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:

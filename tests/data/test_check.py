@@ -124,7 +124,7 @@ def test_size_mismatch_explained_by_exif_says_so(tmp_path):
 @pytest.mark.parametrize(
     ("orientation", "kind", "advice"),
     [
-        (3, "EXIF half turn or mirror", "drawn on the turned picture, turn the stored pixels"),
+        (3, "EXIF turn that the size does not tell", "drawn on the turned picture, turn the stored pixels"),
         (6, "EXIF rotation", "as stored. Better strip the tag"),
     ],
 )
@@ -140,9 +140,12 @@ def test_where_one_picture_was_annotated_turned_so_were_those_that_sizes_do_not_
         write_image(tmp_path / f"{name}.jpg", exif=exif(orientation))
     turned = sample_of(tmp_path / "a.jpg", width=HEIGHT, height=WIDTH)
     dataset = dataset_of(turned, sample_of(tmp_path / "b.jpg"), sample_of(tmp_path / "c.jpg"))
+    Image.new("RGB", (64, 64)).save(tmp_path / "square.jpg", exif=exif(6))
+    dataset.samples.append(sample_of(tmp_path / "square.jpg", width=64, height=64))
     problems = check_images(dataset)
-    assert [problem.severity for problem in problems] == [ERROR, ERROR, WARNING]
-    assert "as those of other pictures here: turn the stored pixels" in problems[1].message
+    assert [problem.severity for problem in problems] == [ERROR, ERROR, WARNING, ERROR]
+    for told in (problems[1], problems[3]):
+        assert "as those of other pictures here: turn the stored pixels" in told.message
 
 
 def test_swapped_size_without_exif_is_not_explained(tmp_path):

@@ -167,7 +167,7 @@ def test_no_network_stands_beside_another_ones_description(checkpoint, exported,
     folder = tmp_path / "exported"
     shutil.copytree(exported, folder)
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    with pytest.raises(SystemExit, match=r"holds model-symbol\.json of another detector: choose another --output"):
+    with pytest.raises(SystemExit, match=r"holds model-symbol\.json, which model\.json does not say to be of this"):
         export.main(["--params", str(other), "--output", str(folder), "--format", "onnx"])
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     export.main(["--params", str(checkpoint), "--output", str(folder), "--format", "onnx"])  # in turn
@@ -191,6 +191,33 @@ def test_an_export_that_fails_leaves_no_description(exported, other, tmp_path, m
         export.main(["--params", str(other), "--output", str(folder), "--onnx"])
     with pytest.raises(ExportedError, match=r"no .*model\.json"):
         Detector.load(folder)
+
+
+def test_an_export_that_fails_spoils_none_of_the_same_detector(checkpoint, exported, photograph, tmp_path, monkeypatch):
+    folder = tmp_path / "exported"
+    shutil.copytree(exported, folder)
+
+    def fail(*_):
+        raise ExportError("no more")
+
+    monkeypatch.setattr(commands_export, "export_onnx", fail)
+    for _ in range(2):
+        with pytest.raises(SystemExit, match="no more"):
+            export.main(["--params", str(checkpoint), "--output", str(folder), "--format", "onnx"])
+    found, expected = (Detector.load(one).predict(photograph) for one in (folder, checkpoint))
+    np.testing.assert_allclose(found.scores, expected.scores, atol=1e-5)
+
+
+def test_networks_with_boxes_are_of_the_test_settings_too(checkpoint, exported, tmp_path):
+    folder = tmp_path / "exported"
+    shutil.copytree(exported, folder)
+    (folder / "detector.onnx").write_text("of before")
+    was = Checkpoint.load(checkpoint)
+    replace(was, recipe=was.recipe.override(nms_threshold=0.7)).save(tmp_path / "other.npz")
+    with pytest.raises(SystemExit, match=r"holds detector\.onnx, which model\.json does not say to be of this"):
+        export.main(["--params", str(tmp_path / "other.npz"), "--output", str(folder)])
+    export.main(["--params", str(checkpoint), "--output", str(folder)])
+    (tmp_path / "other.npz").unlink()
 
 
 @pytest.mark.parametrize("flags", [["--images", "photographs"], ["--calibrate", "8"]])

@@ -44,7 +44,7 @@ def test_another_font_is_taken_where_the_first_lacks_a_letter(monkeypatch, tmp_p
 @pytest.mark.filterwarnings("error")
 def test_letters_that_no_font_has_are_told_once(monkeypatch):
     monkeypatch.setattr(fonts, "_system_fonts", tuple)
-    with pytest.warns(UserWarning, match=f"the letters '{''.join(sorted(HAN))}'.*Noto"):
+    with pytest.warns(UserWarning, match=f"all letters of '.*{''.join(sorted(HAN))}'.*Noto"):
         fonts.font_of(f"{HAN} 0.51", 12)
     for score in ("0.51", "0.98", "1.00"):
         assert fonts.font_of(f"{HAN} {score}", 14).path == fonts.DEJAVU  # and no second warning

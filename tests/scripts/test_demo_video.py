@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import time
 from pathlib import Path
@@ -108,11 +109,12 @@ def test_rates_that_mpeg_4_cannot_count(tmp_path, rate, expected):
 def test_frames_that_come_too_fast_are_left_out_and_gaps_are_limited(tmp_path, monkeypatch):
     monkeypatch.setattr("aploss_mx.report.film.LONGEST_STILL", 1)
     film = Film(tmp_path / "film.mp4", 10, (96, 64))
-    for shade, seconds in enumerate([0, 0.01, 0.02, 0.1, 3600, 3600.1]):
-        film.add(np.full((64, 96, 3), 40 * shade, np.uint8), seconds)
+    # A jump that lasts, one wrong time stamp, and a clock that starts anew.
+    for shade, seconds in enumerate([0, 0.01, 0.02, 0.1, 3600, 3600.1, 9999, 3600.3, 3600.4, 0, 0.1]):
+        film.add(np.full((64, 96, 3), 20 * shade, np.uint8), seconds)
     film.close()
-    shades = [round(frame.mean() / 40) for frame in frames_of(tmp_path / "film.mp4")]
-    assert shades == [0, *[3] * 11, 4, 5]
+    shades = [round(frame.mean() / 20) for frame in frames_of(tmp_path / "film.mp4")]
+    assert shades == [0, *[3] * 11, 4, *[5] * 11, 6, 7, 8, 9, 10]
 
 
 def test_a_film_that_cannot_be_written_costs_no_lines(trained, tmp_path, monkeypatch):
@@ -156,9 +158,14 @@ def test_inputs_that_are_no_film(trained, tmp_path):
             demo.main([*flags, "--input", source])
     film, other = make_film(tmp_path / "film.mp4"), make_film(tmp_path / "film.avi", 3)
     before = film.read_bytes()
-    for source in (film, other):
+    for folder in ("links", "out", "hard"):
+        (tmp_path / folder).mkdir(exist_ok=True)
+    (tmp_path / "links" / "film.mp4").symlink_to(film)
+    os.link(film, tmp_path / "hard" / "film.mp4")
+    link = tmp_path / "links" / "film.mp4"
+    for source, folder in ((film, ""), (other, ""), (link, ""), (film, "links"), (film, "hard")):
         with pytest.raises(SystemExit, match=r"film\.mp4 would be overwritten"):
-            demo.main([*flags[:2], "--output", str(tmp_path), "--input", str(source)])
+            demo.main([*flags[:2], "--output", str(tmp_path / folder), "--input", str(source)])
     assert film.read_bytes() == before
     with pytest.raises(SystemExit, match="--every is of films"):
         demo.main([*flags, "--input", str(tmp_path / "photo.png"), "--every", "2"])
