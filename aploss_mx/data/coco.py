@@ -185,13 +185,14 @@ def _expand(root: Path, splits: str) -> list[str]:
 
 def _common_categories(files: list[SplitFile]) -> dict[int, str]:
     """Categories of all files by id, in its order; an error where two of them give an id other names."""
-    categories: dict[int, str] = {}
+    first: dict[int, SplitFile] = {}
     for file in files:
         for number, name in file.categories.items():
-            if categories.setdefault(number, name) != name:
-                message = f"its categories are not those of {files[0].relative_path}: id {number} is {name!r} here"
+            other = first.setdefault(number, file)
+            if other.categories[number] != name:
+                message = f"its categories are not those of {other.relative_path}: id {number} is {name!r} here"
                 raise DataError([Problem(ERROR, "other categories", str(file.path), message)])
-    return dict(sorted(categories.items()))
+    return {number: file.categories[number] for number, file in sorted(first.items())}
 
 
 def _used_ids(files: list[SplitFile]) -> set[int]:

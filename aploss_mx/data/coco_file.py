@@ -187,7 +187,8 @@ class SplitFile:
         folders = [folder for folder in (year and year.group(1), self.split, url) if folder]
         names = dict.fromkeys([name, name.replace("\\", "/")])
         found = (place / name for name in names for place in self._image_places(folders))
-        return next((path for path in found if os.path.isfile(path)), [*self._beside, self.root / folders[0]][0] / name)
+        usual = [*self._beside, *(self.root / folder for folder in folders), self.root / "images"][0]
+        return next((path for path in found if os.path.isfile(path)), usual / name)
 
     @property
     def _beside(self) -> list[Path]:

@@ -151,6 +151,22 @@ def test_splits_with_different_categories(tmp_path, categories):
     assert "other categories" in message and "instances_val.json" in message and "instances_train.json" in message
 
 
+def test_the_file_of_the_other_name_is_told(tmp_path):
+    write_split(tmp_path, "instances_a", [image_of(1)], [], [{"id": CAT, "name": "cat"}])
+    write_split(tmp_path, "instances_b", [image_of(2)], [], [{"id": DOG, "name": "dog"}])
+    write_split(tmp_path, "instances_c", [image_of(3)], [], [{"id": DOG, "name": "cow"}])
+    message = error_of(tmp_path, "a+b+c")
+    assert "instances_c.json" in message and "not those of annotations/instances_b.json: id" in message
+
+
+def test_a_file_whose_split_has_no_name(tmp_path):
+    write_split(tmp_path, "instances_", [image_of(1)])
+    report = check_dataset(COCODetection(tmp_path, "annotations/instances_.json", ("cat", "dog")))
+    assert [Path(problem.file).parent for problem in report.errors if problem.kind == "missing image"] == [
+        tmp_path / "images"
+    ]
+
+
 # Entries that cannot be used ---------------------------------------------------------------------
 
 
