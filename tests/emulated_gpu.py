@@ -62,7 +62,7 @@ class EmulatedGPU:
     """Runs launches at once; `backwards` lets blocks and threads take turns in the opposite order."""
 
     def __init__(self, library: ctypes.CDLL, backwards: bool = False):
-        self.library = library
+        self.compiled = library
         self.backwards = backwards
 
     def zeros(self, size: int, dtype: str) -> np.ndarray:
@@ -80,7 +80,7 @@ class EmulatedGPU:
         assert len(arguments) == len(parameters), kernel
         converted = [_converted(argument, *parameter) for argument, parameter in zip(arguments, parameters)]
         refuse_shared_arrays(kernel, [_span(arg) if isinstance(arg, np.ndarray) else None for arg in arguments])
-        run = getattr(self.library, f"run_{kernel}")
+        run = getattr(self.compiled, f"run_{kernel}")
         run.restype = ctypes.c_char_p
         failure = run(ctypes.c_int(blocks), ctypes.c_int(THREADS), ctypes.c_int(self.backwards), *converted)
         assert failure is None, f"{kernel}: {failure.decode()}"

@@ -117,7 +117,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 def _check_kept(files: list[Path], targets: list[Path], folder: Path, sheet: Path | None) -> None:
     """Raise ValueError where somebody's picture, or a training's detections, would be overwritten."""
-    originals = {folder for file in files for folder in folders_of(file)}
+    originals = {place for file in files for place in folders_of(file)}
     written = set()
     for target in [*targets, sheet] if sheet else targets:
         if (target.exists() and folders_of(target) & originals) or target.resolve() in written:

@@ -99,10 +99,11 @@ def write_networks(arguments: argparse.Namespace, formats: set[str]) -> list[Pat
     folder, stem = arguments.output, "int8" if arguments.int8 else "model"
     names = {"mxnet": [f"{stem}-symbol.json"], "onnx": [f"{stem}.onnx", BOXES[stem]][: 1 + arguments.boxes]}
     about = describe(detector)
-    check_folder(folder, about, [name for wanted in formats for name in names[wanted]])
+    alike = parameters_described(folder) == json.loads(about)["parameters"]
+    check_folder(folder, about, alike, [name for wanted in formats for name in names[wanted]])
     images = calibration_images(arguments.images, arguments.calibrate or CALIBRATED) if arguments.int8 else []
     written: list[Path] = []
-    if parameters_described(folder) != json.loads(about)["parameters"]:
+    if not alike:
         # Nothing may stand beside another detector's description, whatever happens before ours is written.
         (folder / DESCRIPTION).unlink(missing_ok=True)
     if "mxnet" in formats:
@@ -114,12 +115,11 @@ def write_networks(arguments: argparse.Namespace, formats: set[str]) -> list[Pat
     return [*written, folder / DESCRIPTION]
 
 
-def check_folder(folder: Path, about: str, written: Sequence[str]) -> None:
-    """Raise ValueError where networks of another detector would stay beside the new description.
+def check_folder(folder: Path, about: str, alike: bool, written: Sequence[str]) -> None:
+    """Raise ValueError where networks of other parameters than the folder's would stay, unless those are `alike`.
 
-    Those that give boxes have all of the description in them, and not its parameters alone.
+    Networks that give boxes have all of the description in them, and not its parameters alone.
     """
-    alike = parameters_described(folder) == json.loads(about)["parameters"]
     same = alike and (folder / DESCRIPTION).read_text(encoding="utf-8") == about
     others = [*(() if alike else NETWORKS), *(() if same else BOXES.values())]
     left = ", ".join(name for name in others if name not in written and (folder / name).exists())

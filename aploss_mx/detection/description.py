@@ -7,8 +7,6 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-import numpy as np
-
 from aploss_mx.checkpoint import parameters_of
 from aploss_mx.config import TEST_SETTINGS
 from aploss_mx.data.pixels import PIXELS
@@ -94,5 +92,5 @@ def _digest(network: RetinaNet) -> str:
     """Return the SHA-256 of all parameters, by which a description knows its network."""
     digest = hashlib.sha256()
     for name, array in sorted(parameters_of(network).items()):
-        digest.update(f"{name} {array.dtype} {array.shape}".encode() + np.ascontiguousarray(array).tobytes())
+        digest.update(f"{name} {array.dtype} {array.shape}".encode() + array.tobytes())
     return digest.hexdigest()

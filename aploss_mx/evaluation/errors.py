@@ -96,7 +96,6 @@ def find_errors(samples: Sequence[Sample], detections: Mapping[str, Detections])
         costs[kind.name.lower()] = table.mean_ap(right, table.counts, (table.kinds != kind) | mended, labels) - base
     right = table.kinds == Kind.RIGHT
     costs["missed"] = table.mean_ap(right, table.counts - table.missed) - base
-    costs = {name: float(np.maximum(cost, 0)) for name, cost in costs.items()}
     costs["false_positives"] = table.mean_ap(right, table.counts, right) - base
     found = np.bincount(table.labels[right], minlength=len(table.counts))
     costs["false_negatives"] = table.mean_ap(right, found) - base

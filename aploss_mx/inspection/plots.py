@@ -57,21 +57,18 @@ class Plot(NamedTuple):
 def training_plots(logs: Mapping[str, pd.DataFrame]) -> list[Plot]:
     """Return the curves of runs' metrics logs, by the run's name; '' as the name of the only one."""
 
-    def plot(
-        file: str, title: str, x: str, y: str, columns: Mapping[str, str], factor: float = 1,
-        logs: Mapping[str, pd.DataFrame] = logs, **more: Any,
-    ) -> Plot:  # fmt: skip
+    def plot(file: str, title: str, x: str, y: str, columns: Mapping[str, str], factor: float = 1, **more: Any) -> Plot:
         curves = []
         for run, log in logs.items():
+            rows = evaluations_of(log) if "AP" in columns else log
             for column, name in columns.items():
-                points = log[[x, column]].dropna()
+                points = rows[[x, column]].dropna()
                 if len(points):
                     both = f"{run}: {name}" if run and len(columns) > 1 else run or name
                     curves.append(Curve(both, points[x].to_numpy(float), factor * points[column].to_numpy(float)))
         return Plot(file, "lines", {"title": title, "curves": curves, "x": x, "y": y, **more})
 
     alone = len(logs) == 1
-    measured = {run: evaluations_of(log) for run, log in logs.items()}
     parts = {"loss": "total", "cls_loss": "classification", "box_loss": "box regression"}
     precisions = {"AP": "AP", "AP50": "AP50", "AP75": "AP75"}
     return [
@@ -81,7 +78,7 @@ def training_plots(logs: Mapping[str, pd.DataFrame]) -> list[Plot]:
             note="Measured without ramp or interpolation, whatever the loss is: runs of different losses compare.",
         ),
         plot("ap", "Average precision", "epoch", "AP (%)", precisions if alone else {"AP": "AP"}, 100,
-             measured, empty="No evaluation was logged."),
+             empty="No evaluation was logged."),
         plot("lr", "Learning rate", "step", "learning rate", {"lr": "learning rate"}),
     ]  # fmt: skip
 

@@ -6,8 +6,6 @@ import json
 import zlib
 from typing import Sequence
 
-import numpy as np
-
 from aploss_mx.config import Recipe
 from aploss_mx.data.sample import Sample
 
@@ -19,6 +17,6 @@ def checksums(recipe: Recipe, classes: Sequence[str], samples: Sequence[Sample])
     for sample in samples:
         data = zlib.crc32(f"{sample.image_id} {sample.width} {sample.height}".encode(errors="surrogatepass"), data)
         for array in (sample.boxes, sample.labels, sample.trained):
-            data = zlib.crc32(np.ascontiguousarray(array).tobytes(), data)
+            data = zlib.crc32(array.tobytes(), data)
     texts = {"settings": json.dumps(settings), "classes": json.dumps(list(classes))}
     return {**{name: zlib.crc32(text.encode()) for name, text in texts.items()}, "training data": data}

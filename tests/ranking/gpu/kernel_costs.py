@@ -31,7 +31,7 @@ class CountingGPU(EmulatedGPU):
     def launch(self, kernel, blocks, *arguments):
         arrays = [argument for argument in arguments if isinstance(argument, np.ndarray)]
         ends = [address for array in arrays for address in (array.ctypes.data, array.ctypes.data + array.nbytes)]
-        spans = (ctypes.c_size_t * 128).in_dll(self.library, "arrays")
+        spans = (ctypes.c_size_t * 128).in_dll(self.compiled, "arrays")
         spans[:] = ends + [0] * (len(spans) - len(ends))
         super().launch(kernel, blocks, *arguments)
 
