@@ -10,7 +10,7 @@ from typing import Any, Callable, Sequence
 import yaml
 
 from aploss_mx.geometry.anchors import PAPERS, AnchorShapes
-from aploss_mx.ranking.checks import SCOPES, check_width
+from aploss_mx.ranking.checks import LEAST_TEMPERATURE, SCOPES, check_width
 from aploss_mx.text import cut, shown
 from symbols.backbones import BACKBONES
 
@@ -58,6 +58,12 @@ def _positive_float(value: Any) -> float:
 def _width(value: Any) -> float:
     number = float(value)
     check_width("it", number)
+    return number
+
+
+def _temperature(value: Any) -> float:
+    number = float(value)
+    check_width("it", number, LEAST_TEMPERATURE)
     return number
 
 
@@ -199,7 +205,7 @@ class Recipe:
     )
     delta: float = _setting(1.0, _width, "ap, auc: half width of the step function's ramp")
     interpolated: bool = _setting(True, _boolean, "ap: interpolate the precision, true or false")
-    temperature: float = _setting(0.5, _width, "smooth-ap: temperature of the sigmoid")
+    temperature: float = _setting(0.5, _temperature, "smooth-ap: temperature of the sigmoid")
     ranking_batch: int = _setting(
         0,
         _count,

@@ -109,9 +109,9 @@ class _Hook(MetaPathFinder):
     def find_spec(self, fullname: str, path: Any = None, target: ModuleType | None = None) -> ModuleSpec | None:
         if fullname != "mxnet":
             return None
-        sys.meta_path.remove(self)
         for act in _before:
             act()
+        sys.meta_path.remove(self)  # once all went well: after an error the next import prepares anew
         spec = importlib.util.find_spec(fullname)
         if spec and spec.loader:
             load = spec.loader.exec_module

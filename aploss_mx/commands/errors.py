@@ -20,21 +20,20 @@ from aploss_mx.training.loop import TrainingError
 
 SECONDS_TO_LET_TELL = 10
 INTERRUPTED = 130  # exit status of a program that Ctrl-C ends
-RESUMES = "; the run resumes from its last whole epoch with --resume auto"
 
 
 @contextmanager
-def readable_errors(after_interrupt: str = "") -> Iterator[None]:
+def readable_errors() -> Iterator[None]:
     """End the program with one message instead of a traceback where the user can mend what is wrong.
 
-    `after_interrupt` is said besides where Ctrl-C ended it. The environment variable APLOSS_MX_TRACEBACK brings the
+    The environment variable APLOSS_MX_TRACEBACK brings the
     traceback back. What is printed cannot act on the terminal.
     """
     try:
         with safe_output():
             yield
-    except KeyboardInterrupt:
-        print(f"\ninterrupted{after_interrupt}", file=sys.stderr)
+    except KeyboardInterrupt as interrupt:
+        print("; ".join(["\ninterrupted", *map(str, interrupt.args)]), file=sys.stderr)
         leave_workers(INTERRUPTED)
         sys.exit(INTERRUPTED)
     except (ValueError, OSError, TrainingError, ExportError, mx.MXNetError) as error:

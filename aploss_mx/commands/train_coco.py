@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Sequence
 
-from aploss_mx.commands.errors import RESUMES, readable_errors
+from aploss_mx.commands.errors import readable_errors
 from aploss_mx.commands.training import command_line, run_training, training_parser
 from aploss_mx.data.coco import COCODetection
 from aploss_mx.data.dataset import classes_of
@@ -21,5 +21,5 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> dict[str
     def open_coco(classes: str | Sequence[str], splits: str) -> COCODetection:
         return COCODetection(arguments.dataset_root, splits, classes_of(classes), strict=False)
 
-    with readable_errors(RESUMES):
+    with readable_errors():
         return run_training(arguments, open_coco, command_line(parser, argv))

@@ -119,7 +119,11 @@ def run_training(arguments: argparse.Namespace, open_dataset: OpenDataset, comma
         preflight(*reports)
     if run.workers.leads:
         write_note(options.save_prefix, command, Path(arguments.dataset_root), train.samples, train.classes)
-    metrics = run.run()
+    try:
+        metrics = run.run()
+    except KeyboardInterrupt:
+        kept = "the run resumes from its last whole epoch with --resume auto"
+        raise KeyboardInterrupt(kept if options.last.exists() else "no epoch was whole yet: nothing to resume") from None
     if run.workers.leads:
         with run.workers.alone():
             print(format_table(metrics))

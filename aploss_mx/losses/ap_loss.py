@@ -49,7 +49,7 @@ class APLoss(RankingLoss):
     Raises
     ------
     ValueError
-        If `delta` is not a positive number, and as `RankingLoss`.
+        If `delta` is not a positive number, `interpolated` neither True nor False, and as `RankingLoss`.
     """
 
     def __init__(
@@ -60,5 +60,5 @@ class APLoss(RankingLoss):
         ranking_scope: str = "all",
         **kwargs: Any,
     ):
-        attributes = {"delta": float(delta), "interpolated": bool(interpolated)}
+        attributes = {"delta": float(delta), "interpolated": interpolated}
         super().__init__("aploss", ranking_batch, ranking_scope, attributes, **kwargs)

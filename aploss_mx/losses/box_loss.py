@@ -38,12 +38,7 @@ class BoxLoss(HybridBlock):
     def hybrid_forward(self, F, deltas, box_targets, class_targets):
         positive = class_targets > 0
         errors = F.broadcast_mul(F.smooth_l1(deltas - box_targets, scalar=1.0), F.expand_dims(positive, axis=2))
-        if self.ranking_batch:
-            # (B, N, 4) → (groups, images, N, 4) → (groups,)
-            errors, positive = (
-                x.reshape((-4, -1, self.ranking_batch, -2)).sum(axis=0, exclude=True) for x in (errors, positive)
-            )
-            losses = F.broadcast_div(errors, 4 * F.broadcast_maximum(positive, F.ones((1,))))
-            return self.weight * losses.mean().reshape((1,))
-        coordinates = 4 * F.broadcast_maximum(positive.sum(), F.ones((1,)))
-        return self.weight * F.broadcast_div(errors.sum().reshape((1,)), coordinates)
+        groups = (-1, self.ranking_batch) if self.ranking_batch else (1, -1)
+        # (B, N, 4) → (groups, images, N, 4) → (groups,)
+        errors, positive = (x.reshape((-4, *groups, -2)).sum(axis=0, exclude=True) for x in (errors, positive))
+        return self.weight * (errors / (4 * F.maximum(positive, 1))).mean().reshape((1,))

@@ -36,7 +36,7 @@ class FocalLoss(PointwiseLoss):
     ------
     ValueError
         If `alpha` or `gamma` is none of these; by a call, if the logits are no floating point numbers
-        (which symbols do not tell).
+        or a shape is another (which symbols do not tell).
     """
 
     def __init__(self, alpha: float = 0.25, gamma: float = 2.0, **kwargs: Any):

@@ -35,7 +35,7 @@ class OHEMCrossEntropyLoss(PointwiseLoss):
     ------
     ValueError
         If `negative_ratio` is not a positive number; by a call, if the logits are no floating point numbers
-        (which symbols do not tell).
+        or a shape is another (which symbols do not tell).
     """
 
     def __init__(self, negative_ratio: float = 3.0, **kwargs: Any):

@@ -2,8 +2,8 @@
 
 Inputs: `logits` (B, N, K) float and `class_targets` (B, N), any dtype, with -1 ignored, 0 background and 1 … K the
 object's class. Attributes: a loss's own, and `ranking_batch` and `ranking_scope` of `problem.solve_anchors`. Outputs:
-`loss`, shape (1,), and `gradient` (B, N, K) in float32, which the incoming gradient of the loss scales in the backward
-pass.
+`loss`, shape (1,), in float64 of float64 logits and else in float32, and `gradient` (B, N, K) in float32, which the
+incoming gradient of the loss scales in the backward pass.
 
 On a GPU AP-loss and AUC-loss stay there; the other losses, rankings by class and numbers that are not float32 take the
 way over the host.
@@ -19,7 +19,7 @@ import numpy as np
 
 from aploss_mx.ranking.checks import check_floating_point, check_grouping
 from aploss_mx.ranking.gpu import rtc
-from aploss_mx.ranking.problem import Method, solve_anchors
+from aploss_mx.ranking.problem import Method, images_of_group, solve_anchors
 
 # At its own exit MXNet would wait for pending operators without letting their Python run.
 atexit.register(mx.nd.waitall)
@@ -82,7 +82,7 @@ class RankingProp(mx.operator.CustomOpProp):
 
     def list_arguments(self):
         # MXNet 1.9.1 crashes where a constructor raises; this is its first call that may.
-        own = dict(self.attributes)
+        own = {name: value for name, value in self.attributes.items() if not name.startswith("__")}  # mx.AttrScope's
         self.ranking_batch = int(own.pop("ranking_batch", 0))
         self.ranking_scope = own.pop("ranking_scope", "all")
         check_grouping(self.ranking_batch, self.ranking_scope)
@@ -94,14 +94,17 @@ class RankingProp(mx.operator.CustomOpProp):
 
     def infer_shape(self, in_shape):
         logits = in_shape[0]
+        if not logits:  # not known yet
+            return in_shape, [[1], logits], []
         if len(logits) != 3:
             raise ValueError(f"ranking losses take logits of shape (B, N, K), not {tuple(logits)}")
+        images_of_group(logits[0], self.ranking_batch)
         return [logits, logits[:2]], [[1], logits], []
 
     def infer_type(self, in_type):
         check_floating_point(in_type[0])
-        # float16 has no numbers as small as a negative's share: the scale of the incoming gradient comes first.
-        return in_type, [in_type[0], np.float32], []
+        # float16 has neither room for a scaled loss nor numbers as small as a negative's share of the gradient.
+        return in_type, [np.float64 if in_type[0] == np.float64 else np.float32, np.float32], []
 
     def declare_backward_dependency(self, out_grad, in_data, out_data):
         return [out_grad[0], out_data[1]]

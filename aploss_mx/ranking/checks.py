@@ -8,6 +8,7 @@ SCOPES = ("all", "class")
 # Within these float64 has room for what rankings multiply and divide.
 LARGEST_SCORE = 1e150
 LEAST_WIDTH, LARGEST_WIDTH = 1e-100, 1e100
+LEAST_TEMPERATURE = 1e-28  # float32 has no gradients of steeper sigmoids
 
 
 def check_labels(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -16,9 +17,14 @@ def check_labels(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np
     Raises
     ------
     ValueError
-        If the shapes differ, a label is not in {-1, 0, 1}, or a finite score that counts is beyond ±1e150.
+        If they are no numbers, the shapes differ, a label is not in {-1, 0, 1}, or a finite score that counts is beyond
+        ±1e150.
     """
-    scores, labels = np.asarray(scores), np.asarray(labels)
+    # numpy would read MXNet's arrays number by number.
+    scores, labels = (np.asarray(array.asnumpy() if hasattr(array, "asnumpy") else array) for array in (scores, labels))
+    for name, array in (("scores", scores), ("labels", labels)):
+        if array.dtype.kind not in "fiub":
+            raise ValueError(f"{name} must be real numbers, not {array.dtype}")
     if scores.dtype.kind != "f":
         scores = scores.astype(np.float64)
     if scores.shape != labels.shape:
@@ -33,15 +39,18 @@ def check_labels(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np
 
 def check_class_targets(logits: np.ndarray, class_targets: np.ndarray) -> None:
     """Raise ValueError unless logits (B, N, K) and class targets (B, N) in -1 … K fit."""
-    if logits.ndim != 3 or class_targets.shape != logits.shape[:2]:
-        raise ValueError(
-            f"logits (B, N, K) and class targets (B, N) do not fit: {logits.shape} and {class_targets.shape}"
-        )
+    check_shapes(logits.shape, class_targets.shape)
     classes = logits.shape[-1]
     if class_targets.size and not (class_targets.min() >= -1 and class_targets.max() <= classes):
         raise ValueError(f"class targets must lie in -1 … {classes}, not {class_targets.min()} … {class_targets.max()}")
     if not (class_targets.dtype.kind in "iu" or np.array_equal(np.rint(class_targets), class_targets)):
         raise ValueError("class targets must be whole numbers")
+
+
+def check_shapes(logits: tuple[int, ...], class_targets: tuple[int, ...]) -> None:
+    """Raise ValueError unless the shapes are (B, N, K) and (B, N)."""
+    if len(logits) != 3 or class_targets != logits[:2]:
+        raise ValueError(f"logits (B, N, K) and class targets (B, N) do not fit: {logits} and {class_targets}")
 
 
 def check_grouping(ranking_batch: int, ranking_scope: str) -> None:
@@ -71,7 +80,7 @@ def check_delta(delta: float) -> None:
     check_width("delta, half the width of the step's ramp,", delta)
 
 
-def check_width(name: str, value: float) -> None:
+def check_width(name: str, value: float, least: float = LEAST_WIDTH) -> None:
     """Raise ValueError unless a number of the scores' unit is positive, neither too small nor too large."""
-    if not LEAST_WIDTH <= value <= LARGEST_WIDTH:
-        raise ValueError(f"{name} must be a positive number, {LEAST_WIDTH:g} to {LARGEST_WIDTH:g}, not {value}")
+    if not least <= value <= LARGEST_WIDTH:
+        raise ValueError(f"{name} must be a positive number, {least:g} to {LARGEST_WIDTH:g}, not {value}")

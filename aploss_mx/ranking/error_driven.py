@@ -92,7 +92,7 @@ def auc_terms(negatives: int, step: Callable[[np.ndarray], np.ndarray] = heavisi
 
 def softmax_terms(x: np.ndarray) -> np.ndarray:
     """Softmax of the scores as seen from each i: exp(x_ij) / sum_k exp(x_ik), the probability of j, whatever i is."""
-    powers = np.exp(x - x.max(axis=1, keepdims=True))
+    powers = np.exp(x - x.max(axis=1, keepdims=True, initial=-np.inf))
     return powers / powers.sum(axis=1, keepdims=True)
 
 

@@ -21,7 +21,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import lru_cache
-from typing import TYPE_CHECKING, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -42,8 +42,8 @@ def ap_loss_and_grad(
     Parameters
     ----------
     scores : ndarray of float, any shape
-        Logits of the replicated anchors of a batch. In float64, differences of a few last places, and a `delta` as
-        small, are rounded.
+        Logits of the replicated anchors of a batch, all of them one ranking whatever the shape. (For a ranking a query,
+        call it for each.) In float64, differences of a few last places, and a `delta` as small, are rounded.
     labels : ndarray, shape of `scores`
         1 positive, 0 negative, -1 ignored.
     delta : float
@@ -61,8 +61,8 @@ def ap_loss_and_grad(
     Raises
     ------
     ValueError
-        If the shapes differ, a label is not in {-1, 0, 1}, a finite score that counts is beyond ±1e150, or `delta` is
-        outside of its range.
+        If scores or labels are no numbers, the shapes differ, a label is not in {-1, 0, 1}, a finite score that counts
+        is beyond ±1e150, `delta` is outside of its range, or `interpolated` is neither True nor False.
     """
     return solve_labels(ap_loss(delta, interpolated), scores, labels)
 
@@ -77,7 +77,9 @@ def auc_loss_and_grad(scores: np.ndarray, labels: np.ndarray, delta: float = 1.0
 
 
 def ap_loss(delta: float = 1.0, interpolated: bool = True) -> PiecewiseRanking:
-    """Return the method of `ap_loss_and_grad`, for `problem.solve`; raises its ValueError for `delta`."""
+    """Return the method of `ap_loss_and_grad`, for `problem.solve`; raises its ValueError for them."""
+    if interpolated not in (True, False):
+        raise ValueError(f"interpolated must be True or False, not {interpolated!r}")
     return PiecewiseRanking(Objective.INTERPOLATED_AP if interpolated else Objective.AP, delta)
 
 
@@ -131,33 +133,22 @@ class PiecewiseRanking:
         check_delta(self.delta)
 
     def __call__(self, problem: RankingProblem, grad: np.ndarray) -> float:
-        return self.solve_together([problem], [grad])
-
-    def solve_together(self, parts: Sequence[RankingProblem], grads: Sequence[np.ndarray]) -> float:
-        """Solve the ranking that several problems are parts of, as `problem.Method` says; one has a positive."""
-        positive_scores = np.concatenate([part.positive_scores for part in parts])
+        positive_scores = problem.positive_scores
         ascending = np.argsort(positive_scores, kind="stable")
         positive_scores = positive_scores[ascending]
         breakpoints = Breakpoints(positive_scores, self.delta)
-        make = make_passes if self.compiled else NumPyPasses
-        passes = [make(breakpoints, part) for part in parts]
+        passes = (make_passes if self.compiled else NumPyPasses)(breakpoints, problem)
 
         own = breakpoints.accumulate(positive_scores, breakpoints.bins_of(positive_scores))
         # f(0) = 0.5 of a positive itself gives way to the 1 of its own rank.
         rank_among_positives = breakpoints.soft_counts(own) + 0.5
-        above = breakpoints.soft_counts(sum(one.statistics() for one in passes))  # type: ignore[arg-type]
-        errors = self._errors(sum(part.negative_count for part in parts), above, rank_among_positives)
+        above = breakpoints.soft_counts(passes.statistics())
+        errors = self._errors(problem.negative_count, above, rank_among_positives)
         weights = np.divide(errors, above, out=np.zeros_like(errors), where=above > 0) / len(errors)
 
-        values, slopes = breakpoints.pulls(weights)
-        positive_grads = np.empty_like(errors)
-        positive_grads[ascending] = -errors / len(errors)
-        first = 0
-        for one, part, grad in zip(passes, parts, grads):
-            flat_grad = grad.reshape(-1)
-            one.write(values, slopes, flat_grad)
-            flat_grad[part.positives] = positive_grads[first : first + len(part.positives)]
-            first += len(part.positives)
+        flat_grad = grad.reshape(-1)
+        passes.write(*breakpoints.pulls(weights), flat_grad)
+        flat_grad[problem.positives[ascending]] = -errors / len(errors)
         return float(errors.mean())
 
     def _errors(self, negatives: int, above: np.ndarray, rank_among_positives: np.ndarray) -> np.ndarray:

@@ -50,18 +50,9 @@ class RankingProblem(NamedTuple):
         ----------
         logits : ndarray of float, shape (B, N, K)
         class_targets : ndarray, shape (B, N)
-            1 … K: positive of that class and negative of the others; 0: background; -1: ignored.
-
-        Raises
-        ------
-        ValueError
-            If the shapes do not fit or a class target is not a whole number of -1 … K.
+            1 … K: positive of that class and negative of the others; 0: background; -1: ignored. See
+            `check_class_targets`.
         """
-        check_class_targets(logits, class_targets)
-        return cls._of_anchors(logits, class_targets)
-
-    @classmethod
-    def _of_anchors(cls, logits: np.ndarray, class_targets: np.ndarray) -> RankingProblem:
         classes = logits.shape[-1]
         targets = class_targets.reshape(-1)
         anchors = np.flatnonzero(targets > 0)
@@ -163,7 +154,7 @@ def solve_anchors(
     Raises
     ------
     ValueError
-        As `RankingProblem.from_class_targets` and `check_grouping`, and if `ranking_batch` does not divide B.
+        As `check_class_targets` and `check_grouping`, and if `ranking_batch` does not divide B.
     """
     check_grouping(ranking_batch, ranking_scope)
     check_class_targets(logits, class_targets)
@@ -173,7 +164,7 @@ def solve_anchors(
     losses = []
     for start in range(0, batch, images):
         group = slice(start, start + images)
-        problem = RankingProblem._of_anchors(logits[group], class_targets[group])
+        problem = RankingProblem.from_class_targets(logits[group], class_targets[group])
         group_grad = grad[group].reshape(problem.scores.shape)
         solve_group = solve if ranking_scope == "all" else _solve_by_class
         losses.append(solve_group(method, problem, group_grad))

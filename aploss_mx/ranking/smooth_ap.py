@@ -22,7 +22,7 @@ from typing import Iterator
 import numpy as np
 from scipy.special import expit
 
-from aploss_mx.ranking.checks import check_width
+from aploss_mx.ranking.checks import LEAST_TEMPERATURE, check_width
 from aploss_mx.ranking.problem import CHUNK, Method, RankingProblem, solve_labels
 
 # A sigmoid's poles lie pi from the real axis: on a cell of this width, polynomials through n Chebyshev nodes err by
@@ -67,14 +67,9 @@ def smooth_ap_loss_and_grad(
 
 def smooth_ap_loss(temperature: float = 0.5, epsilon: float = 1e-6) -> Method:
     """Return the method of `smooth_ap_loss_and_grad`, for `problem.solve`; raises its ValueError for both arguments."""
-    check_smoothing(temperature, epsilon)
-    return partial(_solve, temperature, epsilon)
-
-
-def check_smoothing(temperature: float, epsilon: float) -> None:
-    """Raise ValueError unless both are numbers from 1e-100 to 1e100."""
-    check_width("temperature", temperature)
+    check_width("temperature", temperature, LEAST_TEMPERATURE)
     check_width("epsilon", epsilon)
+    return partial(_solve, temperature, epsilon)
 
 
 def _solve(temperature: float, epsilon: float, problem: RankingProblem, grad: np.ndarray) -> float:
@@ -119,7 +114,8 @@ def _meetings(positives: np.ndarray, points: np.ndarray) -> Iterator[tuple[slice
     stretch = np.floor(positives / REACH)
     first = np.flatnonzero(np.append(True, np.diff(stretch) > 0))
     for start, stop in zip(first, [*first[1:], len(positives)]):
-        near = slice(*np.searchsorted(points, [positives[start] - REACH, positives[stop - 1] + REACH]))
+        first_near = np.searchsorted(points, positives[start] - REACH)
+        near = slice(first_near, np.searchsorted(points, positives[stop - 1] + REACH, "right"))  # ties are near
         for part in _parts(slice(start, stop), near.stop - near.start):
             yield part, near
 

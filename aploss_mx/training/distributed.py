@@ -11,12 +11,11 @@ from typing import Any, Iterator, Mapping
 import mxnet as mx
 import numpy as np
 
-from aploss_mx.training.roll_call import TIMEOUTS, Presence, Timeouts, address_of
+from aploss_mx.training.roll_call import TIMEOUTS, Presence, Timeouts, address_of, missing_of
 
 LOCAL, DISTRIBUTED = ("device", "local"), ("dist_sync",)
 KV_STORES = LOCAL + DISTRIBUTED
 # What MXNet reads when it is imported.
-ENVIRONMENT = ("DMLC_ROLE", "DMLC_PS_ROOT_URI", "DMLC_PS_ROOT_PORT", "DMLC_NUM_SERVER", "DMLC_NUM_WORKER")
 TASK = "DMLC_TASK_ID"  # which worker of its machine a process is, as launchers of MXNet say it
 TOTALS_KEY = 1 << 30  # parameters have keys from 0 on
 TOTALS = 2
@@ -36,10 +35,10 @@ def count_workers(kv_store: str, environment: Mapping[str, str] = os.environ) ->
     """
     if kv_store in LOCAL:
         return 1
-    missing = [name for name in ENVIRONMENT if not environment.get(name)]
+    missing = missing_of(environment)
     if missing:
         raise WorkersError(
-            f"--kv-store {kv_store} wants {', '.join(missing)} in the environment; on one machine, "
+            f"--kv-store {kv_store} wants {missing} in the environment; on one machine, "
             "aploss-mx launch-local sets them"
         )
     count = environment["DMLC_NUM_WORKER"]

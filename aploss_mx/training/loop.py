@@ -119,7 +119,7 @@ class TrainingRun:
             self.held.close()
 
     def _run(self) -> dict[str, Any]:
-        start = time.monotonic() - self.seconds
+        self._start = time.monotonic() - self.seconds
         metrics: dict[str, Any] = {}
         steps = self.recipe.epochs * len(self.sampler)
         bar = track(total=steps, initial=self.step, unit="steps", hidden=not self.workers.leads)
@@ -128,19 +128,21 @@ class TrainingRun:
                 metrics = self._evaluate_and_log(self._checkpoint_now(), interrupt)
             while self.epoch < self.recipe.epochs:
                 bar.set_description(f"epoch {self.epoch + 1}/{self.recipe.epochs}")
-                self.train_one_epoch(bar, start, interrupt)
+                self.train_one_epoch(bar, interrupt)
                 self.epoch += 1
-                self.seconds = time.monotonic() - start
-                checkpoint = self._checkpoint_now()
-                if self.workers.leads:
-                    checkpoint.save(self.options.last)
-                if self._evaluates_after(self.epoch):
-                    metrics = self._evaluate_and_log(checkpoint, interrupt)
+                metrics = self._save_and_evaluate(interrupt) or metrics
                 interrupt.check()
         if metrics or not self.workers.leads:
             return metrics
         with self.workers.alone():
             return self.evaluate()
+
+    def _save_and_evaluate(self, interrupt: GracefulInterrupt) -> dict[str, Any]:
+        """Save the epoch that has ended; evaluate it and return its metrics if its turn has come, else {}."""
+        checkpoint = self._checkpoint_now()
+        if self.workers.leads:
+            checkpoint.save(self.options.last)
+        return self._evaluate_and_log(checkpoint, interrupt) if self._evaluates_after(self.epoch) else {}
 
     def evaluate(self, after_batch: Callable[[], None] = lambda: None) -> dict[str, Any]:
         """Evaluate on the validation samples; writes ``detections.json`` and ``metrics.json``."""
@@ -161,8 +163,10 @@ class TrainingRun:
         if is_best:
             self.best = {"epoch": self.epoch, **precisions}
         fitted = metrics["calibration"]
+        seconds, self.seconds = self.seconds, time.monotonic() - self._start
         checkpoint = replace(
             checkpoint,
+            seconds=self.seconds,
             best=self.best,
             best_f1_score=metrics["best_F1_score"],
             calibration=None if fitted["slope"] is None else (fitted["slope"], fitted["offset"]),
@@ -170,11 +174,11 @@ class TrainingRun:
         if is_best:
             checkpoint.save(self.options.best)
         checkpoint.save(self.options.last)
-        self.log.write({"epoch": self.epoch, "step": self.step, "seconds": round(self.seconds, 1), **metrics})
+        self.log.write({"epoch": self.epoch, "step": self.step, "seconds": round(seconds, 1), **metrics})
         return metrics
 
-    def train_one_epoch(self, bar: Any, start: float, interrupt: GracefulInterrupt) -> None:
-        """Make an epoch's steps; write a row of metrics every `log_interval` of them, of the time since `start`."""
+    def train_one_epoch(self, bar: Any, interrupt: GracefulInterrupt) -> None:
+        """Make an epoch's steps; write a row of metrics every `log_interval` of them."""
         self.sampler.epoch = self.epoch
         mx.random.seed(self.recipe.seed + self.epoch)
         whole, recent = Losses(self.recipe.batch_size), Losses(self.recipe.batch_size)
@@ -187,7 +191,7 @@ class TrainingRun:
             bar.update()
             interrupt.check()
             if self.step % self.options.log_interval == 0:
-                self._log_step(rate, time.monotonic() - start, recent.metrics(), bar)
+                self._log_step(rate, time.monotonic() - self._start, recent.metrics(), bar)
                 recent = Losses(self.recipe.batch_size)
         if self.workers.leads:
             shown = "  ".join(f"{name} {value:.4g}" for name, value in whole.metrics().items())
@@ -254,6 +258,7 @@ class TrainingRun:
         return epoch == self.recipe.epochs or (interval > 0 and epoch % interval == 0)
 
     def _checkpoint_now(self) -> Checkpoint:
+        self.seconds = time.monotonic() - self._start
         checkpoint = Checkpoint(
             recipe=self.recipe,
             classes=self.classes,

@@ -62,11 +62,13 @@ def load_checkpoint(path: Path, recipe: Recipe, classes: Sequence[str], devices:
     Raises
     ------
     CheckpointError
-        If it cannot be read, or is of other classes or settings.
+        If it cannot be read, is of other classes or settings, or has more epochs than the recipe.
     """
     checkpoint = Checkpoint.load(path)
     if checkpoint.is_compact:
         raise CheckpointError(f"{path} was exported for use, without its optimizer: fine-tune it with --pretrained")
+    if recipe.epochs < checkpoint.epoch:
+        raise CheckpointError(f"{path} has {checkpoint.epoch} epochs, more than --epochs {recipe.epochs}")
     if checkpoint.classes != tuple(classes):
         raise CheckpointError(f"the checkpoint's classes are {', '.join(checkpoint.classes)}")
     was, now = checkpoint.recipe.with_names(classes), recipe.with_names(classes)

@@ -19,6 +19,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Callable, Mapping, NamedTuple, Tuple
 
+ENVIRONMENT = ("DMLC_ROLE", "DMLC_PS_ROOT_URI", "DMLC_PS_ROOT_PORT", "DMLC_NUM_SERVER", "DMLC_NUM_WORKER")
 LOST = 75  # exit status of a process that ends because of another one
 BEAT_SECONDS = 1.0
 SAY_AFTER_SECONDS = 10.0
@@ -72,6 +73,11 @@ def end_process(reason: str) -> None:
     """Say why, and end this process at once, whatever its other threads wait for."""
     print(f"error: {reason}", file=sys.stderr, flush=True)
     os._exit(LOST)
+
+
+def missing_of(environment: Mapping[str, str]) -> str:
+    """Return the variables of a distributed run that an environment lacks, '' where it is whole."""
+    return ", ".join(name for name in ENVIRONMENT if not environment.get(name))
 
 
 def address_of(environment: Mapping[str, str]) -> Address:

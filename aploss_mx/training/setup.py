@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import zlib
 from contextlib import ExitStack
 from itertools import chain, count
 from pathlib import Path
@@ -43,7 +45,7 @@ def set_up(
     ConfigError
         If the recipe does not fit the devices, the data or the run to resume.
     WorkersError
-        If the other workers of a distributed run cannot be found.
+        If the environment lacks what a distributed run wants, or another worker has other settings, data or weights.
     CheckpointError
         If the checkpoint to resume from cannot be read or used.
     WeightsError
@@ -98,7 +100,11 @@ def _prepare(
         if checkpoint:
             network, pretrained = checkpoint.network(options.devices), checkpoint.pretrained
         else:
+            if options.resume:
+                print(f"nothing to resume in {options.save_prefix}: a new run")
             network, pretrained = new_network(recipe, classes, options.devices)
+    if workers.count > 1:  # who freezes other layers waits for gradients that nobody sends
+        workers.check_alike({"pretrained weights": zlib.crc32(json.dumps(sorted(pretrained)).encode())})
     network.hybridize(static_alloc=True)
     trainer = make_trainer(network, recipe, workers.kv_store)
     workers.share_parameters(trainer)

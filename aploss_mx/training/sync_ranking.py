@@ -8,18 +8,17 @@ import mxnet as mx
 import numpy as np
 from mxnet import autograd
 
-from aploss_mx.ranking.exact import PiecewiseRanking
-from aploss_mx.ranking.problem import RankingProblem
+from aploss_mx.ranking.problem import Method, solve_anchors
 
 
 def rank_together(
-    method: PiecewiseRanking, logits: Sequence[np.ndarray], class_targets: Sequence[np.ndarray]
+    method: Method, logits: Sequence[np.ndarray], class_targets: Sequence[np.ndarray]
 ) -> tuple[float, list[np.ndarray]]:
     """Return loss and gradients of several devices' outputs as one batch: those of `problem.solve_anchors` on it.
 
     Parameters
     ----------
-    method : PiecewiseRanking
+    method : Method
     logits : sequence of ndarray of float, shape (B, N, K) each
     class_targets : sequence of ndarray, shape (B, N) each
 
@@ -31,22 +30,14 @@ def rank_together(
     Raises
     ------
     ValueError
-        As `RankingProblem.from_class_targets`.
+        As `problem.solve_anchors`.
     """
-    parts = [RankingProblem.from_class_targets(*pair) for pair in zip(logits, class_targets)]
-    grads = [np.zeros(part.scores.shape, np.float32) for part in parts]
-    loss = 0.0
-    if not all(part.is_finite() for part in parts):
-        loss = float("nan")
-        for grad in grads:
-            grad[:] = np.nan
-    elif any(len(part.positives) for part in parts):
-        loss = method.solve_together(parts, grads)
-    return loss, [grad.reshape(array.shape) for grad, array in zip(grads, logits)]
+    loss, grad = solve_anchors(method, np.concatenate(logits), np.concatenate(class_targets))
+    return loss, np.split(grad, np.cumsum([len(images) for images in logits])[:-1])
 
 
 def backward_together(
-    method: PiecewiseRanking,
+    method: Method,
     logits: Sequence[mx.nd.NDArray],
     class_targets: Sequence[mx.nd.NDArray],
     box_losses: Sequence[mx.nd.NDArray],
@@ -55,7 +46,7 @@ def backward_together(
 
     Parameters
     ----------
-    method : PiecewiseRanking
+    method : Method
     logits, class_targets : sequence of NDArray, one a device
     box_losses : sequence of NDArray, shape (1,) each
         Each divided by its own device's positives.

@@ -1,4 +1,4 @@
-"""Types of the logits that the classification losses take, and what they do with others."""
+"""Types and shapes of the logits that the classification losses take, and what they do with others."""
 
 from __future__ import annotations
 
@@ -60,6 +60,26 @@ def test_float64_is_float64_all_the_way(block):
     assert (above - below) / 2 == pytest.approx((grad.asnumpy() * step).sum(), rel=1e-7)
 
 
+@pytest.mark.parametrize("block", BLOCKS)
+def test_a_loss_of_float16_may_be_scaled(block):
+    """By 65536, where automatic mixed precision begins; float16 ends at 65504."""
+    logits, targets = problem()
+    loss, _ = loss_and_grad(block(), mx.nd.array(logits, dtype="float16"), mx.nd.array(targets))
+    assert loss.dtype == np.float32
+    scaled, _ = loss_and_grad(lambda *inputs: block()(*inputs) * 65536, mx.nd.array(logits, dtype="float16"),
+                              mx.nd.array(targets))  # fmt: skip
+    assert scaled.asscalar() == 65536 * loss.asscalar()
+
+
+@pytest.mark.parametrize("block", [FocalLoss, OHEMCrossEntropyLoss])
+def test_logits_of_the_right_type_are_not_copied(block, monkeypatch):
+    given, seen = (mx.nd.array(array) for array in problem()), []
+    monkeypatch.setattr(block, "hybrid_forward", lambda self, F, *inputs: seen.extend(inputs) or inputs[0])
+    given = list(given)
+    block()(*given)
+    assert all(one is other for one, other in zip(seen, given))
+
+
 @pytest.mark.parametrize("block", [FocalLoss, OHEMCrossEntropyLoss])
 def test_the_sums_of_float16_do_not_overflow(block):
     logits = np.full((1, 20_000, 4), 9.0)
@@ -94,6 +114,15 @@ def test_whole_numbers_are_refused(block, kind):
     logits, targets = problem()
     with pytest.raises(ValueError, match=f"logits must be floating point numbers, not {kind}"):
         block()(mx.nd.array(logits, dtype=kind), mx.nd.array(targets))
+
+
+@pytest.mark.parametrize("shapes", [((4, 2), (4,)), ((2, 4, 20), (2, 20)), ((2, 20, 4), (1, 20)), ((2, 20, 4), (40,))])
+@pytest.mark.parametrize("block", BLOCKS)
+def test_shapes_that_do_not_fit_are_refused(block, shapes):
+    """Some of them would be broadcast."""
+    with pytest.raises(ValueError, match="do not fit") as error:
+        block()(*map(mx.nd.ones, shapes))
+    assert all(str(shape) in str(error.value) for shape in shapes)
 
 
 @pytest.mark.parametrize("block", BLOCKS)

@@ -229,9 +229,9 @@ def test_descent_lowers_it(name, ranking_scope):
 # --- errors ---
 
 
-@pytest.mark.parametrize("ranking_batch, bad", [(3, 0), (0, 4), (0, 1.5)])
-def test_an_error_inside_reaches_the_caller_and_passes(name, mode, ranking_batch, bad):
-    block = build(name, mode, ranking_batch=ranking_batch)
+@pytest.mark.parametrize("bad", [4, 1.5])
+def test_an_error_inside_reaches_the_caller_and_passes(name, mode, bad):
+    block = build(name, mode)
     logits, class_targets = random_problem(8)
     wrong = class_targets.copy()
     wrong[0, 0] = bad
@@ -242,9 +242,15 @@ def test_an_error_inside_reaches_the_caller_and_passes(name, mode, ranking_batch
     assert_close(loss_and_grad(block, *problem), solve_anchors(LOSSES[name][2], *problem))
 
 
+def test_groups_that_do_not_fill_the_batch_are_refused_at_once(name, mode):
+    with pytest.raises(ValueError, match="a batch of 4 images cannot be ranked in groups of 3"):
+        build(name, mode, ranking_batch=3)(mx.nd.zeros((4, 5, 2)), mx.nd.zeros((4, 5)))
+
+
 REFUSED = [(n, "ranking_batch", bad) for n in LOSSES for bad in (-1, 1.5)]
 REFUSED += [(n, "ranking_scope", bad) for n in LOSSES for bad in ("image", "", None)]
 REFUSED += [(n, "delta", bad) for n in ("ap", "auc") for bad in (0, -1, np.nan, np.inf)]
+REFUSED += [("ap", "interpolated", bad) for bad in ("no", None, 2)]
 REFUSED += [("smooth", "temperature", bad) for bad in (0, -1, np.nan, np.inf)]
 REFUSED += [("smooth", "epsilon", bad) for bad in (-1e-6, np.nan, np.inf)]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 
+import mxnet as mx
 import numpy as np
 import pytest
 from ap_loss_cases import LAYOUTS, assert_close, random_problem
@@ -158,6 +159,27 @@ def test_a_non_finite_valid_score_gives_a_non_finite_loss(ap_loss, labels, dtype
 def test_shapes_that_differ_are_refused(ap_loss, scores_shape, labels_shape):
     with pytest.raises(ValueError, match="shape"):
         ap_loss(np.zeros(scores_shape), np.zeros(labels_shape, int))
+
+
+def test_arrays_of_mxnet_are_taken_as_numpys(ap_loss):
+    scores, labels = random_problem(1, dtype=np.float32)
+    loss, grad = ap_loss(mx.nd.array(scores), mx.nd.array(labels))
+    expected = ap_loss(scores, labels)
+    assert loss == expected[0]
+    np.testing.assert_array_equal(grad, expected[1])
+
+
+@pytest.mark.parametrize("bad", [["1", "0"], [None, 1], [1j, 0], [[1], [0, 1]]])
+def test_what_is_no_number_is_refused(ap_loss, bad):
+    for scores, labels, name in ((bad, [1, 0], "scores"), ([0.5, 0], bad, "labels")):
+        with pytest.raises(ValueError, match=f"{name} must be real numbers|inhomogeneous"):
+            ap_loss(scores, labels)
+
+
+@pytest.mark.parametrize("bad", ["False", None, 2])
+def test_interpolation_is_on_or_off(bad):
+    with pytest.raises(ValueError, match="interpolated must be True or False"):
+        exact.ap_loss_and_grad(np.zeros(2), np.array([1, 0]), interpolated=bad)
 
 
 @pytest.mark.parametrize("delta", [0, 0.0, -1.0, np.nan, np.inf, -np.inf])

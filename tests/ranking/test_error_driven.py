@@ -82,9 +82,10 @@ def test_without_a_negative_there_is_nothing_to_update(activation):
 
 
 @pytest.mark.parametrize("activation", [ap_terms(), auc_terms(2), softmax_terms, augmented_step])
+@pytest.mark.parametrize("labels", [[0, 0, -1], [-1, -1, -1]])
 @pytest.mark.filterwarnings("error")
-def test_without_a_positive_there_is_nothing_to_update(activation):
-    loss, grad = error_driven_update(np.array([0.5, -2.0, 9.0]), np.array([0, 0, -1]), activation)
+def test_without_a_positive_there_is_nothing_to_update(labels, activation):
+    loss, grad = error_driven_update(np.array([0.5, -2.0, 9.0]), np.array(labels), activation)
     assert loss == 0
     assert not grad.any()
 

@@ -10,6 +10,7 @@ from hypothesis.extra import numpy as hnp
 from scipy.special import expit
 
 from aploss_mx.ranking import smooth_ap
+from aploss_mx.ranking.checks import LEAST_TEMPERATURE
 from aploss_mx.ranking.smooth_ap import smooth_ap_loss_and_grad
 
 RELATIVE = 1e-6
@@ -49,6 +50,18 @@ def random_labels(rng, positives, negatives, ignored=0):
 
 
 # --- closed forms ---
+
+
+@pytest.mark.parametrize("size", [1.0, 4e17, -1e20, 1e37])
+def test_a_tie_is_half_a_step_however_large_the_scores(size):
+    loss, grad = smooth_ap_loss_and_grad(np.array([size, size], np.float32), np.array([1, 0]))
+    assert loss == pytest.approx(np.log(1.5), rel=1e-5)
+    np.testing.assert_allclose(grad, [-1 / 3, 1 / 3], rtol=1e-5)
+
+
+def test_the_coldest_sigmoid_has_a_finite_gradient():
+    labels = np.repeat([1, 0], [1, 100_000])
+    assert np.isfinite(smooth_ap_loss_and_grad(np.zeros(labels.size), labels, LEAST_TEMPERATURE)[1]).all()
 
 
 @pytest.mark.parametrize("temperature", [0.05, 0.5, 3.0])
@@ -219,7 +232,7 @@ def test_any_number_of_negatives(negatives):
     assert_close(smooth_ap_loss_and_grad(scores, labels), sum_over_pairs(scores, labels))
 
 
-@pytest.mark.parametrize("bad", [0, -0.5, np.nan, np.inf])
+@pytest.mark.parametrize("bad", [0, -0.5, 1e-45, np.nan, np.inf])
 @pytest.mark.parametrize("labels", [[1, 0], [0, 0]])
 def test_a_bad_temperature_is_refused(labels, bad):
     with pytest.raises(ValueError, match="temperature"):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_training import STARTED, run_script, tiny_flags, wait_until
+from tiny_training import STARTED, run_script, tiny_flags, tiny_run, wait_until
 
 from aploss_mx.checkpoint import Checkpoint
 from aploss_mx.commands import launch_local, train_voc
@@ -21,7 +21,8 @@ from aploss_mx.data.loader import EpochSampler
 from aploss_mx.data.shapes import SHAPES_CLASSES
 from aploss_mx.data.voc import VOCDetection
 from aploss_mx.training.checksums import checksums
-from aploss_mx.training.distributed import ENVIRONMENT, Workers, WorkersError, count_workers
+from aploss_mx.training.distributed import Workers, WorkersError, count_workers
+from aploss_mx.training.roll_call import ENVIRONMENT
 from aploss_mx.training.metrics_log import read_metrics
 
 WHOLE = dict(zip(ENVIRONMENT, ("worker", "127.0.0.1", "9000", "1", "3")))
@@ -87,19 +88,23 @@ def test_workers_of_other_settings_classes_or_data_are_told_what_differs(shapes)
             workers.check_alike(ours)
 
 
-def test_a_run_of_workers_with_other_flags_does_not_start(shapes, tmp_path, capfd):
+@pytest.mark.parametrize("other", ["settings", "pretrained weights"])
+def test_a_run_of_workers_with_other_flags_does_not_start(other, shapes, tmp_path, capfd):
+    weights = str(tmp_path / "backbone.params")
+    tiny_run(shapes, tmp_path / "start").network.backbone.save_parameters(weights)
+    more = {"settings": ["--seed", "5"], "pretrained weights": ["--pretrained", weights]}
     script = tmp_path / "script.py"
     script.write_text(
         "import os, sys\n"
         "from aploss_mx.commands import train_voc\n"
-        "more = ['--seed', '5'] if os.environ['DMLC_TASK_ID'] == '1' else []\n"
+        f"more = {more[other]} if os.environ['DMLC_TASK_ID'] == '1' else []\n"
         "train_voc.main([*sys.argv[1:], *more])\n"
     )
     flags = flags_of(shapes, tmp_path / "run")
     with pytest.raises(SystemExit) as end:
         launch_local.main(["--workers", "2", str(script), "--kv-store", "dist_sync", *flags])
     assert end.value.code not in (0, None)
-    assert "another worker has other settings: give all the same flags and data" in capfd.readouterr().err
+    assert f"another worker has other {other}: give all the same flags and data" in capfd.readouterr().err
     assert not list((tmp_path / "run").glob("*.npz"))
 
 

@@ -21,7 +21,8 @@ from aploss_mx.commands import training
 from aploss_mx.commands.launch_local import free_port
 from aploss_mx.training import distributed, roll_call
 from aploss_mx.training.distributed import Workers
-from aploss_mx.training.roll_call import LOST, Presence, Roll, Timeouts
+from aploss_mx.training.roll_call import ENVIRONMENT, LOST, Presence, Roll, Timeouts
+from aploss_mx.training.serve import main as serve_main
 
 WANTED = {"worker": 2, "server": 1}
 QUICK = Timeouts(start=1.5, training=1.0)
@@ -154,7 +155,7 @@ def test_workers_tell_when_they_have_joined_and_when_they_are_alone(monkeypatch)
     monkeypatch.setattr(distributed, "Presence", lambda *_: presence)
     monkeypatch.setattr(distributed.mx.kv, "create", lambda _: store)
     monkeypatch.setattr(Workers, "joined", False)
-    for name, value in zip(distributed.ENVIRONMENT, ("worker", "127.0.0.1", "1", "1", "2")):
+    for name, value in zip(ENVIRONMENT, ("worker", "127.0.0.1", "1", "1", "2")):
         monkeypatch.setenv(name, value)
     workers = Workers("dist_sync")
     with pytest.raises(KeyboardInterrupt), workers.alone():
@@ -273,6 +274,15 @@ def test_a_port_that_is_taken_is_told(taken):
         _, told = process.communicate(timeout=60)
     assert process.returncode == 1
     assert f"cannot listen on ports {port} and {port + 1} of 127.0.0.1" in told and "in use" in told
+
+
+@pytest.mark.parametrize("name", ENVIRONMENT)
+def test_what_the_environment_of_a_server_lacks_is_told(name, monkeypatch):
+    for other in ENVIRONMENT:
+        monkeypatch.setenv(other, "1")
+    monkeypatch.delenv(name)
+    with pytest.raises(SystemExit, match=f"error: the environment lacks {name}; .*launch-local"):
+        serve_main([])
 
 
 def test_mxnets_own_wait_ends_in_time():

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
 import sys
+import time
 from dataclasses import replace
 
 import mxnet as mx
@@ -14,7 +16,8 @@ import pytest
 from mxnet import autograd
 from tiny_training import assert_same_arrays, paint_shapes, running, running_script, tiny_flags, tiny_run, wait_until
 
-from aploss_mx.checkpoint import Checkpoint, parameters_of
+from aploss_mx.checkpoint import Checkpoint, CheckpointError, parameters_of
+from aploss_mx.commands import train_voc
 from aploss_mx.config import load_recipe
 from aploss_mx.data.shapes import SHAPES_CLASSES
 from aploss_mx.detection.detector import Detector
@@ -141,17 +144,24 @@ def test_each_epoch_shows_all_images_in_an_order_of_its_own(shapes, folder, monk
 
 def test_evaluations_come_at_the_interval_and_at_the_end(shapes, folder, monkeypatch):
     scores = {2: 0.1, 4: 0.3, 5: 0.2}
-    evaluated = []
+    evaluated, held = [], []
+
+    def train(run, *_):
+        held.append(sum(isinstance(one, Checkpoint) for one in gc.get_objects()))
+        run.step += 1
 
     def evaluate(run, _):
         evaluated.append(run.epoch)
+        time.sleep(0.1)
         return {"AP": scores[run.epoch], "AP50": 0.5, "AP75": None, "best_F1_score": scores[run.epoch],
                 "calibration": {"slope": 2.0, "offset": scores[run.epoch]}}  # fmt: skip
 
     monkeypatch.setattr(TrainingRun, "evaluate", evaluate)
-    monkeypatch.setattr(TrainingRun, "train_one_epoch", lambda run, *_: setattr(run, "step", run.step + 1))
+    monkeypatch.setattr(TrainingRun, "train_one_epoch", train)
     metrics = tiny_run(shapes, folder, epochs=5, val_interval=2).run()
     assert evaluated == [2, 4, 5]
+    assert len(set(held)) == 1  # no checkpoint stays in memory while the next epoch trains
+    assert Checkpoint.load(folder / "last.npz").seconds >= 0.3  # with all evaluations
     assert metrics["AP"] == 0.2
     assert Checkpoint.load(folder / "best.npz").epoch == 4
     assert Checkpoint.load(folder / "last.npz").epoch == 5
@@ -159,6 +169,28 @@ def test_evaluations_come_at_the_interval_and_at_the_end(shapes, folder, monkeyp
     assert Checkpoint.load(folder / "last.npz").best_f1_score == 0.2
     assert Checkpoint.load(folder / "last.npz").calibration == (2.0, 0.2)
     assert Checkpoint.load(folder / "last.npz").best == {"epoch": 4, "AP": 0.3, "AP50": 0.5, "AP75": 0.0}
+
+
+def test_a_run_does_not_resume_to_have_fewer_epochs(shapes, folder):
+    tiny_run(shapes, folder, epochs=2).run()
+    recipe = (folder / "recipe.yaml").read_text()
+    with pytest.raises(CheckpointError, match="has 2 epochs, more than --epochs 1"):
+        tiny_run(shapes, folder, resume="auto", epochs=1)
+    assert (folder / "recipe.yaml").read_text() == recipe
+
+
+@pytest.mark.parametrize("epochs, told", [(0, "no epoch was whole yet: nothing to resume"), (1, "--resume auto")])
+def test_an_interrupt_says_whether_there_is_something_to_resume(epochs, told, shapes, folder, monkeypatch, capsys):
+    def train(run, *_):
+        if run.epoch == epochs:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(TrainingRun, "train_one_epoch", train)
+    with pytest.raises(SystemExit):
+        train_voc.main([*tiny_flags(shapes, folder, epochs=3), "--resume", "auto"])
+    said = capsys.readouterr()
+    assert f"nothing to resume in {folder}: a new run" in said.out
+    assert "interrupted; " in said.err and told in said.err
 
 
 # Losses that are not finite
