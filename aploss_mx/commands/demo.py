@@ -2,7 +2,7 @@
 
 %(prog)s --input photo.jpg
 %(prog)s --params runs/voc07_resnet50/last.npz --input photo.jpg
-%(prog)s --params best.npz --input 'holiday/*.jpg' --output found --min-score 0.5
+%(prog)s --params best.npz --input holiday/*.jpg --output found --min-confidence 0.7
 %(prog)s --params best.npz --input film.mp4 --every 5
 %(prog)s --params best.npz --input 0
 
@@ -19,6 +19,7 @@ import argparse
 import glob
 import math
 import os
+from itertools import chain
 from pathlib import Path
 from typing import Sequence
 
@@ -27,7 +28,7 @@ from tqdm import tqdm
 
 from aploss_mx.arguments import ArgumentParser
 from aploss_mx.commands.errors import readable_errors
-from aploss_mx.commands.flags import add_gpus_flag, one_device, positive_int
+from aploss_mx.commands.flags import add_gpus_flag, fraction, one_device, positive_int
 from aploss_mx.commands.recipe_flags import add_test_flags, settings_given
 from aploss_mx.commands.video import folders_of, is_video, run_video
 from aploss_mx.console import complain
@@ -51,15 +52,18 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
         "(default: %(default)s)",
     )
     parser.add_argument(
-        "--input", required=True, metavar="FILE|FOLDER|GLOB", help="pictures, or a film; quote a pattern"
+        "--input", required=True, nargs="+", metavar="FILE|FOLDER|GLOB", help="pictures, or a film or a camera's number"
     )
     parser.add_argument("--output", type=Path, default=Path("runs/demo"), metavar="FOLDER", help="default: %(default)s")
-    parser.add_argument(
+    lowest = parser.add_mutually_exclusive_group()
+    lowest.add_argument(
         "--min-score",
-        type=float,
+        type=fraction,
         metavar="S",
-        help="lowest score drawn; the JSON has all (default: what had the highest F1 when the detector was evaluated)",
+        help="lowest score drawn, which is no confidence; the JSON has all (default: what had the highest F1 when the "
+        "detector was evaluated)",
     )
+    lowest.add_argument("--min-confidence", type=fraction, metavar="C", help="lowest confidence drawn")
     parser.add_argument(
         "--sheet", type=Path, metavar="FILE", help="also write all pictures side by side into this file"
     )
@@ -71,15 +75,15 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    if is_video(arguments.input):
+    if len(arguments.input) == 1 and is_video(arguments.input[0]):
         if arguments.sheet:
             raise ValueError("--sheet is of pictures, not of films")
         detector, min_score = load(arguments)
-        run_video(detector, arguments.input, arguments.output, min_score, arguments.every)
+        run_video(detector, arguments.input[0], arguments.output, min_score, arguments.every)
         return
     if arguments.every != 1:
         raise ValueError("--every is of films, not of pictures")
-    files = find_pictures(arguments.input)
+    files = list(dict.fromkeys(chain(*map(find_pictures, arguments.input))))
     names = names_of(files)
     targets = [arguments.output / f"{name}.png" for name in names]
     _check_kept(files, targets, arguments.output, arguments.sheet)
@@ -112,7 +116,7 @@ def run(arguments: argparse.Namespace) -> None:
             write_picture(arguments.sheet, contact_sheet(tiles, max(5, math.isqrt(len(tiles)))))
             print(f"wrote {arguments.sheet}")
     if not detections:
-        raise ValueError(f"none of the {len(files)} file(s) of {arguments.input} is a readable image")
+        raise ValueError(f"none of the {len(files)} file(s) of {' '.join(arguments.input)} is a readable image")
 
 
 def _check_kept(files: list[Path], targets: list[Path], folder: Path, sheet: Path | None) -> None:
@@ -132,7 +136,11 @@ def load(arguments: argparse.Namespace) -> tuple[Detector, float]:
     detector = Detector.load(arguments.params, one_device(arguments), **settings_given(arguments))
     shown = ", ".join(detector.classes[:5]) + (" …" if len(detector.classes) > 5 else "")
     print(f"detector: {visible(str(arguments.params))}, of {len(detector.classes)} class(es): {visible(shown)}")
-    return detector, detector.shown_score if arguments.min_score is None else arguments.min_score
+    if arguments.min_confidence is None:
+        return detector, detector.shown_score if arguments.min_score is None else arguments.min_score
+    if not detector.calibration:
+        raise ValueError("--min-confidence wants a detector with confidences: this one was not calibrated; --min-score")
+    return detector, detector.calibration.score(arguments.min_confidence)
 
 
 def names_of(files: list[Path]) -> list[str]:
@@ -151,6 +159,8 @@ def find_pictures(pattern: str, flag: str = "--input") -> list[Path]:
     ValueError
         If there are none.
     """
+    if not pattern:
+        raise ValueError(f"{flag} is empty")
     path = Path(os.path.expanduser(pattern))
     if os.path.isfile(path):
         return [path]
@@ -159,5 +169,6 @@ def find_pictures(pattern: str, flag: str = "--input") -> list[Path]:
     else:
         files = sorted({Path(name) for name in glob.glob(str(path), recursive=True) if os.path.isfile(name)})
     if not files:
-        raise ValueError(f"{flag} {pattern}: no such file, and no pictures ({', '.join(SUFFIXES)}) there")
+        what = "no pictures in this folder itself" if os.path.isdir(path) else "no such file, and no pictures there"
+        raise ValueError(f"{flag} {pattern}: {what} ({', '.join(SUFFIXES)})")
     return files

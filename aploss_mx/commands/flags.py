@@ -17,6 +17,14 @@ def positive_int(text: str) -> int:
     return number
 
 
+def fraction(text: str) -> float:
+    """Return a number from 0 to 1 for argparse, which reports others."""
+    number = float(text)
+    if not 0 <= number <= 1:
+        raise argparse.ArgumentTypeError(f"must lie in 0 … 1, not {text}")
+    return number
+
+
 def add_gpus_flag(parser: argparse.ArgumentParser, example: str = "0") -> None:
     """Add ``--gpus``."""
     parser.add_argument("--gpus", default="", metavar=example, help="GPUs to use (default: the CPU)")

@@ -8,10 +8,12 @@ from typing import Any, Callable, Iterable, Sequence, Union, overload
 
 import mxnet as mx
 import numpy as np
+from PIL import Image
 
 from aploss_mx.checkpoint import Checkpoint
-from aploss_mx.config import Recipe
+from aploss_mx.config import TEST_SETTINGS, ConfigError, Recipe
 from aploss_mx.data.loader import EvaluationSet, Loader, evaluation_loader
+from aploss_mx.data.pixels import read_image
 from aploss_mx.data.processes import LoaderProcesses
 from aploss_mx.data.sample import Sample
 from aploss_mx.data.transforms import EvalTransform, View
@@ -23,6 +25,7 @@ from aploss_mx.model_zoo import model_path
 from aploss_mx.progress import track
 
 Images = Union[np.ndarray, mx.nd.NDArray]
+Picture = Union[np.ndarray, mx.nd.NDArray, Image.Image, str, Path]
 
 
 class Detector:
@@ -65,7 +68,9 @@ class Detector:
 
     @classmethod
     def load(cls, path: str | Path, device: mx.Context | None = None, **settings: Any) -> Detector:
-        """Load a checkpoint, or what `aploss-mx export` wrote; `settings` override the recipe's: ``test_short=600``.
+        """Load a checkpoint, or what `aploss-mx export` wrote; `settings` override the recipe's of the test.
+
+        ``Detector.load("last.npz", test_short=600, nms_threshold=0.6)``; `config.TEST_SETTINGS` names them.
 
         Parameters
         ----------
@@ -82,8 +87,11 @@ class Detector:
         ExportedError
             As `exported.load_exported`.
         ConfigError
-            If a setting cannot be used.
+            If a setting cannot be used, or belongs to the network as it was trained.
         """
+        others = sorted(set(settings) - set(TEST_SETTINGS))
+        if others:
+            raise ConfigError(f"{', '.join(others)}: of a trained detector, only {', '.join(TEST_SETTINGS)} may change")
         device = device or mx.cpu()
         path = model_path(path)
         if is_exported(path):
@@ -98,32 +106,32 @@ class Detector:
         return cls(network, checkpoint.classes, recipe, device, checkpoint.best_f1_score, fitted)
 
     @overload
-    def predict(self, images: np.ndarray, batch_size: int = 8) -> Detections: ...
+    def predict(self, images: Picture, batch_size: int = 8) -> Detections: ...
 
     @overload
-    def predict(self, images: Sequence[np.ndarray], batch_size: int = 8) -> list[Detections]: ...
+    def predict(self, images: Iterable[Picture], batch_size: int = 8) -> list[Detections]: ...
 
-    def predict(self, images: np.ndarray | Sequence[np.ndarray], batch_size: int = 8) -> Detections | list[Detections]:
+    def predict(self, images: Picture | Iterable[Picture], batch_size: int = 8) -> Detections | list[Detections]:
         """Return the detections in an image, or those in each of several, highest score first, in its own pixels.
 
         Parameters
         ----------
-        images : ndarray of uint8, shape (H, W, 3), or sequence of such
-            In RGB.
+        images : ndarray or NDArray of uint8, shape (H, W, 3), Pillow's image or a file's path, or iterable of such
+            In RGB. Of a file the pixels are those of the picture as it is shown, turned as its orientation tag says.
         batch_size : int
             How many of several images go through the network together, at most; those that it sees in one size do.
 
         Raises
         ------
         ValueError
-            If an image has another shape or type.
+            If an image has another shape or type, or `batch_size` is below 1.
+        OSError
+            If a file cannot be read as an image.
         """
-        if isinstance(images, np.ndarray) and images.ndim == 3:
-            return self.predict([images])[0]
-        for image in images:
-            if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.shape[2:] != (3,):
-                shown = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
-                raise ValueError(f"images must be RGB arrays, uint8 of shape (H, W, 3), not {shown}")
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, not {batch_size}")
+        alone = isinstance(images, (str, Path, Image.Image)) or getattr(images, "ndim", 4) != 4
+        images = [_to_array(image) for image in ([images] if alone else images)]
         alike: dict[tuple, list[int]] = {}
         for index, image in enumerate(images):
             shapes = tuple(view.transform.input_shape(*image.shape[:2]) for view in self.views)
@@ -136,7 +144,7 @@ class Detector:
                 found.update(
                     zip(part, self._detect(views, [(len(images[index]), images[index].shape[1]) for index in part]))
                 )
-        return [found[index] for index in range(len(images))]
+        return found[0] if alone else [found[index] for index in range(len(images))]
 
     def loader(self, samples: Sequence[Sample], num_workers: int) -> Loader:
         """Return the loader that `detect` takes."""
@@ -194,6 +202,17 @@ class Detector:
 
     def _with_confidence(self, found: Detections) -> Detections:
         return replace(found, confidence=self.calibration.confidence(found.scores)) if self.calibration else found
+
+
+def _to_array(image: Picture) -> np.ndarray:
+    if isinstance(image, (str, Path)):
+        return read_image(image, exif_orientation=True)
+    array = image.asnumpy() if isinstance(image, mx.nd.NDArray) else np.asarray(image)
+    if array.dtype != np.uint8 or array.shape[2:] != (3,) or not array.size:
+        raise ValueError(
+            f"images must be RGB, uint8 of shape (H, W, 3), not a {type(image).__name__} of {array.dtype} {array.shape}"
+        )
+    return array
 
 
 def views_of(recipe: Recipe) -> list[View]:

@@ -78,7 +78,8 @@ def load_exported(path: Path, device: mx.Context) -> tuple[Any, Recipe, dict[str
     if path.is_dir():
         found = [path / name for name in NETWORKS if (path / name).is_file()]
         if not found:
-            raise ExportedError(f"{path} holds no exported network: none of {', '.join(NETWORKS)}")
+            hint = f"; {path / 'last.npz'} is a checkpoint" if (path / "last.npz").is_file() else ""
+            raise ExportedError(f"{path} holds no exported network: none of {', '.join(NETWORKS)}{hint}")
         path = found[0]
     if not path.is_file():
         raise ExportedError(f"no exported network {path}")

@@ -41,6 +41,10 @@ class Calibration:
         """Return the confidences, float32 in [0, 1], of scores of any shape; in the order of the scores."""
         return expit(self.slope * _logits(scores) + self.offset).astype(np.float32)
 
+    def score(self, confidence: float) -> float:
+        """Return the score that has a confidence."""
+        return float(expit((logit(confidence) - self.offset) / self.slope))
+
 
 class Reliability(NamedTuple):
     """What is right among detections of like confidence: a reliability curve.

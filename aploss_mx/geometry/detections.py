@@ -9,7 +9,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Detections:
-    """The detections of one image, in any order; ``Detections()`` holds none.
+    """The detections of one image, in any order; ``Detections()`` holds none, ``found[found.scores > 0.5]`` some.
 
     Attributes
     ----------
@@ -55,3 +55,8 @@ class Detections:
 
     def __len__(self) -> int:
         return len(self.boxes)
+
+    def __getitem__(self, rows: np.ndarray | slice) -> Detections:
+        """Return those that a mask, a slice or an array of indices names."""
+        confidence = None if self.confidence is None else self.confidence[rows]
+        return Detections(self.boxes[rows], self.scores[rows], self.labels[rows], confidence)

@@ -116,12 +116,33 @@ def test_images_without_a_box_are_there_too(of_one_box, tmp_path):
         (np.zeros((64, 64, 3), np.float32), r"float32 \(64, 64, 3\)"),
         (np.zeros((64, 64, 4), np.uint8), r"uint8 \(64, 64, 4\)"),
         (np.zeros((64, 64), np.uint8), r"uint8 \(64, 64\)"),
-        (Image.new("RGB", (64, 64)), "Image"),
+        (np.zeros((0, 64, 3), np.uint8), r"uint8 \(0, 64, 3\)"),
+        (Image.new("L", (64, 64)), r"uint8 \(64, 64\)"),
     ],
 )
 def test_images_of_another_kind_are_refused(of_one_box, image, told):
-    with pytest.raises(ValueError, match=f"images must be RGB arrays, .* not {told}"):
-        of_one_box.predict([np.zeros((64, 64, 3), np.uint8), image])
+    for images in (image, [np.zeros((64, 64, 3), np.uint8), image]):
+        with pytest.raises(ValueError, match=f"images must be RGB, uint8 of shape .*, not a .*{told}"):
+            of_one_box.predict(images)
+
+
+def test_pictures_files_and_arrays_of_mxnet_are_images_too(checkpoint, tmp_path):
+    detector, image = Detector.load(checkpoint), noise(48, 64)
+    turned = tmp_path / "turned.png"
+    exif = Image.Exif()
+    exif[0x0112] = 6  # shown after a quarter turn clockwise
+    Image.fromarray(np.rot90(image)).save(turned, exif=exif)
+    expected = detector.predict(image)
+    assert len(expected)
+    pictures = (Image.fromarray(image), turned, str(turned), mx.nd.array(image, dtype=np.uint8), image)
+    for found in (*detector.predict(iter(pictures)), *map(detector.predict, pictures)):
+        np.testing.assert_array_equal(found.boxes, expected.boxes)
+
+
+@pytest.mark.parametrize("batch_size", [0, -1])
+def test_batches_of_no_image_are_refused(of_one_box, batch_size):
+    with pytest.raises(ValueError, match=f"batch_size must be at least 1, not {batch_size}"):
+        of_one_box.predict([np.zeros((64, 64, 3), np.uint8)], batch_size)
 
 
 def test_no_images_no_detections(of_one_box):
@@ -162,7 +183,8 @@ def test_test_settings_may_be_changed(checkpoint):
     assert usual.classes == few.classes == CLASSES
 
 
-@pytest.mark.parametrize(("name", "value"), [("topk", 0), ("nms_threshold", 2), ("test_size", 64)])
+@pytest.mark.parametrize(("name", "value"), [("topk", 0), ("nms_threshold", 2), ("test_size", 64), ("anchor_size", 8), ("pixels", "caffe"),
+                                             ("classes", "a,b"), ("lr", 1)])  # fmt: skip
 def test_wrong_settings_are_refused_by_name(checkpoint, name, value):
     with pytest.raises(ConfigError, match=name):
         Detector.load(checkpoint, **{name: value})

@@ -233,7 +233,7 @@ def test_int8_without_images_is_refused(checkpoint, tmp_path):
     flags = ["--params", str(checkpoint), "--output", str(tmp_path / "out"), "--int8"]
     with pytest.raises(SystemExit):
         export.main(flags)
-    with pytest.raises(SystemExit, match="no such file"):
+    with pytest.raises(SystemExit, match="no pictures in this folder itself"):
         export.main([*flags, "--images", str(tmp_path)])
     assert not (tmp_path / "out").exists()
 
@@ -275,7 +275,7 @@ def test_descriptions_that_cannot_be_used(exported, tmp_path, change, message):
 
 
 def test_networks_that_cannot_be_used(exported, tmp_path):
-    with pytest.raises(ExportedError, match="holds no exported network"):
+    with pytest.raises(ExportedError, match="holds no exported network: none of [a-z0-9., -]*$"):
         Detector.load(tmp_path)
     with pytest.raises(ExportedError, match=r"no exported network .*nowhere\.onnx"):
         Detector.load(tmp_path / "nowhere.onnx")
@@ -300,9 +300,3 @@ def test_several_images_at_once(checkpoint, photograph):
         np.testing.assert_array_equal(found.labels, alone.labels)
         np.testing.assert_allclose(found.boxes, alone.boxes, atol=0.01)
     assert detector.predict([]) == []
-
-
-@pytest.mark.parametrize("image", [np.zeros((9, 9), np.uint8), np.zeros((9, 9, 3), np.float32), "photo.jpg"], ids=type)
-def test_what_is_no_image_is_refused(checkpoint, image):
-    with pytest.raises(ValueError, match="uint8 of shape"):
-        Detector.load(checkpoint).predict([image])

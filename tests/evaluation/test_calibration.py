@@ -56,6 +56,12 @@ def test_no_order_changes(slope, offset, scores):
     assert ((confidences >= 0) & (confidences <= 1)).all()
 
 
+@given(st.floats(0.5, 5), st.floats(-5, 5), st.floats(0.01, 0.99))
+def test_the_score_of_a_confidence_has_it(slope, offset, confidence):
+    fitted = Calibration(slope, offset)
+    assert fitted.confidence(np.array(fitted.score(confidence))) == pytest.approx(confidence, rel=1e-4)
+
+
 def test_the_identity():
     scores = np.linspace(0, 1, 101, dtype=np.float32)
     np.testing.assert_allclose(Calibration(1.0, 0.0).confidence(scores), scores, atol=1e-7)

@@ -1,0 +1,22 @@
+"""The detections of an image, and parts of them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from aploss_mx.geometry.detections import Detections
+
+SCORES = np.array([0.9, 0.5, 0.1])
+
+
+@pytest.mark.parametrize("calibrated", [True, False])
+@pytest.mark.parametrize("rows", [SCORES >= 0.5, slice(2), [0, 1], np.array([0, 1])])
+def test_a_part_of_them(rows, calibrated):
+    boxes = np.arange(12.0).reshape(3, 4)
+    found = Detections(boxes, SCORES, np.array([2, 0, 1]), SCORES.astype(np.float32) if calibrated else None)[rows]
+    assert len(found) == 2
+    np.testing.assert_array_equal(found.boxes, boxes[:2])
+    assert (found.scores.tolist(), found.labels.tolist()) == ([0.9, 0.5], [2, 0])
+    assert found.confidence is None or found.confidence.shape == (2,)
+    assert (found.confidence is not None) == calibrated
