@@ -12,7 +12,7 @@ from aploss_mx.commands.recipe_flags import RecipeParser, add_recipe_flags, reci
 from aploss_mx.commands.scoring import detect, preflight, report_metrics
 from aploss_mx.console import complain
 from aploss_mx.data.check import Dataset, check_dataset
-from aploss_mx.data.problems import raise_if_errors
+from aploss_mx.data.problems import WARNING, Problem, raise_if_errors
 from aploss_mx.detection.detector import Detector
 from aploss_mx.devices import parse_devices
 from aploss_mx.evaluation.evaluate import format_table
@@ -109,6 +109,7 @@ def run_training(arguments: argparse.Namespace, open_dataset: OpenDataset, comma
     recipe = recipe.override(classes=train.classes)
     val = open_dataset(train.classes, recipe.val_split)
     reports.append(check_dataset(val, max_detections=recipe.max_detections))
+    reports[-1].problems.extend(_trained_on(train, val))
     alone = options.kv_store not in DISTRIBUTED
     if alone:
         preflight(*reports)
@@ -135,6 +136,14 @@ def run_training(arguments: argparse.Namespace, open_dataset: OpenDataset, comma
                 _report(options.save_prefix, val)
     run.workers.wait_for_all()  # who leaves before the leader would have only the timeout to end
     return metrics
+
+
+def _trained_on(train: Dataset, val: Dataset) -> list[Problem]:
+    """Return a warning where images that a run is tested on are trained on."""
+    trained = {sample.image_path for sample in train.samples}
+    shared = [sample.image_id for sample in val.samples if sample.image_path in trained]
+    message = f"{len(shared)} of {len(val.samples)} images, such as {min(shared, default='')}: all figures flatter"
+    return [Problem(WARNING, "trained on", val.name, message)] if shared else []
 
 
 def _report(folder: Path, val: Dataset) -> None:

@@ -50,6 +50,12 @@ def test_training_on_pascal_voc(voc, shared_weights, folder, capsys):
     assert all(name in table_of(printed) for name in [*VOC_CLASSES, "mean"])
 
 
+@pytest.mark.parametrize("split, told", [("2007_val", False), ("2007_train", True)])
+def test_testing_on_what_is_trained_on_is_told(split, told, shapes, folder, capsys):
+    train_voc.main([*tiny_flags(shapes, folder, val_split=split), "--no-report"])
+    assert ("8 of 8 images, such as train_000000: all figures flatter" in capsys.readouterr().out) == told
+
+
 def test_training_on_blood_cells(bccd, shared_weights, folder, capsys):
     flags = [*SMALL_VOC, "--classes", "RBC,WBC,Platelets", "--train-split", "tiny", "--val-split", "tiny"]
     flags += ["--dataset-root", str(bccd), "--save-prefix", str(folder), "--pretrained", str(shared_weights)]
