@@ -45,5 +45,9 @@ def main(argv: Sequence[str] | None = None, prog: str = "aploss-mx") -> int:
         module = import_module(COMMANDS[command][0])
     except ModuleNotFoundError as error:
         sys.exit(f"error: {prog} {command} {needs(error)}")
-    result = module.main(argv[1:], prog=f"{prog} {command}")
+    try:
+        result = module.main(argv[1:], prog=f"{prog} {command}")
+    except KeyboardInterrupt:  # of a command that has nothing to clear up
+        print("\ninterrupted", file=sys.stderr)
+        return 130
     return result if isinstance(result, int) else 0
