@@ -128,7 +128,7 @@ def test_without_a_command_those_that_there_are_are_listed(capsys):
     assert all(f"\n  {name} " in printed for name in cli.COMMANDS)
 
 
-@pytest.mark.parametrize("command, work", [("check", "commands.check.open_dataset"), ("shapes", "data.shapes.generate")])
+@pytest.mark.parametrize("command, work", [("check", "commands.check.is_coco"), ("shapes", "data.shapes.generate")])
 def test_ctrl_c_ends_a_command_without_a_traceback(command, work, tmp_path, monkeypatch, capsys):
     def interrupt(*_, **__):
         raise KeyboardInterrupt

@@ -124,7 +124,8 @@ def run_training(arguments: argparse.Namespace, layout: Layout, command: Sequenc
     if run.workers.leads and not alone:  # which is known now that all have joined; the others' reports are the same
         preflight(*reports)
     if run.workers.leads:
-        write_note(options.save_prefix, command, layout.__name__, Path(arguments.dataset_root), train.samples, train.classes)
+        place = layout.__name__, Path(arguments.dataset_root)
+        write_note(options.save_prefix, command, *place, train.samples, train.classes)
     metrics = run.run()
     if run.workers.leads:
         with run.workers.alone():

@@ -96,7 +96,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 def write_note(
     folder: Path, command: Sequence[str], layout: str, root: Path, samples: Sequence[Sample], names: Sequence[str]
 ) -> None:
-    """Note a run's command, its data's class and place, and how many images and objects of each class it learns from."""
+    """Note a run's command, its data's layout and place, and how many images, and objects by class, it learns from."""
     labels = np.concatenate([np.zeros(0, np.int64), *(sample.labels[sample.trained] for sample in samples)])
     note = {
         "aploss_mx": aploss_mx.__version__,

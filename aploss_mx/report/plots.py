@@ -10,7 +10,6 @@ from typing import Iterable, NamedTuple, Sequence
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from aploss_mx.atomic import replacing, write_csv
@@ -47,7 +46,6 @@ def plot_training(metrics_csv_path: str | Path, output_png: str | Path) -> None:
     """
     log = _read_log(Path(metrics_csv_path))
     figure = Figure(figsize=(10, 4), constrained_layout={"w_pad": 0.12})
-    FigureCanvasAgg(figure)
     losses, precisions = figure.subplots(1, 2)
     _plot_columns(losses, log, "step", _LOSSES, CURVES[:3], empty="no training step logged yet")
     losses.set(title="Training loss", xlabel="step (mini-batches)", ylabel="loss (dimensionless)")

@@ -85,7 +85,7 @@ def train(arguments: argparse.Namespace) -> None:
         noted = saved.get("settings", {})
         other = [name for name, value in settings.items() if noted.get(name) != value]
         if other:
-            raise SystemExit(f"error: {folder} holds a training with another {', '.join(other)}: choose another --save-prefix")
+            raise SystemExit(f"error: --save-prefix {folder} holds a training with another {', '.join(other)}")
         network.load_state_dict(saved["network"])
         optimizer.load_state_dict(saved["optimizer"])
         start = saved["epoch"]
