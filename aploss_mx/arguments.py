@@ -8,12 +8,21 @@ import sys
 from pathlib import Path
 from typing import Any, Sequence
 
+from aploss_mx.console import safe_output
+
 
 class ArgumentParser(argparse.ArgumentParser):
-    """Expands ``~`` where a value starts with it, in ``--flag=~/file`` as well, which shells leave alone."""
+    """Expands ``~`` where a value starts with it, in ``--flag=~/file`` as well, which shells leave alone.
+
+    Its help can be printed in any encoding.
+    """
 
     def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
         return super().parse_known_args([_expand(text) for text in (sys.argv[1:] if args is None else args)], namespace)
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        with safe_output():  # or help would end in a traceback where the terminal's encoding lacks a letter of it
+            super()._print_message(message, file)
 
 
 def html_file(name: str) -> Path:

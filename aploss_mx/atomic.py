@@ -31,7 +31,7 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
 
     The temporary file stands beside `path` under a name of its own, since others may write `path` at the same time. It
     is removed if the block fails, and where the process was killed, `remove_unfinished` finds it. Its folder is made
-    if need be.
+    if need be. A device or a pipe is written itself, such as ``/dev/null``.
 
     Raises
     ------
@@ -40,6 +40,10 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists() and not (path.is_file() or path.is_dir()):  # a file in its place would be no device any more
+        with naming(path):
+            yield path
+        return
     start, name = f"{UNFINISHED}{secrets.token_hex(4)}.", path.name
     while len(os.fsencode(start + name)) > LONGEST_NAME:
         name = name[1:]

@@ -126,21 +126,15 @@ class Checkpoint:
             check_arrays(parameters, optimizer, recipe)
         except (FieldError, ConfigError) as error:
             raise CheckpointError(f"{path}: {error}; use another checkpoint") from error
+        plain = ("epoch", "step", "updates", "seconds", "best", "best_f1_score", "omp_num_threads", "images_together")
         return cls(
             recipe=recipe,
             classes=tuple(about["classes"]),
-            epoch=about["epoch"],
-            step=about["step"],
-            updates=about["updates"],
-            seconds=about["seconds"],
-            best=about["best"],
             pretrained=tuple(about["pretrained"]),
             parameters=parameters,
             optimizer=optimizer,
-            best_f1_score=about["best_f1_score"],
-            omp_num_threads=about["omp_num_threads"],
-            images_together=about["images_together"],
             calibration=about["calibration"] and tuple(map(float, about["calibration"])),
+            **{name: about[name] for name in plain},
         )
 
     def compact(self) -> Checkpoint:

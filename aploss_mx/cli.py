@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import Sequence
 
 import aploss_mx
+from aploss_mx.arguments import ArgumentParser
 from aploss_mx.extras import needs
 
 COMMANDS = {
@@ -29,7 +30,7 @@ COMMANDS = {
 def main(argv: Sequence[str] | None = None, prog: str = "aploss-mx") -> int:
     """Run the command that the command line names; return the exit status."""
     commands = "\n".join(f"  {name:14}{what}" for name, (_, what) in COMMANDS.items())
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         prog,
         usage=f"{prog} COMMAND …",
         description=aploss_mx.__doc__.splitlines()[0],
@@ -44,5 +45,9 @@ def main(argv: Sequence[str] | None = None, prog: str = "aploss-mx") -> int:
         module = import_module(COMMANDS[command][0])
     except ModuleNotFoundError as error:
         sys.exit(f"error: {prog} {command} {needs(error)}")
-    result = module.main(argv[1:], prog=f"{prog} {command}")
+    try:
+        result = module.main(argv[1:], prog=f"{prog} {command}")
+    except KeyboardInterrupt:  # of a command that has nothing to clear up
+        print("\ninterrupted", file=sys.stderr)
+        return 130
     return result if isinstance(result, int) else 0

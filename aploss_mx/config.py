@@ -113,8 +113,6 @@ def _boolean(value: Any) -> bool:
 def _items(value: Any) -> Sequence[Any]:
     if isinstance(value, str):
         return [item for item in value.split(",") if item.strip()]
-    if isinstance(value, bool):  # which Python takes for a number
-        raise ValueError("must be numbers")
     return value if isinstance(value, (list, tuple)) else [value]
 
 
@@ -303,8 +301,11 @@ class Recipe:
 
 
 def _parse(item: Any, value: Any, source: str) -> Any:
+    parse = item.metadata["parse"]
     try:
-        return item.metadata["parse"](value)
+        if parse is not _boolean and any(isinstance(one, bool) for one in _items(value)):  # which Python counts with
+            raise ValueError("must not be true or false, as YAML reads yes and no, too")
+        return parse(value)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise ConfigError(f"{source}: {item.name} = {shown(value)}: {cut(str(error))}") from None
 

@@ -93,7 +93,6 @@ def main(argv: list[str] | None = None) -> None:
     data.add_argument("--steps", type=positive_int, default=100, help="training steps of each (default: %(default)s)")
     arguments = parser.parse_args(argv)
     with readable_errors():
-        arguments.output.mkdir(parents=True, exist_ok=True)
         for name, run in experiments(arguments).items():
             if name in arguments.only:
                 figure, text = run()

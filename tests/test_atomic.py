@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import subprocess
 import sys
@@ -106,6 +107,20 @@ def test_links_are_replaced_and_not_written_through(tmp_path):
     path.symlink_to(other)
     write_text(path, "new")
     assert (other.read_text(), path.read_text(), path.is_symlink()) == ("precious", "new", False)
+
+
+@pytest.mark.parametrize("linked", [False, True])
+def test_pipes_are_written_and_not_replaced(tmp_path, linked):
+    """And so are devices, which tests cannot make."""
+    pipe, path = tmp_path / "pipe", tmp_path / "link" if linked else tmp_path / "pipe"
+    os.mkfifo(pipe)
+    if linked:
+        path.symlink_to(pipe)
+    reading = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    write_text(path, "new")
+    assert os.read(reading, 9) == b"new"
+    os.close(reading)
+    assert pipe.is_fifo() and path.is_symlink() == linked
 
 
 KILLED = """

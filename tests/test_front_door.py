@@ -128,6 +128,17 @@ def test_without_a_command_those_that_there_are_are_listed(capsys):
     assert all(f"\n  {name} " in printed for name in cli.COMMANDS)
 
 
+@pytest.mark.parametrize("command, work", [("check", "commands.check.is_coco"), ("shapes", "data.shapes.generate")])
+def test_ctrl_c_ends_a_command_without_a_traceback(command, work, tmp_path, monkeypatch, capsys):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(f"aploss_mx.{work}", interrupt)
+    flags = {"check": ["--dataset-root", str(tmp_path), "--split", "train"], "shapes": ["--output", str(tmp_path)]}
+    assert cli.main([command, *flags[command]]) == 130
+    assert capsys.readouterr().err == "\ninterrupted\n"
+
+
 def test_the_status_of_a_command_is_that_of_the_program(tmp_path, capsys):
     assert cli.main(["check", "--dataset-root", str(tmp_path), "--split", "2007_train"]) == 1
     assert cli.main(["shapes", "--output", str(tmp_path / "s"), "--train", "1", "--val", "1", "--size", "64"]) == 0

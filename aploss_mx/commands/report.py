@@ -17,7 +17,9 @@ from typing import Sequence
 from aploss_mx.arguments import ArgumentParser, html_file
 from aploss_mx.commands.errors import readable_errors
 from aploss_mx.data.check import Dataset
-from aploss_mx.data.dataset import is_coco, open_dataset
+from aploss_mx.data.coco import COCODetection
+from aploss_mx.data.dataset import classes_of, is_coco, open_dataset
+from aploss_mx.data.voc import VOCDetection
 from aploss_mx.evaluation.detections import load_detections
 from aploss_mx.inspection.comparison import MOST_RUNS, write_comparison_page
 from aploss_mx.inspection.findings import find
@@ -25,6 +27,8 @@ from aploss_mx.inspection.page import REPORT, write_detections_page, write_run_p
 from aploss_mx.inspection.plots import Plot
 from aploss_mx.inspection.pngs import write_pngs
 from aploss_mx.inspection.run_folder import RunFolder, read_run
+
+LAYOUTS = {layout.__name__: layout for layout in (VOCDetection, COCODetection)}
 
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
@@ -90,4 +94,7 @@ def _dataset_of(folder: RunFolder, root: str | None) -> Dataset:
     root = root or folder.note.get("dataset_root")
     if not root:
         raise ValueError(f"{folder.path} does not tell where its data are: give --dataset-root")
-    return open_dataset(root, folder.recipe.val_split, folder.recipe.classes, strict=False)
+    layout = LAYOUTS.get(str(folder.note.get("layout")))  # which earlier versions did not note
+    if layout is None:
+        return open_dataset(root, folder.recipe.val_split, folder.recipe.classes, strict=False)
+    return layout(root, folder.recipe.val_split, classes_of(folder.recipe.classes), strict=False)

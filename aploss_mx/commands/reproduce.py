@@ -60,7 +60,8 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
         help = f"compare {name.replace('_', ' ')} for each loss on a fifth of the training images, held out of the rest"
         _add_run_flags(commands.add_parser(name, help=help))
     report = commands.add_parser("report", help="make Markdown and pictures of the CSV files again in --results")
-    report.add_argument("--results", type=Path, default=Path("results"), help="folder (default: %(default)s)")
+    help = "folder (default: %(default)s, those of a checkout; runs of your own have theirs in RUNS/results)"
+    report.add_argument("--results", type=Path, default=Path("results"), help=help)
     _add_list_flags(commands.add_parser("list", help="print the paper's figures and the commands for each"))
     arguments = parser.parse_args(argv)
     try:
@@ -95,7 +96,7 @@ def _add_run_flags(parser: argparse.ArgumentParser) -> None:
         help="runs at a time, which share the CPU's cores (default: one for each of --gpus)",
     )
     parser.add_argument("--runs", type=Path, default=Path("runs/reproduce"), help="folder (default: %(default)s)")
-    parser.add_argument("--results", type=Path, help="folder (default: results; smoke: results in that of --runs)")
+    parser.add_argument("--results", type=Path, help="folder (default: results in that of --runs)")
 
 
 def _seed(text: str) -> int:
@@ -125,8 +126,12 @@ def list_commands(arguments: argparse.Namespace) -> None:
 def reproduce(arguments: argparse.Namespace) -> None:
     """Finish all runs of a table or a figure, and write its results."""
     arguments.jobs = arguments.jobs or len(arguments.gpus)
-    if arguments.results is None:  # what smoke measures means nothing, and is not to lie among what is committed
-        arguments.results = arguments.runs / "results" if arguments.scale == "smoke" else Path("results")
+    for name in ("dataset_root", "coco_root", "pretrained"):  # the notes of runs outlive the folder that one stands in
+        value = getattr(arguments, name)
+        if value and (name != "pretrained" or os.path.isfile(value)):  # weights may be a name
+            setattr(arguments, name, os.path.abspath(value))
+    arguments.runs = arguments.runs.absolute()
+    arguments.results = arguments.results or arguments.runs / "results"  # the committed ones are of other data
     runner = Runner(REPOSITORY, arguments.jobs)
     try:
         _reproduce(arguments, runner)
@@ -166,7 +171,7 @@ def _reproduce(arguments: argparse.Namespace, runner: Runner) -> None:
             print(write_report(table, scale))
         if what == "table2":
             compare(what, [trial for trial in finished if trial.scored_here and not trial.coco], execution)
-    elif what in DRAWINGS:
+    elif what in DRAWINGS and finished:
         folders = ((trial, execution.folder_of(trial)) for trial in finished)
         curves = (curve_of(what, trial.name, trial.seed, folder, about(folder)["commit"]) for trial, folder in folders)
         with runner.locked(results):

@@ -5,14 +5,17 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import Any, Callable, Sequence, Union
+from typing import Any, Sequence, Type, Union
 
 from aploss_mx.commands.flags import add_gpus_flag, add_workers_flag, positive_int
 from aploss_mx.commands.recipe_flags import RecipeParser, add_recipe_flags, recipe_from_flags, settings_given
 from aploss_mx.commands.scoring import detect, preflight, report_metrics
 from aploss_mx.console import complain
 from aploss_mx.data.check import Dataset, check_dataset
+from aploss_mx.data.coco import COCODetection
+from aploss_mx.data.dataset import classes_of
 from aploss_mx.data.problems import WARNING, Problem, raise_if_errors
+from aploss_mx.data.voc import VOCDetection
 from aploss_mx.detection.detector import Detector
 from aploss_mx.devices import parse_devices
 from aploss_mx.evaluation.evaluate import format_table
@@ -25,7 +28,7 @@ from aploss_mx.training.options import Options
 from aploss_mx.training.roll_call import add_timeout_flag, timeouts_of
 from aploss_mx.training.setup import check_run, set_up
 
-OpenDataset = Callable[[Union[str, Sequence[str]], str], Dataset]
+Layout = Union[Type[VOCDetection], Type[COCODetection]]
 
 
 def training_parser(
@@ -72,12 +75,15 @@ def command_line(parser: argparse.ArgumentParser, argv: Sequence[str] | None) ->
     return [*parser.prog.split(), *(sys.argv[1:] if argv is None else argv)]
 
 
-def run_training(arguments: argparse.Namespace, open_dataset: OpenDataset, command: Sequence[str]) -> dict[str, Any]:
+def run_training(arguments: argparse.Namespace, layout: Layout, command: Sequence[str]) -> dict[str, Any]:
     """Check the data, train, print the table, draw the curves and make the page, or only evaluate; returns the metrics.
 
-    `open_dataset(classes, splits)` returns a data set whose broken files are among its ``problems``; `classes` are
-    names, or what the recipe says of them. The run's folder notes the words of the `command`.
+    `layout` is the class of the data set. The run's folder notes it and the words of the `command`.
     """
+
+    def open_dataset(classes: str | Sequence[str], splits: str) -> Dataset:
+        return layout(arguments.dataset_root, splits, classes_of(classes), False)  # what is wrong is told below
+
     recipe = recipe_from_flags(arguments)
     options = Options(
         save_prefix=arguments.save_prefix or Path("runs") / Path(arguments.recipe).stem,
@@ -119,7 +125,8 @@ def run_training(arguments: argparse.Namespace, open_dataset: OpenDataset, comma
     if run.workers.leads and not alone:  # which is known now that all have joined; the others' reports are the same
         preflight(*reports)
     if run.workers.leads:
-        write_note(options.save_prefix, command, Path(arguments.dataset_root), train.samples, train.classes)
+        place = layout.__name__, Path(arguments.dataset_root)
+        write_note(options.save_prefix, command, *place, train.samples, train.classes)
     try:
         metrics = run.run()
     except KeyboardInterrupt:

@@ -52,7 +52,7 @@ def run_video(detector: Detector, source: str, folder: Path, min_score: float, e
     min_score : float
         Lowest score drawn; the JSON has all.
     every : int
-        Look at every so manieth frame, and leave the others out: the film lasts as long, with fewer frames a second.
+        Look at every so manieth frame, and leave the others out: the film lasts as long, at no less than one a second.
 
     Raises
     ------
@@ -91,12 +91,15 @@ def _annotate_frames(
     try:
         with bar, GracefulInterrupt("frame") as interrupt, ExitStack() as opened:
             for number in count():
+                interrupt.check()
                 if not capture.grab():
                     break
                 if number % every:
                     continue
                 moment = capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
-                _, frame = capture.retrieve()
+                whole, frame = capture.retrieve()
+                if not whole:  # such as a camera's that came in part
+                    continue
                 image = cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
                 found = detector.predict(image)
                 picture = annotate(image, found, detector.classes, min_score)
@@ -111,7 +114,6 @@ def _annotate_frames(
                 file.write(json.dumps({**shown, "detections": entries_of(found, detector.classes)}) + "\n")
                 done += 1
                 bar.update()
-                interrupt.check()
     finally:
         if done:
             tqdm.write(f"{done} frame(s), {done / (time.monotonic() - start):.1f} a second → {target}, {lines}")

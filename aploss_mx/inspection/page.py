@@ -182,11 +182,10 @@ def _written(value: Any) -> str:
 
 def class_table(findings: Findings) -> Markup:
     """Return a table of the classes: objects, AP, and what the first threshold gives."""
-    found, objects = findings.found, findings.objects
+    found, counts = findings.found, findings.counts
     shown, size = found.levels >= findings.start, len(findings.classes)
     right = np.bincount(found.labels[shown & found.right], minlength=size)
     wrong = np.bincount(found.labels[shown & found.wrong], minlength=size)
-    counts = findings.counts
 
     def row(name: str, of: Any, right: int, wrong: int, count: int) -> tuple:
         shares = (right / (right + wrong) if right + wrong else None, right / count if count else None)
@@ -197,7 +196,7 @@ def class_table(findings: Findings) -> Markup:
         row(name, per_class[name], *map(int, (right[label], wrong[label], counts[label])))
         for label, name in enumerate(findings.classes)
     ]
-    rows.append(row("all", findings.metrics, int(right.sum()), int(wrong.sum()), int(objects.counted.sum())))
+    rows.append(row("all", findings.metrics, int(right.sum()), int(wrong.sum()), int(counts.sum())))
     columns = [Column("class"), Column("objects", ","), *(Column(name, "%") for name in
                ("AP", "AP50", "VOC07 AP50", "precision", "recall"))]  # fmt: skip
     caption = f"By class; precision and recall at a {findings.measure} of {findings.threshold} and IoU 0.5"

@@ -113,5 +113,6 @@ def _heat_map(
 
 
 def _text(text: str) -> str:
-    """Text that matplotlib takes as it is: a dollar would begin a formula."""
-    return visible(text).replace("$", r"\$")
+    """Text that matplotlib takes as it is: a dollar would begin a formula, and a line named _ has no legend."""
+    text = visible(text).replace("$", r"\$")
+    return f" {text}" if text.startswith("_") else text

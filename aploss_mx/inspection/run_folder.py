@@ -94,14 +94,15 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def write_note(
-    folder: Path, command: Sequence[str], root: Path, samples: Sequence[Sample], names: Sequence[str]
+    folder: Path, command: Sequence[str], layout: str, root: Path, samples: Sequence[Sample], names: Sequence[str]
 ) -> None:
-    """Note a run's command, where its data lie, and how many images and objects of each class it learns from."""
+    """Note a run's command, its data's layout and place, and how many images, and objects by class, it learns from."""
     labels = np.concatenate([np.zeros(0, np.int64), *(sample.labels[sample.trained] for sample in samples)])
     note = {
         "aploss_mx": aploss_mx.__version__,
         "python": sys.version.split()[0],
         "command": list(command),
+        "layout": layout,
         "dataset_root": str(Path(os.path.expanduser(root)).absolute()),
         "train_images": sum(bool(sample.trained.any()) for sample in samples),
         "train_objects": dict(zip(names, np.bincount(labels, minlength=len(names)).tolist())),

@@ -20,7 +20,7 @@ class Film:
     ----------
     path : Path
     rate : float
-        Frames a second.
+        Pictures a second; of fewer than one, each is repeated once a second.
     size : tuple of int
         Width and height.
 
@@ -31,6 +31,8 @@ class Film:
     """
 
     def __init__(self, path: Path, rate: float, size: tuple[int, int]) -> None:
+        self._longest = max(LONGEST_STILL, 2 / rate)
+        rate = max(rate, 1.0)
         digits = next(digits for digits in (3, 2, 1, 0) if rate * 10**digits <= MOST_TICKS or not digits)
         self._rate = round(rate, digits)
         self._writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*FORMAT), self._rate, size)
@@ -43,7 +45,7 @@ class Film:
     def add(self, picture: np.ndarray, seconds: float) -> None:
         """Add an RGB picture that is to be seen so many seconds after the first."""
         still = seconds - self._cut - self._frames / self._rate
-        limited = min(still, LONGEST_STILL) if still > -RESTART else 0.0
+        limited = min(still, self._longest) if still > -RESTART else 0.0
         self._cut += still - limited
         repeated = round(limited * self._rate)
         if repeated < 0:

@@ -10,7 +10,6 @@ from typing import Iterable, NamedTuple, Sequence
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from aploss_mx.atomic import replacing, write_csv
@@ -47,7 +46,6 @@ def plot_training(metrics_csv_path: str | Path, output_png: str | Path) -> None:
     """
     log = _read_log(Path(metrics_csv_path))
     figure = Figure(figsize=(10, 4), constrained_layout={"w_pad": 0.12})
-    FigureCanvasAgg(figure)
     losses, precisions = figure.subplots(1, 2)
     _plot_columns(losses, log, "step", _LOSSES, CURVES[:3], empty="no training step logged yet")
     losses.set(title="Training loss", xlabel="step (mini-batches)", ylabel="loss (dimensionless)")
@@ -155,12 +153,20 @@ def curve_of(figure: str, row: str, seed: int, folder: Path, commit: str) -> lis
 
 
 def write_curves(path: Path, points: Iterable[Point]) -> None:
-    """Write points as CSV, in place of those of the same curves and seeds."""
+    """Write points as CSV, in place of those of the same curves and seeds.
+
+    Raises
+    ------
+    ValueError
+        If they could not be drawn beside those that are there.
+    """
     new = list(points)
     replaced = {point[:2] for point in new}
     old = [Point(*point) for point in _read(path).itertuples(index=False)] if path.exists() else []
     kept = [point for point in old if point[:2] not in replaced]
-    write_csv(path, [point._asdict() for point in sorted([*kept, *new])], Point._fields)
+    points = sorted([*kept, *new])
+    _by_row(pd.DataFrame(points, columns=Point._fields))  # which raises, before what is there is lost
+    write_csv(path, [point._asdict() for point in points], Point._fields)
 
 
 def _read(path: Path) -> pd.DataFrame:
@@ -174,7 +180,7 @@ def draw_curves(path: Path, what: str) -> None:
     Of rows that differ in the learning rate alone, the one that ends lowest is drawn so, the others thin.
     """
     drawing = DRAWINGS[path.stem]
-    curves = {row: _compared(of_row) for row, of_row in _read(path).groupby("row", sort=False)}
+    curves = _by_row(_read(path))
     contenders: dict[str, list[str]] = {}
     for row in curves:
         contenders.setdefault(row.split(RATE)[0], []).append(row)
@@ -202,10 +208,17 @@ def draw_curves(path: Path, what: str) -> None:
         figure.savefig(temporary, format="png", dpi=120, metadata={"Software": None})
 
 
-def _compared(points: pd.DataFrame) -> pd.DataFrame:
+def _by_row(points: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    return {row: _compared(row, of_row) for row, of_row in points.groupby("row", sort=False)}
+
+
+def _compared(row: str, points: pd.DataFrame) -> pd.DataFrame:
     """Return the values of one row's points by step, where all seeds have it, a column a seed."""
     curves = [_averaged(of_seed.set_index("step")["value"].sort_index()) for _, of_seed in points.groupby("seed")]
-    return pd.concat(curves, axis=1, join="inner").sort_index()
+    joined = pd.concat(curves, axis=1, join="inner").sort_index()
+    if joined.empty:
+        raise ValueError(f"the seeds of {row} share no step, so their data differ: choose another --results")
+    return joined
 
 
 def _averaged(curve: pd.Series) -> pd.Series:

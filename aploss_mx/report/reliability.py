@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Mapping
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from aploss_mx.atomic import replacing, write_csv
@@ -31,7 +30,6 @@ def write_reliability(curves: Mapping[str, Reliability], path: Path) -> tuple[Pa
         share of them that is right, and ``count``; the first two are empty where there are no detections.
     """
     figure = Figure(figsize=(6, 5.2), layout="constrained")
-    FigureCanvasAgg(figure)
     shares, counts = figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": (3, 1)})
     shares.plot([0, 1], [0, 1], color="0.6", linewidth=1, label="right as often as said")
     rows = []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
@@ -18,7 +17,7 @@ from aploss_mx.config import RANKING_LOSSES, load_recipe
 from aploss_mx.progress import track
 from aploss_mx.report.paper import to_flags
 from aploss_mx.report.plan import PROGRAM, Trial
-from aploss_mx.report.runs import LOG, RunError, Runner, about, is_done
+from aploss_mx.report.runs import LOG, RunError, Runner, about, is_done, read_json
 from aploss_mx.report.tables import measured_row
 from aploss_mx.text import visible
 
@@ -121,9 +120,9 @@ class Execution:
             If what a run left cannot be read.
         """
         folder = self.folder_of(trial)
-        metrics, commits = _read_json(folder / "metrics.json"), about(folder)["commit"].split(", ")
+        metrics, commits = read_json(folder / "metrics.json"), about(folder)["commit"].split(", ")
         if trial.test:
-            metrics = {**_read_json(folder / TEST / "metrics.json"), "epoch": metrics["epoch"]}
+            metrics = {**read_json(folder / TEST / "metrics.json"), "epoch": metrics["epoch"]}
             commits += about(folder / TEST)["commit"].split(", ")
         return measured_row(trial.name, trial.seed, metrics, ", ".join(dict.fromkeys(filter(None, commits))))
 
@@ -149,7 +148,3 @@ def check_gpus(trials: Sequence[Trial], gpus: Sequence[str]) -> None:
                     f"{trial.name}: {recipe.batch_size} images a step, in groups of {group}, cannot be shared out to "
                     f"{devices} GPUs: give fewer to a run, such as --gpus 0 1, with which two runs have one each"
                 )
-
-
-def _read_json(path: Path) -> dict:
-    return json.loads(path.read_text(encoding="utf-8"))

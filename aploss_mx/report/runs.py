@@ -100,7 +100,7 @@ class Runner:
             commit = commit_of(self._repository)
             note = {"commit": commit, "command": list(command)}
             if path.exists():
-                before = json.loads(path.read_text(encoding="utf-8"))
+                before = read_json(path)
                 differences = _differences(before["command"], command)
                 if differences:
                     raise RunError(
@@ -157,7 +157,12 @@ def is_done(folder: Path) -> bool:
 
 def about(folder: Path) -> dict[str, Any]:
     """Return commit and command of a finished run."""
-    return json.loads((folder / DONE).read_text(encoding="utf-8"))
+    return read_json(folder / DONE)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return what a file of a run holds."""
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def commit_of(repository: Path) -> str:

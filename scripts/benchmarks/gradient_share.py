@@ -59,13 +59,7 @@ class Norms(NamedTuple):
 def gradient_norms(
     network: RetinaNet, recipe: Recipe, samples: Sequence[Sample], steps: int, num_workers: int
 ) -> Norms:
-    """Return the norms over the first `steps` batches of an epoch.
-
-    Raises
-    ------
-    ValueError
-        If no parameter of backbone and pyramid learns.
-    """
+    """Return the norms over the first `steps` batches of an epoch."""
     shared = [*network.backbone.collect_params().values(), *network.fpn.collect_params().values()]
     shared = [param for param in shared if param.grad_req != "null"]
     class_loss, box_loss = make_class_loss(recipe), BoxLoss(recipe.box_loss_weight)

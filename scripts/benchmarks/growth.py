@@ -65,7 +65,6 @@ def draw(rows: list[dict[str, object]], path: Path) -> list[str]:
         axes.grid(True, which="major", alpha=0.3)
         axes.legend(title="scores as in training")
     figure.axes[0].set_ylabel("loss and gradient (s)")
-    path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png", dpi=120)
     return lines

@@ -143,11 +143,12 @@ def measure(recipe: Recipe, root: str, device: mx.Context, steps: int, images: i
     """Return the rows of the table for one loss."""
     train = open_dataset(root, recipe.train_split, recipe.classes)
     val = open_dataset(root, recipe.val_split, train.classes)
-    if len(train) < (steps + 1) * recipe.batch_size:
-        raise ConfigError(f"{train.name} has {len(train)} images, too few for {steps + 1} steps of {recipe.batch_size}")
     with tempfile.TemporaryDirectory() as folder:
         options = Options(Path(folder), [device], num_workers=0)
         run = set_up(recipe, train.classes, train.samples, val.samples, options)
+        if len(run.sampler) <= steps:
+            few = f"{run.sampler.size} images with objects, too few for {steps + 1} steps of {recipe.batch_size}"
+            raise ConfigError(f"{train.name} has {few}")
         rows = time_training(run, steps)
         run.log.close()
     rows["class loss, share of a step"] = rows["class loss"] / rows["whole step"]

@@ -10,7 +10,8 @@ python scripts/evaluate.py --dataset-root ~/data/VOCdevkit --split 2007_val \\
 
 Images, their order and augmentation, size, width, schedule and what is frozen are those of the recipe small_voc with
 160 px and mirroring; anchors (9 a cell), matching, box loss and post-processing are torchvision's, which keeps as many
-boxes and as low scores as ours. It writes the seconds of a step, and resumes after its last whole epoch.
+boxes and as low scores as ours. It writes the seconds of a step, and resumes after its last whole epoch, with the same
+settings.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ from aploss_mx.data.voc import VOC_CLASSES, VOCDetection
 from aploss_mx.evaluation.detections import save_detections
 from aploss_mx.geometry.detections import Detections
 
+PLACES = ("dataset_root", "save_prefix")  # which say where a run stands, not what it is
 WARMUP_STEPS, WARMUP_FACTOR = 200, 1 / 3
 ORDER = 1  # as in `aploss_mx.data.loader`, which imports MXNet: the same images come in the same steps
 
@@ -77,8 +79,13 @@ def train(arguments: argparse.Namespace) -> None:
     folder = arguments.save_prefix
     folder.mkdir(parents=True, exist_ok=True)
     start = 0
+    settings = {name: value for name, value in vars(arguments).items() if name not in PLACES}
     if (folder / "last.pt").exists():
         saved = torch.load(folder / "last.pt")
+        noted = saved.get("settings", {})
+        other = [name for name, value in settings.items() if noted.get(name) != value]
+        if other:
+            raise SystemExit(f"error: --save-prefix {folder} holds a training with another {', '.join(other)}")
         network.load_state_dict(saved["network"])
         optimizer.load_state_dict(saved["optimizer"])
         start = saved["epoch"]
@@ -109,7 +116,8 @@ def train(arguments: argparse.Namespace) -> None:
         with open(folder / "metrics.csv", "a", newline="", encoding="utf-8") as file:
             csv.writer(file).writerow(row)
         print("epoch {}: class {} box {}, {} s a step without loading".format(*row), flush=True)
-        state = {"network": network.state_dict(), "optimizer": optimizer.state_dict(), "epoch": epoch + 1}
+        state = {"network": network.state_dict(), "optimizer": optimizer.state_dict(), "epoch": epoch + 1,
+                 "settings": settings}  # fmt: skip
         torch.save(state, folder / "unfinished.pt")
         (folder / "unfinished.pt").replace(folder / "last.pt")
     found = detect(network, VOCDetection(arguments.dataset_root, arguments.val_split, VOC_CLASSES).samples)

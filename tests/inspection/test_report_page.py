@@ -26,8 +26,9 @@ from aploss_mx.inspection.comparison import write_comparison_page
 from aploss_mx.inspection.findings import find
 from aploss_mx.inspection.page import _lead, findings_of, write_run_page
 from aploss_mx.inspection.plots import Plot
-from aploss_mx.inspection.pngs import DPI, _size, log_images, write_pngs
+from aploss_mx.inspection.pngs import DPI, _draw, _size, log_images, write_pngs
 from aploss_mx.inspection.run_folder import read_run, write_note
+from aploss_mx.page.charts import Curve
 from aploss_mx.training.metrics_log import COLUMNS
 
 CLASSES = ("<script>alert(1)</script>", '"Bär\'s" &amp; $x_1$', "猫")
@@ -53,7 +54,7 @@ def make_run(folder: Path, samples, seed: int = 0, **settings) -> Path:
             epoch, 50 * epoch, *(metrics[name] * epoch / 4 for name in ("AP", "AP50", "AP75"))]  # fmt: skip
     log = log.sort_values("step", kind="stable").astype({"epoch": int, "step": int})
     log.to_csv(folder / "metrics.csv", index=False)
-    write_note(folder, ["aploss-mx", "train-voc", "--classes", CLASSES[1]], folder, samples, CLASSES)
+    write_note(folder, ["aploss-mx", "train-voc", "--classes", CLASSES[1]], "VOCDetection", folder, samples, CLASSES)
     return folder
 
 
@@ -184,7 +185,7 @@ def test_labels_that_were_mended_since_are_measured_anew(data, tmp_path, moved):
 def test_pictures_that_teach_nothing_are_not_counted(tmp_path, data):
     empty = [replace(one, image_id=f"empty {one.image_id}", boxes=one.boxes[:0], labels=one.labels[:0],
                      difficult=one.difficult[:0]) for one in data.samples]  # fmt: skip
-    write_note(tmp_path, [], tmp_path, [*data.samples, *empty], CLASSES)
+    write_note(tmp_path, [], "VOCDetection", tmp_path, [*data.samples, *empty], CLASSES)
     assert json.loads((tmp_path / "run.json").read_text())["train_images"] == len(data.samples)
 
 
@@ -209,6 +210,12 @@ def test_charts_as_png_and_on_tensorboard(run, data, tmp_path):
     (events,) = (tmp_path / "board").iterdir()
     content = events.read_bytes()
     assert content.count(b"\x89PNG") == 2 and b"report/ap_loss" in content
+
+
+def test_a_name_that_begins_with_a_line_is_in_the_legend():
+    curves = [Curve(name, np.arange(2.0), np.arange(2.0)) for name in ("_a_b", "c")]
+    figure = _draw(Plot("ap", "lines", {"title": "", "curves": curves, "x": "", "y": ""}))
+    assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == [" _a_b", "c"]
 
 
 @pytest.fixture(scope="module")

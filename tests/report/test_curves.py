@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -70,3 +71,12 @@ def test_seeds_are_compared_at_the_steps_that_all_have(tmp_path, monkeypatch):
     write_curves(tmp_path / "figure5a.csv", points_of(*points))
     (line,) = drawn(tmp_path / "figure5a.csv", monkeypatch).lines
     assert [tuple(point) for point in line.get_xydata()] == [(step, step + 1) for step in (0, 3, 6, 9)]
+
+
+def test_seeds_of_other_data_are_told_before_the_file_is_written(tmp_path):
+    path = tmp_path / "figure5a.csv"
+    write_curves(path, points_of(("ap", 0, 10, 1.0)))
+    before = path.read_text()
+    with pytest.raises(ValueError, match="the seeds of ap share no step, so their data differ"):
+        write_curves(path, points_of(("ap", 1, 7, 1.0)))
+    assert path.read_text() == before

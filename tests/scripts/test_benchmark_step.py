@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import re
+import shutil
 
 import pytest
 from narrow_network import NAME
@@ -51,7 +53,13 @@ def test_table_and_csv(shapes, tmp_path, capsys, monkeypatch):
         assert 0.1 < figures["peak memory"] < 20
 
 
-def test_too_few_images_are_told(shapes):
+@pytest.mark.parametrize("empty, steps", [(0, 2), (4, 1)])
+def test_too_few_images_are_told(shapes, tmp_path, monkeypatch, empty, steps):
+    """Those without objects do not count: no step is made of them."""
+    monkeypatch.setenv("PYTHONPATH", STARTED)
+    data = shutil.copytree(shapes, tmp_path / "data")
+    for file in sorted((data / "VOC2007" / "Annotations").glob("train_*.xml"))[:empty]:
+        file.write_text(re.sub("<object>.*</object>", "", file.read_text(), flags=re.DOTALL))
     flags = [f"--{name.replace('_', '-')}={value}" for name, value in SETTINGS.items()]
-    with pytest.raises(SystemExit, match="too few for 3 steps of 4"):
-        benchmark_step.main([*flags, "--dataset-root", str(shapes), "--steps", "2"])
+    with pytest.raises(SystemExit, match=f"{8 - empty} images with objects, too few for {steps + 1} steps of 4"):
+        benchmark_step.main([*flags, "--dataset-root", str(data), "--steps", str(steps)])

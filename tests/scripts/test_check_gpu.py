@@ -104,6 +104,22 @@ def test_without_cupy_or_gpu(monkeypatch):
         check_gpu.main(["--mxnet"])
 
 
+def test_a_table_that_is_not_made_cannot_be_written(capsys):
+    with pytest.raises(SystemExit):
+        check_gpu.main(["--mxnet", "--output", "gpu.csv"])
+    assert "--mxnet makes none" in capsys.readouterr().err
+
+
+def test_ctrl_c_ends_the_script_as_it_ends_the_command(monkeypatch, capsys):
+    def interrupt(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(check_gpu, "check_with_cupy", interrupt)
+    with pytest.raises(SystemExit) as end:
+        check_gpu.main([])
+    assert end.value.code == 130 and capsys.readouterr().err == "\ninterrupted\n"
+
+
 def test_a_gpu_that_cupy_cannot_use(emulated, monkeypatch):
     def no_driver():
         raise RuntimeError("cudaErrorInsufficientDriver: CUDA driver version is insufficient for CUDA runtime version")

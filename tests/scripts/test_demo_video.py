@@ -7,13 +7,16 @@ import os
 import signal
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 from tiny_training import running_script
 
+from aploss_mx.commands import video
 from aploss_mx.commands.video import is_video
+from aploss_mx.geometry.detections import Detections
 from aploss_mx.report.film import Film
 from scripts import demo
 
@@ -104,6 +107,30 @@ def test_rates_that_mpeg_4_cannot_count(tmp_path, rate, expected):
     film.close()
     assert [round(frame.mean() / 40) for frame in frames_of(tmp_path / "film.mp4")] == [0, 1, 2, 3, 4]
     assert cv2.VideoCapture(str(tmp_path / "film.mp4")).get(cv2.CAP_PROP_FPS) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("seconds", [4, 100, 4000])
+def test_a_film_of_few_frames_lasts_as_long(tmp_path, seconds):
+    film = Film(tmp_path / "film.mp4", 1 / seconds, (96, 64))
+    for number in range(3):
+        film.add(np.full((64, 96, 3), 40 * number, np.uint8), seconds * number)
+    film.close()
+    capture = cv2.VideoCapture(str(tmp_path / "film.mp4"))
+    assert capture.get(cv2.CAP_PROP_FRAME_COUNT) == 1 + 2 * seconds and capture.get(cv2.CAP_PROP_FPS) == 1
+
+
+def test_frames_that_cannot_be_decoded_are_left_out(tmp_path, monkeypatch):
+    class Failing(cv2.VideoCapture):
+        """A capture whose second frame is broken."""
+
+        def retrieve(self):
+            broken = self.get(cv2.CAP_PROP_POS_FRAMES) == 2
+            return (False, None) if broken else super().retrieve()
+
+    detector = SimpleNamespace(classes=("one",), predict=lambda _: Detections())
+    monkeypatch.setattr(video.cv2, "VideoCapture", Failing)
+    video.run_video(detector, str(make_film(tmp_path / "film.mp4", 3)), tmp_path / "out", 0.5)
+    assert [line["frame"] for line in lines_of(tmp_path / "out" / "film.jsonl")] == [0, 2]
 
 
 def test_frames_that_come_too_fast_are_left_out_and_gaps_are_limited(tmp_path, monkeypatch):

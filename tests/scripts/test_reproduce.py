@@ -54,12 +54,27 @@ def test_no_results_are_told(tmp_path):
         reproduce.main(["report", "--results", str(tmp_path)])
 
 
-@pytest.mark.parametrize("scale, results", [("smoke", "runs/reproduce/results"), ("small", "results")])
-def test_the_smoke_scale_leaves_the_committed_results_alone(monkeypatch, scale, results):
+@pytest.mark.parametrize("scale", ["smoke", "small"])
+def test_the_committed_results_are_left_alone(monkeypatch, scale):
     asked = []
     monkeypatch.setattr(reproduce, "_reproduce", lambda arguments, _: asked.append(arguments.results))
     reproduce.main(["table2", "--scale", scale])
-    assert asked == [Path(results)]
+    assert asked == [Path("runs/reproduce/results").absolute()]
+
+
+def test_notes_of_runs_do_not_depend_on_the_folder_that_one_stands_in(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(reproduce, "_reproduce", lambda arguments, _: asked.append(vars(arguments)))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "weights.npz").touch()
+    places = ["--dataset-root", "voc", "--coco-root", "../coco", "--runs", "runs"]
+    for weights in ("weights.npz", "none"):
+        reproduce.main(["table2", *places, "--pretrained", weights])
+    first, second = asked
+    names = ("dataset_root", "coco_root", "runs", "pretrained")
+    assert [Path(first[name]) for name in names] == [
+        tmp_path / "voc", tmp_path.parent / "coco", tmp_path / "runs", tmp_path / "weights.npz"]  # fmt: skip
+    assert second["pretrained"] == "none"
 
 
 @pytest.fixture
@@ -169,6 +184,16 @@ def test_a_failed_run_does_not_stop_the_others(tmp_path, tiny, capsys, monkeypat
         run(tmp_path, "table2", "--only", "ap", "focal", "ohem")
     text = table.with_suffix(".md").read_text(encoding="utf-8")
     assert "| ap, VOC07 | 1 |" in text and "| focal, VOC07 | 0 |" in text
+
+
+def test_a_figure_of_runs_that_all_failed_is_not_drawn(tmp_path, tiny, capsys, monkeypatch):
+    def fail(*_):
+        raise RunError("it broke")
+
+    monkeypatch.setattr(Runner, "finish", fail)
+    with pytest.raises(SystemExit, match=r"1 run\(s\) failed"):
+        run(tmp_path, "figure5a", "--only", "ap")
+    assert not (tmp_path / "results").exists() and "drawn" not in capsys.readouterr().out
 
 
 def test_each_job_has_its_gpus(tmp_path, tiny, monkeypatch):
