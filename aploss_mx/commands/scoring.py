@@ -52,9 +52,7 @@ def report_metrics(
     return metrics
 
 
-def report_reliability(
-    dataset: Dataset, detections: dict[str, Detections], picture: Path, min_area: float = 0
-) -> None:
+def report_reliability(dataset: Dataset, detections: dict[str, Detections], picture: Path, min_area: float = 0) -> None:
     """Draw the reliability of scores and confidences on every second image, confidences fitted on the others.
 
     Objects below `min_area` square pixels play no part, nor do the detections that find them.

@@ -130,8 +130,9 @@ def run_training(arguments: argparse.Namespace, layout: Layout, command: Sequenc
     try:
         metrics = run.run()
     except KeyboardInterrupt:
-        kept = "the run resumes from its last whole epoch with --resume auto"
-        raise KeyboardInterrupt(kept if options.last.exists() else "no epoch was whole yet: nothing to resume") from None
+        kept = options.last.exists()
+        told = "the run resumes from its last whole epoch with --resume auto" if kept else "no epoch was whole yet"
+        raise KeyboardInterrupt(told) from None
     if run.workers.leads:
         with run.workers.alone():
             print(format_table(metrics))

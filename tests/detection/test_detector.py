@@ -183,8 +183,10 @@ def test_test_settings_may_be_changed(checkpoint):
     assert usual.classes == few.classes == CLASSES
 
 
-@pytest.mark.parametrize(("name", "value"), [("topk", 0), ("nms_threshold", 2), ("test_size", 64), ("anchor_size", 8), ("pixels", "caffe"),
-                                             ("classes", "a,b"), ("lr", 1)])  # fmt: skip
+OF_THE_NETWORK = [("anchor_size", 8), ("pixels", "caffe"), ("classes", "a,b"), ("lr", 1)]
+
+
+@pytest.mark.parametrize(("name", "value"), [("topk", 0), ("nms_threshold", 2), ("test_size", 64), *OF_THE_NETWORK])
 def test_wrong_settings_are_refused_by_name(checkpoint, name, value):
     with pytest.raises(ConfigError, match=name):
         Detector.load(checkpoint, **{name: value})

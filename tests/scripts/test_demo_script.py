@@ -245,8 +245,9 @@ def test_a_threshold_may_be_of_confidences(shapes, trained, folder, capsys):
 
 def test_a_threshold_of_confidences_wants_a_detector_that_has_some(shapes, trained, folder):
     replace(Checkpoint.load(trained / "last.npz"), calibration=None).save(folder / "last.npz")
+    picture = min((shapes / "VOC2007" / "JPEGImages").iterdir())
     with pytest.raises(SystemExit, match="was not calibrated"):
-        run_demo(folder, min((shapes / "VOC2007" / "JPEGImages").iterdir()), folder / "found", "--min-confidence", "0.5")
+        run_demo(folder, picture, folder / "found", "--min-confidence", "0.5")
 
 
 @pytest.mark.parametrize("flag", ["--min-score", "--min-confidence"])

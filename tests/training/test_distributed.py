@@ -22,8 +22,8 @@ from aploss_mx.data.shapes import SHAPES_CLASSES
 from aploss_mx.data.voc import VOCDetection
 from aploss_mx.training.checksums import checksums
 from aploss_mx.training.distributed import Workers, WorkersError, count_workers
-from aploss_mx.training.roll_call import ENVIRONMENT
 from aploss_mx.training.metrics_log import read_metrics
+from aploss_mx.training.roll_call import ENVIRONMENT
 
 WHOLE = dict(zip(ENVIRONMENT, ("worker", "127.0.0.1", "9000", "1", "3")))
 EPOCHS = 10  # of two steps
