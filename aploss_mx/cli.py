@@ -16,7 +16,7 @@ COMMANDS = {
     "train-coco": ("aploss_mx.commands.train_coco", "train on data in COCO layout"),
     "evaluate": ("aploss_mx.commands.evaluate", "score a checkpoint, or saved detections"),
     "report": ("aploss_mx.commands.report", "make an HTML page of a run, of up to four, or of saved detections"),
-    "demo": ("aploss_mx.commands.demo", "find objects in photographs"),
+    "demo": ("aploss_mx.commands.demo", "find objects in photographs and films"),
     "export": ("aploss_mx.commands.export", "write a checkpoint's network as MXNet symbol or ONNX, or smaller"),
     "check": ("aploss_mx.commands.check", "check a data set before it is trained on"),
     "shapes": ("aploss_mx.data.shapes", "paint a small data set to try everything on"),

@@ -202,7 +202,7 @@ def test_claims_of_speed():
         gains.append(numpy / exact)
     ends = [end(speeds) for part in (early, late) for speeds in zip(*part) for end in (min, max)]
     assert_shown(claim(r"The exact loss is measured at (.*?)\n\n", SPEED), ends)
-    assert_shown(claim(r"\[Measured\]\(docs/speed.md\): (.*?)\n\n", README), ends[:2] + ends[4:6])
+    assert_shown(claim(r"\[Measured\]\(docs/speed.md\) with numba, (.*?)\n\n", README), ends[:2] + ends[4:6])
     assert_shown(claim(r"on the CPU\]\(speed.md\) up to ([\d.]+) times", PAGES["docs/devices.md"]), [max(gains)])
     memory = [float(row["memory"]) for row in rows]
     assert_shown(claim(r"the gradient included, is (.*?) times", SPEED), [min(memory), max(memory)])

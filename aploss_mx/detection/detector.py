@@ -131,20 +131,19 @@ class Detector:
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, not {batch_size}")
         alone = isinstance(images, (str, Path, Image.Image)) or getattr(images, "ndim", 4) != 4
-        images = [_to_array(image) for image in ([images] if alone else images)]
+        arrays = [_to_array(image) for image in ([images] if alone else images)]  # type: ignore[list-item,union-attr]
         alike: dict[tuple, list[int]] = {}
-        for index, image in enumerate(images):
+        for index, image in enumerate(arrays):
             shapes = tuple(view.transform.input_shape(*image.shape[:2]) for view in self.views)
             alike.setdefault(shapes, []).append(index)
         found: dict[int, Detections] = {}
         for indices in alike.values():
             for start in range(0, len(indices), batch_size):
                 part = indices[start : start + batch_size]
-                views = [np.stack([view(images[index]) for index in part]) for view in self.views]
-                found.update(
-                    zip(part, self._detect(views, [(len(images[index]), images[index].shape[1]) for index in part]))
-                )
-        return found[0] if alone else [found[index] for index in range(len(images))]
+                views = [np.stack([view(arrays[index]) for index in part]) for view in self.views]
+                sizes = [(len(arrays[index]), arrays[index].shape[1]) for index in part]
+                found.update(zip(part, self._detect(views, sizes)))
+        return found[0] if alone else [found[index] for index in range(len(arrays))]
 
     def loader(self, samples: Sequence[Sample], num_workers: int) -> Loader:
         """Return the loader that `detect` takes."""
