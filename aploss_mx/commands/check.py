@@ -36,7 +36,9 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
         help="'voc', 'data' for those in the data, names separated by commas, or a file with one a line "
         "(default: the recipe's; without a recipe voc, and data in COCO layout)",
     )
-    parser.add_argument("--recipe", metavar="FILE|NAME", help="of the training that the data are for; flags override it")
+    parser.add_argument(
+        "--recipe", metavar="FILE|NAME", help="of the training that the data are for; flags override it"
+    )
     add_settings(
         parser.add_argument_group("settings", "Of the training that the data are for. In brackets: the defaults."),
         ("data_shape", "anchor_size", "anchor_scales", "anchor_ratios", "augmentation", "pixels"),

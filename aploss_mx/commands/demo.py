@@ -29,7 +29,7 @@ from tqdm import tqdm
 from aploss_mx.arguments import ArgumentParser
 from aploss_mx.commands.errors import readable_errors
 from aploss_mx.commands.flags import add_gpus_flag, fraction, one_device, positive_int
-from aploss_mx.commands.recipe_flags import add_test_flags, settings_given
+from aploss_mx.commands.recipe_flags import add_test_flags, settings_of_test
 from aploss_mx.commands.video import folders_of, is_video, run_video
 from aploss_mx.console import complain
 from aploss_mx.data.images import SUFFIXES
@@ -133,7 +133,7 @@ def _check_kept(files: list[Path], targets: list[Path], folder: Path, sheet: Pat
 
 def load(arguments: argparse.Namespace) -> tuple[Detector, float]:
     """Return the detector, having said which it is, and the lowest score to draw."""
-    detector = Detector.load(arguments.params, one_device(arguments), **settings_given(arguments))
+    detector = Detector.load(arguments.params, one_device(arguments), **settings_of_test(arguments))
     shown = ", ".join(detector.classes[:5]) + (" …" if len(detector.classes) > 5 else "")
     print(f"detector: {visible(str(arguments.params))}, of {len(detector.classes)} class(es): {visible(shown)}")
     if arguments.min_confidence is None:

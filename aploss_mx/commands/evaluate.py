@@ -18,9 +18,10 @@ from typing import Sequence
 from aploss_mx.arguments import ArgumentParser
 from aploss_mx.commands.errors import readable_errors
 from aploss_mx.commands.flags import add_gpus_flag, add_workers_flag, one_device
-from aploss_mx.commands.recipe_flags import add_test_flags, settings_given
+from aploss_mx.commands.recipe_flags import add_test_flags, settings_of_test
 from aploss_mx.commands.scoring import detect, preflight, report_metrics, report_reliability
 from aploss_mx.config import TEST_SETTINGS
+from aploss_mx.console import complain
 from aploss_mx.data.check import Dataset, check_dataset, check_images
 from aploss_mx.data.coco import ABSENT
 from aploss_mx.data.dataset import is_coco, open_dataset
@@ -33,6 +34,9 @@ from aploss_mx.evaluation.detections import (
     save_detections,
     save_voc_results,
 )
+from aploss_mx.geometry.detections import Detections
+
+MOST_BEYOND = 0.2  # share of detections that may end beyond their image; decoded boxes are clipped
 
 EPILOG = """\
 layout of --detections: what --coco-results writes, or what --save-detections writes, a list of
@@ -109,7 +113,7 @@ def run(arguments: argparse.Namespace) -> None:
     detector = None
     classes = "data" if coco else "voc"
     if arguments.params:
-        detector = Detector.load(arguments.params, one_device(arguments), **settings_given(arguments))
+        detector = Detector.load(arguments.params, one_device(arguments), **settings_of_test(arguments))
         classes = detector.classes
     dataset = open_dataset(
         arguments.dataset_root,
@@ -135,6 +139,7 @@ def run(arguments: argparse.Namespace) -> None:
         image_ids = [sample.image_id for sample in dataset.samples]
         category_ids = dataset.category_ids if coco else ()
         detections = load_detections(arguments.detections, dataset.classes, image_ids, category_ids)
+        _tell_what_was_read(dataset, detections)
 
     if arguments.save_detections:
         save_detections(arguments.save_detections, detections, dataset.classes)
@@ -149,6 +154,20 @@ def run(arguments: argparse.Namespace) -> None:
         report_metrics(dataset, detections, arguments.output, arguments.min_area)
     if arguments.reliability:
         report_reliability(dataset, detections, arguments.reliability, arguments.min_area)
+
+
+def _tell_what_was_read(dataset: Dataset, detections: dict[str, Detections]) -> None:
+    """Print how many detections there are; complain where they lie as if corners were taken for widths."""
+    boxes = sum(map(len, detections.values()))
+    print(f"{boxes} detection(s) in {sum(len(found) > 0 for found in detections.values())} of {len(detections)} images")
+    beyond = sum(
+        int((detections[sample.image_id].boxes[:, 2:] > (sample.width + 1, sample.height + 1)).any(axis=1).sum())
+        for sample in dataset.samples
+    )
+    if beyond > MOST_BEYOND * boxes:
+        complain(
+            f"warning: {beyond} of them end beyond their image: is each bbox [x, y, width, height], of its pixels?"
+        )
 
 
 def check_readable(dataset: Dataset) -> None:

@@ -109,3 +109,8 @@ def settings_given(arguments: argparse.Namespace) -> dict[str, str]:
     """Return the recipe's settings that the command line gives, as text."""
     given = {item.name: getattr(arguments, item.name, None) for item in fields(Recipe)}
     return {name: value for name, value in given.items() if value is not None}
+
+
+def settings_of_test(arguments: argparse.Namespace) -> dict[str, str]:
+    """Return those of them that a trained detector may be used with."""
+    return {name: value for name, value in settings_given(arguments).items() if name in TEST_SETTINGS}

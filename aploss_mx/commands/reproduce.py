@@ -33,6 +33,7 @@ from aploss_mx.data.dataset import open_dataset
 from aploss_mx.data.pixels import read_image
 from aploss_mx.data.shapes import generate
 from aploss_mx.detection.detector import Detector
+from aploss_mx.devices import parse_devices
 from aploss_mx.inspection.comparison import MOST_RUNS, write_comparison_page
 from aploss_mx.inspection.run_folder import read_run
 from aploss_mx.report.draw import annotate, contact_sheet, write_picture
@@ -87,7 +88,7 @@ def _add_run_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--coco-root", default="datasets/coco", help="folder of COCO (default: %(default)s)")
     parser.add_argument("--pretrained", help="backbone weights (default: the recipe's)")
     parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="rows with one of these in their name")
-    parser.add_argument("--seeds", nargs="+", type=_seed, default=[0], metavar="N", help="(default: 0)")
+    parser.add_argument("--seeds", nargs="+", type=seed, default=[0], metavar="N", help="(default: 0)")
     parser.add_argument("--gpus", nargs="+", default=[""], metavar="0,1",
                         help="GPUs of a run; '0,1 2,3': of two at a time (default: the CPU)")  # fmt: skip
     parser.add_argument(
@@ -99,7 +100,8 @@ def _add_run_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--results", type=Path, help="folder (default: results in that of --runs)")
 
 
-def _seed(text: str) -> int:
+def seed(text: str) -> int:
+    """Return a seed for argparse, which reports others."""
     if int(text) < 0:
         raise argparse.ArgumentTypeError(f"must be 0 or more, not {text}")
     return int(text)
@@ -143,6 +145,8 @@ def _reproduce(arguments: argparse.Namespace, runner: Runner) -> None:
     scale, what = SCALES[arguments.scale], arguments.command
     trials = _trials(what, scale, arguments)
     check_gpus(trials, arguments.gpus)
+    for gpus in arguments.gpus:
+        parse_devices(gpus)
     root = _dataset_root(arguments, runner)
     if what in TUNINGS:
         root = _held_out(root, scale, arguments, runner)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Sequence, Type, Union
 
 from aploss_mx.commands.flags import add_gpus_flag, add_workers_flag, positive_int
-from aploss_mx.commands.recipe_flags import RecipeParser, add_recipe_flags, recipe_from_flags, settings_given
+from aploss_mx.commands.recipe_flags import RecipeParser, add_recipe_flags, recipe_from_flags, settings_of_test
 from aploss_mx.commands.scoring import detect, preflight, report_metrics
 from aploss_mx.console import complain
 from aploss_mx.data.check import Dataset, check_dataset
@@ -98,8 +98,8 @@ def run_training(arguments: argparse.Namespace, layout: Layout, command: Sequenc
         if options.kv_store in DISTRIBUTED:
             raise ValueError(f"--eval-only is the work of one process: leave out --kv-store {options.kv_store}")
         checkpoint = options.last if options.resume in ("", "auto") else Path(options.resume)
-        detector = Detector.load(checkpoint, options.devices[0], **settings_given(arguments))
-        dataset = open_dataset(detector.classes, detector.recipe.val_split)
+        detector = Detector.load(checkpoint, options.devices[0], **settings_of_test(arguments))
+        dataset = open_dataset(detector.classes, arguments.val_split or detector.recipe.val_split)
         preflight(check_dataset(dataset, max_detections=detector.recipe.max_detections))
         detections = detect(detector, dataset, options.num_workers)
         folder = arguments.save_prefix or checkpoint.parent  # the recipe need not be the checkpoint's

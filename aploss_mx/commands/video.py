@@ -12,6 +12,7 @@ from pathlib import Path
 import cv2
 from tqdm import tqdm
 
+from aploss_mx.console import complain
 from aploss_mx.detection.detector import Detector
 from aploss_mx.evaluation.detections import entries_of
 from aploss_mx.progress import track
@@ -22,6 +23,7 @@ from aploss_mx.training.interrupt import GracefulInterrupt
 SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg")
 USUAL_RATE = 25.0  # frames a second, where a source names none, or the ticks of its clock
 HIGHEST_RATE = 240.0
+LONGEST_GAP = 1000  # frames in a row that cannot be read
 
 
 def is_video(source: str) -> bool:
@@ -86,19 +88,24 @@ def _annotate_frames(
     rate = capture.get(cv2.CAP_PROP_FPS)
     rate = rate if 0 < rate <= HIGHEST_RATE else USUAL_RATE
     expected = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
-    done, first, start = 0, 0.0, time.monotonic()
+    done, missed, lost, first, start = 0, 0, 0, 0.0, time.monotonic()
     bar = track(desc="detecting", total=-(-expected // every) if expected > 0 else None, unit="frames")
     try:
         with bar, GracefulInterrupt("frame") as interrupt, ExitStack() as opened:
             for number in count():
                 interrupt.check()
-                if not capture.grab():
-                    break
+                if not capture.grab():  # a damaged frame, or the end
+                    missed += 1
+                    if number >= expected or missed > LONGEST_GAP:
+                        break
+                    continue
+                lost, missed = lost + missed, 0
                 if number % every:
                     continue
                 moment = capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
                 whole, frame = capture.retrieve()
                 if not whole:  # such as a camera's that came in part
+                    lost += 1
                     continue
                 image = cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
                 found = detector.predict(image)
@@ -115,6 +122,8 @@ def _annotate_frames(
                 done += 1
                 bar.update()
     finally:
+        if lost:
+            complain(f"{lost} frame(s) cannot be read and are left out")
         if done:
             tqdm.write(f"{done} frame(s), {done / (time.monotonic() - start):.1f} a second → {target}, {lines}")
     return done

@@ -65,8 +65,8 @@ def test_a_film(trained, tmp_path, every):
     assert {"category", "bbox", "score"} <= set(lines[0]["detections"][0])
 
 
-def stamped(path: Path, ticks: list[int]) -> Path:
-    """A film whose frames are to be seen after so many hundredths of a second."""
+def stamped(path: Path, ticks: list[int], damaged: int = -1) -> Path:
+    """A film whose frames are to be seen after so many hundredths of a second, one of them damaged."""
     plain = path.with_name("plain.avi")
     writer = cv2.VideoWriter(str(plain), cv2.CAP_FFMPEG, cv2.VideoWriter_fourcc(*"MJPG"), 100, (96, 64))
     for number in range(len(ticks)):
@@ -76,11 +76,19 @@ def stamped(path: Path, ticks: list[int]) -> Path:
     raw = [cv2.VIDEOWRITER_PROP_RAW_VIDEO, 1]
     code = int(source.get(cv2.CAP_PROP_FOURCC))
     writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, code, 100, (96, 64), raw)
-    for tick in ticks:
+    for number, tick in enumerate(ticks):
         writer.set(cv2.VIDEOWRITER_PROP_PTS, tick)
-        writer.write(source.read()[1])
+        packet = source.read()[1]
+        writer.write(np.full_like(packet, 7) if number == damaged else packet)
     writer.release()
     return path
+
+
+def test_a_damaged_frame_is_left_out_and_told(trained, tmp_path, capsys):
+    film = stamped(tmp_path / "film.mkv", [0, 1, 2, 3, 4], damaged=2)
+    demo.main(["--params", str(trained / "last.npz"), "--input", str(film), "--output", str(tmp_path / "out")])
+    assert [line["frame"] for line in lines_of(tmp_path / "out" / "film.jsonl")] == [0, 1, 3, 4]
+    assert "1 frame(s) cannot be read and are left out" in capsys.readouterr().err
 
 
 def test_a_film_that_changes_its_pace(trained, tmp_path):
@@ -119,17 +127,18 @@ def test_a_film_of_few_frames_lasts_as_long(tmp_path, seconds):
     assert capture.get(cv2.CAP_PROP_FRAME_COUNT) == 1 + 2 * seconds and capture.get(cv2.CAP_PROP_FPS) == 1
 
 
-def test_frames_that_cannot_be_decoded_are_left_out(tmp_path, monkeypatch):
-    class Failing(cv2.VideoCapture):
+def test_frames_that_cannot_be_decoded_are_left_out(tmp_path, monkeypatch, capsys):
+    def failing(path, make=cv2.VideoCapture):
         """A capture whose second frame is broken."""
-
-        def retrieve(self):
-            broken = self.get(cv2.CAP_PROP_POS_FRAMES) == 2
-            return (False, None) if broken else super().retrieve()
+        capture = make(path)  # kept whole: Python crashes on collecting a class derived from OpenCV's
+        names = ("get", "grab", "isOpened", "release")
+        retrieve = lambda: (False, None) if capture.get(cv2.CAP_PROP_POS_FRAMES) == 2 else capture.retrieve()  # noqa: E731
+        return SimpleNamespace(retrieve=retrieve, **{name: getattr(capture, name) for name in names})
 
     detector = SimpleNamespace(classes=("one",), predict=lambda _: Detections())
-    monkeypatch.setattr(video.cv2, "VideoCapture", Failing)
+    monkeypatch.setattr(video.cv2, "VideoCapture", failing)
     video.run_video(detector, str(make_film(tmp_path / "film.mp4", 3)), tmp_path / "out", 0.5)
+    assert "1 frame(s) cannot be read and are left out" in capsys.readouterr().err
     assert [line["frame"] for line in lines_of(tmp_path / "out" / "film.jsonl")] == [0, 2]
 
 

@@ -72,7 +72,10 @@ def test_perfect_detections_on_pascal_voc_score_1(voc, tmp_path, capsys):
             assert row["AP"] == pytest.approx(1, abs=1e-9)
         else:
             assert row["AP"] is None
-    assert " 100.0 " in table_of(capsys.readouterr().out).splitlines()[-1]
+    said = capsys.readouterr()
+    assert " 100.0 " in table_of(said.out).splitlines()[-1]
+    assert f"{len(entries)} detection(s) in {len(image_ids)} of {len(image_ids)} images" in said.out
+    assert "end beyond their image" not in said.err
 
     # At 0.7 of the width the IoU is 0.7.
     for entry in entries:
@@ -82,6 +85,18 @@ def test_perfect_detections_on_pascal_voc_score_1(voc, tmp_path, capsys):
     narrow = json.loads((tmp_path / "metrics.json").read_text())
     assert narrow["AP50"] == pytest.approx(1, abs=1e-9)
     assert narrow["AP75"] < 0.1
+
+
+def test_corners_in_place_of_widths_are_noticed(shapes, tmp_path, capsys):
+    image_ids = (shapes / "VOC2007" / "ImageSets" / "Main" / "val.txt").read_text().split()
+    entries = perfect_detections(shapes / "VOC2007", image_ids)
+    for entry in entries:
+        x, y, width, height = entry["bbox"]
+        entry["bbox"] = [x, y, x + width, y + height]
+    (tmp_path / "corners.json").write_text(json.dumps(entries))
+    evaluate.main(["--detections", str(tmp_path / "corners.json"), "--dataset-root", str(shapes), "--split", "2007_val",
+                   "--classes", ",".join(SHAPES_CLASSES)])  # fmt: skip
+    assert "end beyond their image: is each bbox [x, y, width, height]" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

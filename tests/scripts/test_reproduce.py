@@ -206,7 +206,10 @@ def test_each_job_has_its_gpus(tmp_path, tiny, monkeypatch):
         at_work.remove(where[1])
         seen.append(where)
 
+    with pytest.raises(SystemExit, match="sees 0 GPU"):
+        run(tmp_path, "table2", "--gpus", "0", "1")
     monkeypatch.setattr(Runner, "finish", pretend)
+    monkeypatch.setattr(reproduce, "parse_devices", lambda _: [])
     with pytest.raises(SystemExit, match=r"4 run\(s\) failed"):  # for they left nothing to measure
         run(tmp_path, "table2", "--gpus", "0", "1")
     assert len(seen) == 4
