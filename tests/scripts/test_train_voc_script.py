@@ -99,6 +99,9 @@ def test_eval_only_writes_beside_the_checkpoint_and_says_so(shapes, trained, tmp
 def test_eval_only_heeds_test_settings(shapes, trained, capsys):
     train_voc.main([*tiny_flags(shapes, trained, score_threshold="1", test_long="96", test_short="96"), "--eval-only"])
     assert "mean" in capsys.readouterr().out
+    # What training alone hangs on may be given as for it.
+    train_voc.main([*tiny_flags(shapes, trained, val_split="2007_train", lr="1"), "--eval-only"])
+    assert "shapes 2007_train: " in capsys.readouterr().out
     message = message_of(train_voc.main, [*tiny_flags(shapes, trained, topk="0"), "--eval-only"])
     assert "topk = '0'" in message
 
