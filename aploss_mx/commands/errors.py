@@ -26,8 +26,7 @@ INTERRUPTED = 130  # exit status of a program that Ctrl-C ends
 def readable_errors() -> Iterator[None]:
     """End the program with one message instead of a traceback where the user can mend what is wrong.
 
-    The environment variable APLOSS_MX_TRACEBACK brings the
-    traceback back. What is printed cannot act on the terminal.
+    The environment variable APLOSS_MX_TRACEBACK brings the traceback back. What is printed cannot act on the terminal.
     """
     try:
         with safe_output():
