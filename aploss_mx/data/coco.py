@@ -24,6 +24,7 @@ from aploss_mx.data.problems import (
     raise_if_errors,
     shortened,
 )
+from aploss_mx.data.repeats import shared_pictures
 from aploss_mx.data.sample import Sample
 from aploss_mx.text import cut, shown
 
@@ -89,6 +90,7 @@ class COCODetection(Sequence):
         self._read_from: dict[str, str] = {}
         for file in files:
             self._add(file)
+        self.problems += shared_pictures(self.samples, WARNING)
         if strict:
             raise_if_errors(self.problems)
 

@@ -15,6 +15,7 @@ from aploss_mx.data.file_index import FileIndex
 from aploss_mx.data.images import SUFFIXES, open_image, reason_of, stored_size
 from aploss_mx.data.layouts import existing_folder
 from aploss_mx.data.problems import ERROR, WARNING, DataError, Problem, raise_if_errors, shortened
+from aploss_mx.data.repeats import shared_pictures
 from aploss_mx.data.sample import Sample
 from aploss_mx.data.voc_annotations import VOCAnnotation, VOCObject, parse_annotation
 from aploss_mx.data.voc_splits import ANNOTATIONS, PICTURES, Listed, list_images
@@ -82,7 +83,7 @@ class VOCDetection(Sequence):
     DataError
         There is no such folder, or a list is missing, ambiguous or empty. If `strict`, also: an annotation file is
         missing or broken, a class is not among `classes`, boxes seem to be in fractions of the image, two images share
-        a name, an image may be either of two files, or neither annotation nor image tells the size.
+        a name or a picture, an image may be either of two files, or neither annotation nor image tells the size.
     """
 
     def __init__(
@@ -117,6 +118,7 @@ class VOCDetection(Sequence):
             replace(problem, image=found.get(problem.file) or _picture_by_name(Path(problem.file), pictures))
             for problem in self.problems
         ]
+        self.problems += shared_pictures(self.samples, ERROR)  # <filename> may be another's, or a name in a subfolder
         if strict:
             raise_if_errors(self.problems)
 

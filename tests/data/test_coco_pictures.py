@@ -36,6 +36,12 @@ def test_preflight_counts(folder):
     assert [problem.kind for problem in report.warnings].count("class without objects") == 1
 
 
+def test_one_picture_of_two_images_is_told(tmp_path):
+    write_split(tmp_path, "train", [image_of(1, "a.jpg"), image_of(2, "a.jpg"), image_of(3)])
+    (problem,) = COCODetection(tmp_path, "train").problems
+    assert (problem.severity, problem.kind) == ("warning", "shared picture") and "of 1, 2" in problem.message
+
+
 def test_preflight_from_the_command_line(folder, capsys):
     flags = ["--dataset-root", str(folder), "--split"]
     assert main([*flags, "train"]) == 0

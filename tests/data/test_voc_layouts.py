@@ -145,6 +145,16 @@ def test_the_picture_of_the_images_name_comes_before_filename(tmp_path):
     assert read(tmp_path, "a")[0].image_path.name == "a.jpg"
 
 
+@pytest.mark.parametrize("name", ["b", "sub/a"])
+def test_a_missing_picture_is_not_replaced_by_another_images(tmp_path, name):
+    write_image(tmp_path, "a", CAT)
+    write_below(tmp_path, name, filename="a.jpg")
+    (tmp_path / "JPEGImages" / f"{name}.jpg").unlink()
+    write_split(tmp_path, "train", f"a\n{name}")
+    message = error_of(tmp_path, "train", ("cat",))
+    assert "shared picture (1)" in message and f"a.jpg: it is taken for the picture of a, {name}" in message
+
+
 def test_annotations_in_subfolders_with_pictures_in_one(tmp_path):
     write_below(tmp_path, "sub/a")
     shutil.move(str(tmp_path / "JPEGImages" / "sub" / "a.jpg"), str(tmp_path / "JPEGImages"))
