@@ -129,6 +129,11 @@ def test_area_that_cannot_be_the_masks_is_taken_from_the_box_and_counted(tmp_pat
     assert all(f"has the area {area}, which cannot be its mask's" in message for message in told)
 
 
+def test_the_area_of_a_clipped_box_is_that_inside(tmp_path):
+    dataset = read_objects(tmp_path, object_of(bbox=[-980, -980, 1000, 1000]), object_of(bbox=[0, 0, 1e12, 9], area=0))
+    assert dataset[0].areas.tolist() == [400, 360]
+
+
 def test_objects_of_no_mask_count_under_a_least_area(tmp_path):
     """As small objects alone they vanished under it."""
     write_split(tmp_path, "instances_val", [image_of(1)], [object_of(bbox=[0, 0, 40, 30], area=0)])
