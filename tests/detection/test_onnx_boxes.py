@@ -19,7 +19,7 @@ from aploss_mx.geometry.boxes import pairwise_iou
 from symbols.retinanet import get_network
 
 CLASSES = ("cat", "dog", "bird")
-onnxruntime = pytest.importorskip("onnxruntime", reason="of the extra dev")
+onnx, onnxruntime = (pytest.importorskip(name, reason="of the extra dev") for name in ("onnx", "onnxruntime"))
 pytest.importorskip("onnx.mapping", reason="of the extra onnx")
 
 
@@ -79,6 +79,21 @@ def test_photographs_of_any_size_are_resized_inside(tmp_path, shared_data):
         assert same.any(axis=1).mean() > 0.7
         assert abs(scores[0] - expected.scores[0]) < 0.02
         assert boxes.max() > 150  # in the photograph's pixels, not in those of the network
+
+
+def test_sizes_are_rounded_as_predict_rounds_them(tmp_path):
+    """Of halves: in float32, 202 x 404 at 500 and 833 was 417 high."""
+    detector = make_detector(test_short=500, test_long=833)
+    path = export_onnx_boxes(detector, export_onnx(detector.network, tmp_path / "model.onnx"), tmp_path / "one.onnx")
+    model = onnx.load(path)
+    model.graph.output.append(onnx.helper.make_tensor_value_info("data", onnx.TensorProto.FLOAT, None))
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    for shape in ((202, 404, 3), (273, 546, 3)):
+        image = np.full(shape, 255, np.uint8)
+        (data,) = session.run(["data"], {"image": image})
+        expected = detector.views[0](image)
+        assert data[0].shape == expected.shape
+        np.testing.assert_array_equal(data[0] == 0, expected == 0)  # where it is padded
 
 
 def test_nothing_found_is_three_empty_outputs(tmp_path):
