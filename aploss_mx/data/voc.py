@@ -20,6 +20,7 @@ from aploss_mx.data.sample import Sample
 from aploss_mx.data.voc_annotations import VOCAnnotation, VOCObject, parse_annotation
 from aploss_mx.data.voc_splits import ANNOTATIONS, PICTURES, Listed, list_images
 from aploss_mx.progress import track
+from aploss_mx.text import unicode_forms
 
 VOC_CLASSES = (
     "aeroplane",
@@ -248,12 +249,13 @@ def _find_picture(image: Listed, filename: str, pictures: FileIndex, problems: l
     # Only the last part of <filename>: annotation tools write whole paths of either system there.
     filename = PureWindowsPath(filename).name
     stem = image.name.rpartition("/")[2]
-    found = pictures.files.get(image.name) or pictures.files.get(stem, [])
+    names = [form for name in (image.name, stem) for form in unicode_forms(name)]
+    found = next((pictures.files[name] for name in names if name in pictures.files), [])
     if len(found) > 1:
         found = [path for path in found if path.name == filename] or found
     if len(found) > 1:
-        names = shortened([path.name for path in found], 5)
-        message = f"{names} are its picture by their names, and <filename> says none of them: give it, or remove some"
+        files = shortened([path.name for path in found], 5)
+        message = f"{files} are its picture by their names, and <filename> says none of them: give it, or remove some"
         problems.append(Problem(ERROR, "several pictures", str(image.annotation), message))
     if found:
         return found[0]

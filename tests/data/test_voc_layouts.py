@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,14 @@ def test_annotations_have_suffixes_of_any_case(tmp_path, line):
     (problem,) = read(tmp_path, line, strict=False).problems
     assert problem.kind == "broken annotation" and problem.file == str(file)
     assert problem.image == tmp_path / "JPEGImages" / file.relative_to(tmp_path / "Annotations").with_suffix(".jpg")
+
+
+@pytest.mark.parametrize("listed, annotation, picture", [("NFC", "NFD", "NFD"), ("NFD", "NFC", "NFD")])
+def test_accents_may_be_composed_or_apart(tmp_path, listed, annotation, picture):
+    names = [unicodedata.normalize(form, "café") for form in (listed, annotation, picture)]
+    write_image(tmp_path, names[1], CAT)
+    (tmp_path / "JPEGImages" / f"{names[1]}.jpg").rename(tmp_path / "JPEGImages" / f"{names[2]}.jpg")
+    assert read(tmp_path, names[0])[0].image_path == tmp_path / "JPEGImages" / f"{names[2]}.jpg"
 
 
 def test_of_two_annotations_of_one_name_the_usual_suffix_counts(tmp_path):
