@@ -23,6 +23,7 @@ from aploss_mx.data.problems import (
     format_problems,
     raise_if_errors,
 )
+from aploss_mx.data.repeats import repeated_boxes
 from aploss_mx.data.sample import Sample
 from aploss_mx.data.voc import PROGRESS_BAR_FROM
 from aploss_mx.geometry.anchors import PAPERS, AnchorShapes
@@ -146,6 +147,7 @@ def check_dataset(
         images_without_objects += not sample.trained.any()
 
     problems = [*dataset.problems, *check_images(dataset, progress)]
+    problems += [problem for sample in dataset.samples for problem in repeated_boxes(sample, dataset.classes)]
     if max_detections is not None:
         problems += [problem for sample in dataset.samples for problem in check_crowding(sample, max_detections)]
     if not objects:
