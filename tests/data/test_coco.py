@@ -179,7 +179,9 @@ def test_tiny_objects_count_where_there_is_no_training(tmp_path):
     write_image(tmp_path / "train" / "1.jpg")
     assert check_dataset(dataset).ok
     assert [problem.kind for problem in check_dataset(dataset, data_shape=64).errors] == ["no objects"]
-    dataset = read_objects(tmp_path, *[object_of(bbox=[number, 0, 1, 1]) for number in range(20)], object_of(category_id=DOG))
+    dataset = read_objects(
+        tmp_path, *[object_of(bbox=[number, 0, 1, 1]) for number in range(20)], object_of(category_id=DOG)
+    )
     report = check_dataset(dataset, data_shape=64)
     assert (report.objects, report.uncovered) == ({"cat": 0, "dog": 1}, {"cat": 0, "dog": 0})
     assert [problem.kind for problem in report.warnings if problem.kind != NOT_TRAINED] == ["class without objects"]

@@ -189,7 +189,9 @@ def test_orientation_is_one_thing_in_all_formats(tmp_path, name, options, orient
 @pytest.mark.parametrize("mode", ["L", "P", "RGBA", "CMYK", "I;16"])
 def test_orientation_is_one_thing_in_all_modes_of_tiff(tmp_path, mode, orientation):
     grey = Image.fromarray(noise_image(4, 6)[..., 0])
-    stored = Image.fromarray(np.asarray(grey).astype(np.uint16)) if mode == "I;16" else grey.convert("RGB").convert(mode)
+    stored = (
+        Image.fromarray(np.asarray(grey).astype(np.uint16)) if mode == "I;16" else grey.convert("RGB").convert(mode)
+    )
     stored.save(tmp_path / "a.tif", exif=tags(orientation))
     np.testing.assert_array_equal(read_image(tmp_path / "a.tif"), to_rgb(stored))
     upright = turned(to_rgb(stored), orientation)
