@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from typing import Any
 
 # Controls of terminals and of the direction of writing, and halves of characters, as which Python reads foreign bytes.
@@ -32,3 +33,8 @@ def shown(value: Any) -> str:
         return cut(repr(value))
     except (ValueError, RecursionError):
         return f"a {type(value).__name__}"
+
+
+def unicode_forms(name: str) -> list[str]:
+    """Return a file's name as it is written, and with its accents as other systems write them: composed, or apart."""
+    return list(dict.fromkeys([name, *(unicodedata.normalize(form, name) for form in ("NFC", "NFD"))]))

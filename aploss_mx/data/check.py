@@ -23,6 +23,7 @@ from aploss_mx.data.problems import (
     format_problems,
     raise_if_errors,
 )
+from aploss_mx.data.repeats import repeated_boxes
 from aploss_mx.data.sample import Sample
 from aploss_mx.data.voc import PROGRESS_BAR_FROM
 from aploss_mx.geometry.anchors import PAPERS, AnchorShapes
@@ -56,7 +57,8 @@ class Report:
     name : str
     images : int
     objects, difficult : dict of str to int
-        Objects of each class that count in training, and those that are difficult and do not.
+        Objects of each class that count, and those that are difficult and do not. Where the size of the training images
+        is known, those count that training learns; else those that the metrics count, tiny ones among them.
     images_without_objects : int
         Images with no object that counts.
     problems : list of Problem
@@ -133,20 +135,22 @@ def check_dataset(
 
     A data set in which no object counts is an error: there is nothing to train on, and nothing to measure. Where
     `max_detections` says how many boxes a detector keeps on an image, images with more objects are a warning; where
-    `data_shape` is the side of the training images, a class that `anchors` hardly cover is one.
+    `data_shape` is the side of the training images, tiny objects do not count, and a class that `anchors` hardly cover
+    is one.
     """
     images = len(dataset.samples)
     objects, difficult = Counter(), Counter()
     images_without_objects = 0
     for sample in dataset.samples:
-        objects.update(sample.labels[~sample.difficult].tolist())
+        objects.update(sample.labels[~sample.difficult if data_shape is None else sample.trained].tolist())
         difficult.update(sample.labels[sample.difficult].tolist())
         images_without_objects += not sample.trained.any()
 
     problems = [*dataset.problems, *check_images(dataset, progress)]
+    problems += [problem for sample in dataset.samples for problem in repeated_boxes(sample, dataset.classes)]
     if max_detections is not None:
         problems += [problem for sample in dataset.samples for problem in check_crowding(sample, max_detections)]
-    if images_without_objects == images:
+    if not objects:
         message = "not one object in its images counts: there is nothing to train on or to measure"
         problems.append(Problem(ERROR, "no objects", dataset.name, message))
     else:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from aploss_mx.data.clip import check_scale, fit_box
+from aploss_mx.data.clip import Corners, check_scale, fit_box
 from aploss_mx.data.coco_file import SplitFile, is_finite, places, wrong_annotation
 from aploss_mx.data.layouts import existing_folder
 from aploss_mx.data.problems import (
@@ -24,6 +24,7 @@ from aploss_mx.data.problems import (
     raise_if_errors,
     shortened,
 )
+from aploss_mx.data.repeats import shared_pictures
 from aploss_mx.data.sample import Sample
 from aploss_mx.text import cut, shown
 
@@ -89,6 +90,7 @@ class COCODetection(Sequence):
         self._read_from: dict[str, str] = {}
         for file in files:
             self._add(file)
+        self.problems += shared_pictures(self.samples, WARNING)
         if strict:
             raise_if_errors(self.problems)
 
@@ -201,12 +203,14 @@ def _used_ids(files: list[SplitFile]) -> set[int]:
     return {number for number in ids if isinstance(number, int)}
 
 
-def _area(entry: dict[str, Any]) -> float:
-    """Area of an object's mask, or of its box where the annotation gives none that can be the mask's.
+def _area(entry: dict[str, Any], box: Corners) -> float:
+    """Area of an object's mask, or of its clipped box where the annotation gives none that can be the mask's.
 
     Tools that know no masks write 0, or the area in shares of the picture.
     """
-    area, of_box = entry.get("area"), entry["bbox"][2] * entry["bbox"][3]
+    # The lesser of both: x + w - x may be w and a digit more.
+    of_box = min(entry["bbox"][2] * entry["bbox"][3], (box[2] - box[0]) * (box[3] - box[1]))
+    area = entry.get("area")
     return area if is_finite(area) and area >= min(1, of_box) else of_box
 
 
@@ -233,7 +237,7 @@ def _to_sample(
         )
         box = fit_box((x, y, x + w, y + h), image["width"], image["height"], described, file.path, found)
         boxes.append(box)
-        if box and "area" in entry and entry["area"] != _area(entry):
+        if box and "area" in entry and entry["area"] != _area(entry, box):
             message = f"{described} has the area {shown(entry['area'])}, which cannot be its mask's"
             found.append(Problem(WARNING, AREA_FROM_BOX, str(file.path), message, box=box))
         if box and _is_tiny(entry, file):
@@ -249,7 +253,7 @@ def _to_sample(
         boxes=np.array([box for _, box in kept], np.float64).reshape(-1, 4),
         labels=np.array([labels[entry["category_id"]] for entry, _ in kept], np.int64),
         difficult=np.array([entry.get("iscrowd", 0) for entry, _ in kept], bool),
-        areas=np.array([_area(entry) for entry, _ in kept], np.float64),
+        areas=np.array([_area(entry, box) for entry, box in kept], np.float64),
         tiny=np.array([_is_tiny(entry, file) for entry, _ in kept], bool),
         coco_id=image["id"],
     )

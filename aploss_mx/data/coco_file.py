@@ -14,8 +14,8 @@ from typing import Any, Collection, Iterator
 from aploss_mx.data.file_index import FolderIndex
 from aploss_mx.data.layouts import LAYOUTS
 from aploss_mx.data.look_alikes import hint, look_alike
-from aploss_mx.data.problems import ERROR, WARNING, DataError, Problem, shortened
-from aploss_mx.text import shown
+from aploss_mx.data.problems import ERROR, WARNING, DataError, Problem, raise_if_errors, shortened
+from aploss_mx.text import shown, unicode_forms
 
 ANNOTATIONS = "annotations"
 ROBOFLOW = "_annotations.coco.json"  # Roboflow's name of the file that it puts beside a split's images
@@ -126,7 +126,7 @@ class SplitFile:
         table = content.get(name)
         if not isinstance(table, list):
             raise self._broken(f"it has no list of {name!r}{hint(content, name)}")
-        kept = []
+        kept, problems = [], []
         for number, entry in enumerate(table):
             if not isinstance(entry, dict):
                 raise self._broken(f"entry {number} (from 0) of {name!r} lacks {', '.join(keys)}: it is no object")
@@ -134,9 +134,11 @@ class SplitFile:
                 continue
             lacking = [key for key in keys if key not in entry]
             if lacking:
-                message = f"entry {number} (from 0) of {name!r} lacks {', '.join(lacking)}"
-                raise self._broken(message + hint(entry, lacking[0]))
+                known = next((f", {key} {shown(entry[key])}," for key in ("file_name", "id") if key in entry), "")
+                message = f"entry {number} (from 0){known} of {name!r} lacks {', '.join(lacking)}"
+                problems += self._broken(message + hint(entry, lacking[0])).problems
             kept.append(entry)
+        raise_if_errors(problems)
         return kept
 
     def _fields_not_read(self, annotations: list[dict[str, Any]]) -> list[Problem]:
@@ -185,7 +187,7 @@ class SplitFile:
         url = entry.get("coco_url")
         url = url.split("/")[-2:][0] if isinstance(url, str) else ""
         folders = [folder for folder in (year and year.group(1), self.split, url) if folder]
-        names = dict.fromkeys([name, name.replace("\\", "/")])
+        names = dict.fromkeys(form for one in (name, name.replace("\\", "/")) for form in unicode_forms(one))
         found = (place / name for name in names for place in self._image_places(folders))
         usual = [*self._beside, *(self.root / folder for folder in folders), self.root / "images"][0]
         return next((path for path in found if os.path.isfile(path)), usual / name)

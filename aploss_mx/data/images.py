@@ -21,7 +21,10 @@ def open_image(path: str | Path) -> Image.Image:
     """Open an image file of one of FORMATS with Pillow, set to refuse files that are cut off."""
     # gluoncv.data.mhp turns this on for the whole process when it is imported; half an image would pass as whole.
     ImageFile.LOAD_TRUNCATED_IMAGES = False
-    return Image.open(path, formats=FORMATS)
+    image = Image.open(path, formats=FORMATS)
+    if image.format == "TIFF":
+        image.filename = ""  # else newer Pillows map the file to memory, in the size that it has when turned
+    return image
 
 
 def reason_of(error: Exception) -> str:

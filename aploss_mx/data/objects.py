@@ -12,7 +12,7 @@ from aploss_mx.geometry.coverage import best_anchor_overlaps
 
 
 class Objects(NamedTuple):
-    """The objects of a data set that are not difficult.
+    """The objects of a data set that training learns.
 
     Attributes
     ----------
@@ -35,8 +35,8 @@ class Objects(NamedTuple):
 
 
 def counted_objects(samples: Sequence[Sample], data_shape: int, anchors: AnchorShapes = PAPERS) -> Objects:
-    """Return the objects that count, of training images whose side is `data_shape`."""
-    counted = [~sample.difficult for sample in samples]
+    """Return the objects that training learns, of training images whose side is `data_shape`."""
+    counted = [sample.trained for sample in samples]
     image = np.repeat(np.arange(len(samples)), [kept.sum() for kept in counted])
     label = np.concatenate([np.zeros(0, np.int64), *(one.labels[kept] for one, kept in zip(samples, counted))])
     boxes = np.concatenate([np.zeros((0, 4)), *(one.boxes[kept] for one, kept in zip(samples, counted))])

@@ -15,10 +15,12 @@ from aploss_mx.data.file_index import FileIndex
 from aploss_mx.data.images import SUFFIXES, open_image, reason_of, stored_size
 from aploss_mx.data.layouts import existing_folder
 from aploss_mx.data.problems import ERROR, WARNING, DataError, Problem, raise_if_errors, shortened
+from aploss_mx.data.repeats import shared_pictures
 from aploss_mx.data.sample import Sample
 from aploss_mx.data.voc_annotations import VOCAnnotation, VOCObject, parse_annotation
 from aploss_mx.data.voc_splits import ANNOTATIONS, PICTURES, Listed, list_images
 from aploss_mx.progress import track
+from aploss_mx.text import unicode_forms
 
 VOC_CLASSES = (
     "aeroplane",
@@ -82,7 +84,7 @@ class VOCDetection(Sequence):
     DataError
         There is no such folder, or a list is missing, ambiguous or empty. If `strict`, also: an annotation file is
         missing or broken, a class is not among `classes`, boxes seem to be in fractions of the image, two images share
-        a name, an image may be either of two files, or neither annotation nor image tells the size.
+        a name or a picture, an image may be either of two files, or neither annotation nor image tells the size.
     """
 
     def __init__(
@@ -117,6 +119,7 @@ class VOCDetection(Sequence):
             replace(problem, image=found.get(problem.file) or _picture_by_name(Path(problem.file), pictures))
             for problem in self.problems
         ]
+        self.problems += shared_pictures(self.samples, ERROR)  # <filename> may be another's, or a name in a subfolder
         if strict:
             raise_if_errors(self.problems)
 
@@ -246,12 +249,13 @@ def _find_picture(image: Listed, filename: str, pictures: FileIndex, problems: l
     # Only the last part of <filename>: annotation tools write whole paths of either system there.
     filename = PureWindowsPath(filename).name
     stem = image.name.rpartition("/")[2]
-    found = pictures.files.get(image.name) or pictures.files.get(stem, [])
+    names = [form for name in (image.name, stem) for form in unicode_forms(name)]
+    found = next((pictures.files[name] for name in names if name in pictures.files), [])
     if len(found) > 1:
         found = [path for path in found if path.name == filename] or found
     if len(found) > 1:
-        names = shortened([path.name for path in found], 5)
-        message = f"{names} are its picture by their names, and <filename> says none of them: give it, or remove some"
+        files = shortened([path.name for path in found], 5)
+        message = f"{files} are its picture by their names, and <filename> says none of them: give it, or remove some"
         problems.append(Problem(ERROR, "several pictures", str(image.annotation), message))
     if found:
         return found[0]

@@ -51,7 +51,8 @@ def parse_annotation(path: Path) -> VOCAnnotation:
     Raises
     ------
     DataError
-        The file is missing, is no XML or no annotation, or an object lacks its name or a finite coordinate.
+        The file is missing, is no XML or no annotation, or an object lacks its name or a finite coordinate, or
+        has several names or boxes.
     """
     if not os.path.isfile(path):
         raise DataError([Problem(ERROR, "missing annotation", str(path), "no such file")])
@@ -81,6 +82,10 @@ def _parse_xml(path: Path) -> Element:
 
 
 def _parse_object(element: Element) -> VOCObject:
+    for tag in ("name", "bndbox"):
+        count = len(element.findall(tag))
+        if count > 1:
+            raise ValueError(f"an <object> has {count} <{tag}>: give each object its own <object>")
     name = element.findtext("name", "").strip()
     if not name:
         raise ValueError(f"an <object> has no <name>{hint(_fields(element), 'name')}")

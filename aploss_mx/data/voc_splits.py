@@ -12,7 +12,7 @@ from aploss_mx.data.file_index import FileIndex
 from aploss_mx.data.images import SUFFIXES
 from aploss_mx.data.layouts import LAYOUTS
 from aploss_mx.data.problems import ERROR, WARNING, DataError, Problem, shortened
-from aploss_mx.text import shown
+from aploss_mx.text import shown, unicode_forms
 
 YEAR_FOLDERS = "VOC[0-9][0-9][0-9][0-9]"
 SPLIT_FOLDER = Path("ImageSets", "Main")
@@ -130,7 +130,8 @@ def find_name(line: str, index: FileIndex) -> str:
     """
     before, _, after = line.replace("\t", " ").rpartition(" ")
     without_column = before.rstrip() if before and re.fullmatch(r"[-+]?\d+", after) else line
-    readings = [reading for text in (line, without_column) for reading in (_path_of(text), _without_suffix(text))]
+    texts = [form for text in (line, without_column) for form in unicode_forms(text)]
+    readings = [reading for text in texts for reading in (_path_of(text), _without_suffix(text))]
     for name in readings:
         if name in index.files:
             return name
@@ -140,7 +141,7 @@ def find_name(line: str, index: FileIndex) -> str:
             raise ValueError(f"it may be any of {shortened(names, 5)}: name the folder, too")
         if names:
             return names[0]
-    name = readings[-1]
+    name = _without_suffix(without_column)
     if name.startswith(("/", "../")) or name in (".", "..") or len(os.fsencode(name)) > LONGEST_NAME:
         raise ValueError(f"{shown(line)} can be no name of a file in {index.folder.name}")
     return name

@@ -10,12 +10,12 @@ from typing import Any
 from aploss_mx.checkpoint import parameters_of
 from aploss_mx.config import TEST_SETTINGS
 from aploss_mx.data.pixels import PIXELS
-from aploss_mx.detection.detector import Detector
+from aploss_mx.detection.detector import Detector, views_of
 from aploss_mx.geometry.anchors import STRIDES, cell_anchors
 from aploss_mx.geometry.coder import MAX_LOG_SCALE, STDS
 from symbols.retinanet import RetinaNet
 
-FORMAT = 2
+FORMAT = 3
 MULTIPLE = 32
 
 
@@ -40,10 +40,15 @@ def describe(detector: Detector) -> str:
         "shown_score": detector.shown_score,
         "calibration": detector.calibration and asdict(detector.calibration),
         "input": {
+            "views": [
+                {"shorter": shown.shorter, "longest": shown.longest, "mirrored": mirrored}
+                for shown, mirrored in views_of(detector.recipe)
+            ],
             "resize": (
-                "both sides to test_short"
+                "both sides to the view's shorter"
                 if detector.recipe.test_warp
-                else "by min(test_short / shorter side, test_long / longer side), rounded half to even, at least 1"
+                else "by min(the view's shorter / shorter side, its longest / longer side), rounded half to even, at "
+                "least 1"
             ),
             "interpolation": "bilinear between pixel centres, without antialiasing, rounded to whole numbers",
             "channels": [("red", "green", "blue")[channel] for channel in wanted.channels],
@@ -78,8 +83,9 @@ def describe(detector: Detector) -> str:
         "selection": [
             "on each level, the topk highest pairs of anchor and class whose score exceeds score_threshold, which does "
             "not hold on the last level",
-            "boxes over the resized image's scale (resized side / side, by axis), cut off at the image; those without "
-            "area are dropped",
+            "boxes over the resized image's scale (resized side / side, by axis), cut off at the image, and of a view "
+            "that is mirrored left to right, mirrored back; those without area are dropped",
+            "of all views together, the topk times the number of levels that score highest",
             "within each class, from the highest score down, boxes whose IoU with one that was kept exceeds "
             "nms_threshold are dropped",
             "the max_detections highest scores of all classes",

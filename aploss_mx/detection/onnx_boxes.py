@@ -138,13 +138,15 @@ def add_boxes(
 
 def _prepare(g: Nodes, recipe: Recipe) -> tuple[str, str, str]:
     """Resize, normalise and pad as `EvalTransform`; return (H, W), the scale (x, y) and (H', W'), float32 (2,) each."""
-    shape = g.floats(g.part(g.op("Shape", IMAGE), 0, 2))
+    exact = g.cast(g.part(g.op("Shape", IMAGE), 0, 2), TensorProto.DOUBLE)  # float32 rounds some halves the other way
+    shape = g.floats(exact)
     if recipe.test_warp:
         resized = g.value([recipe.test_short] * 2)
     else:
-        shorter, longer = (g.op(name, shape, keepdims=1) for name in ("ReduceMin", "ReduceMax"))
-        factor = g.op("Min", g.op("Div", [recipe.test_short], shorter), g.op("Div", [recipe.test_long], longer))
-        resized = g.op("Max", g.op("Round", g.op("Mul", shape, factor)), [1])
+        short, long, one = (g.value([side], np.float64) for side in (recipe.test_short, recipe.test_long, 1))
+        shorter, longer = (g.op(name, exact, keepdims=1) for name in ("ReduceMin", "ReduceMax"))
+        factor = g.op("Min", g.op("Div", short, shorter), g.op("Div", long, longer))
+        resized = g.floats(g.op("Max", g.op("Round", g.op("Mul", exact, factor)), one))
     pixels = g.op("Unsqueeze", g.op("Transpose", g.floats(IMAGE), perm=[2, 0, 1]), g.integers(0))
     sizes = g.op("Concat", g.integers(1, 3), g.whole(resized), axis=0)
     pixels = g.op("Resize", pixels, "", "", sizes, mode="linear", coordinate_transformation_mode="half_pixel")

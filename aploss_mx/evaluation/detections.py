@@ -14,6 +14,7 @@ from typing import Any, Iterable, Mapping, Sequence
 import numpy as np
 
 from aploss_mx.atomic import replacing, write_text
+from aploss_mx.data.coco import ABSENT
 from aploss_mx.data.sample import Sample
 from aploss_mx.geometry.detections import Detections
 from aploss_mx.text import shown
@@ -188,7 +189,7 @@ def load_detections(
     image_ids : iterable of str
         All images of the split.
     category_ids : sequence of int
-        COCO's id of each class, where the data have ids.
+        COCO's id of each class, where the data have ids, and ABSENT of one that they lack.
 
     Returns
     -------
@@ -210,11 +211,12 @@ def load_detections(
         if problem:
             raise ValueError(f"{path}: entry {index} (from 0) {problem}")
 
-    label_of = {key: label for keys in (classes, category_ids) for label, key in enumerate(keys)}
+    labels_by_id = {number: label for label, number in enumerate(category_ids) if number != ABSENT}
+    label_of = {**{name: label for label, name in enumerate(classes)}, **labels_by_id}
     categories = [entry.get("category", entry.get("category_id")) for entry in entries]
     unknown = set(categories) - label_of.keys()
     if unknown:
-        known = ", ".join(classes) + (f" with the ids {', '.join(map(str, category_ids))}" if category_ids else "")
+        known = ", ".join(classes) + (f" with the ids {', '.join(map(str, labels_by_id))}" if category_ids else "")
         without_ids = "" if category_ids else ", which have no ids in this layout of the data"
         raise ValueError(f"{path}: unknown categories {_listed(unknown)}; the classes are {known}{without_ids}")
     rows: dict[str, list[tuple[float, ...]]] = {image_id: [] for image_id in image_ids}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -30,7 +31,7 @@ def write_image(path: Path, **options) -> bytes:
 
 
 def sample_of(path: Path, labels=(), difficult=(), width=WIDTH, height=HEIGHT) -> Sample:
-    boxes = np.tile(np.float32([0, 0, 9, 9]), (len(labels), 1))
+    boxes = np.tile(np.float32([0, 0, 9, 9]), (len(labels), 1)) + np.arange(len(labels))[:, None] / 100  # no two alike
     return Sample(path.stem, path, width, height, boxes, np.array(labels, np.int64), np.array(difficult, bool))
 
 
@@ -185,6 +186,18 @@ def test_class_that_never_counts_is_a_warning(tmp_path):
     assert "'dog'" in report.warnings[0].message
 
 
+@pytest.mark.parametrize(
+    "labels, told", [([0, 0], "repeated box: 2 cat"), ([0, 0, 1], "box of several classes: 2 cat, 1 dog")]
+)
+def test_objects_of_one_box_are_a_warning(tmp_path, labels, told):
+    write_image(tmp_path / "a.jpg")
+    sample = replace(
+        sample_of(tmp_path / "a.jpg", labels, [False] * len(labels)), boxes=np.tile([1, 2, 9, 9.5], (len(labels), 1))
+    )
+    problem = check_dataset(dataset_of(sample)).warnings[0]
+    assert f"{problem.kind}: {problem.message.rpartition(': ')[2]}" == told and "[1, 2, 9, 9.5]" in problem.message
+
+
 @pytest.mark.parametrize("labels, difficult", [([], []), ([0], [True])])
 def test_a_data_set_without_objects_is_an_error(tmp_path, labels, difficult):
     write_image(tmp_path / "a.jpg")
@@ -254,6 +267,12 @@ def test_command_line_takes_classes_sizes_and_anchors_of_a_recipe(folder, capsys
     ):
         assert run(folder, "--recipe", str(folder / "mine.yaml"), *flags) == 0
         assert given == {"data_shape": size, "anchors": anchors}
+
+
+def test_command_line_reads_the_classes_of_a_recipe(folder, capsys):
+    (folder / "mine.yaml").write_text("classes: RBC,WBC\n")
+    assert run(folder, "--recipe", str(folder / "mine.yaml")) == 0
+    assert re.search(r"\n  WBC +0", capsys.readouterr().out)
 
 
 def test_command_line_names_all_errors_at_once(folder, capsys):

@@ -129,6 +129,11 @@ def test_area_that_cannot_be_the_masks_is_taken_from_the_box_and_counted(tmp_pat
     assert all(f"has the area {area}, which cannot be its mask's" in message for message in told)
 
 
+def test_the_area_of_a_clipped_box_is_that_inside(tmp_path):
+    dataset = read_objects(tmp_path, object_of(bbox=[-980, -980, 1000, 1000]), object_of(bbox=[0, 0, 1e12, 9], area=0))
+    assert dataset[0].areas.tolist() == [400, 360]
+
+
 def test_objects_of_no_mask_count_under_a_least_area(tmp_path):
     """As small objects alone they vanished under it."""
     write_split(tmp_path, "instances_val", [image_of(1)], [object_of(bbox=[0, 0, 40, 30], area=0)])
@@ -167,3 +172,16 @@ def test_an_image_of_tiny_objects_alone_is_not_trained_on(tmp_path):
     dataset = read_objects(tmp_path, object_of(bbox=[0, 0, 1, 1]))
     assert len(TrainingSet(dataset.samples, TrainTransform((64, 64), "none"), 0)) == 0
     assert check_dataset(dataset, progress=False).images_without_objects == 1
+
+
+def test_tiny_objects_count_where_there_is_no_training(tmp_path):
+    dataset = read_objects(tmp_path, *[object_of(bbox=[number, 0, 1, 1]) for number in range(20)])
+    write_image(tmp_path / "train" / "1.jpg")
+    assert check_dataset(dataset).ok
+    assert [problem.kind for problem in check_dataset(dataset, data_shape=64).errors] == ["no objects"]
+    dataset = read_objects(
+        tmp_path, *[object_of(bbox=[number, 0, 1, 1]) for number in range(20)], object_of(category_id=DOG)
+    )
+    report = check_dataset(dataset, data_shape=64)
+    assert (report.objects, report.uncovered) == ({"cat": 0, "dog": 1}, {"cat": 0, "dog": 0})
+    assert [problem.kind for problem in report.warnings if problem.kind != NOT_TRAINED] == ["class without objects"]

@@ -73,8 +73,17 @@ def test_missing_key(tmp_path, table, key):
     content = json.loads(WHOLE)
     content[table].append({name: value for name, value in content[table][0].items() if name != key})
     write_text(tmp_path, "instances_train", json.dumps(content))
-    number = len(content[table]) - 1
-    assert f"entry {number} (from 0) of '{table}' lacks {key}" in error_of(tmp_path)
+    number, entry = len(content[table]) - 1, content[table][-1]
+    known = next((f", {name} {entry[name]!r}," for name in ("file_name", "id") if name in entry), "")
+    assert f"entry {number} (from 0){known} of '{table}' lacks {key}" in error_of(tmp_path)
+
+
+def test_all_entries_that_lack_a_key_are_told(tmp_path):
+    images = [{"id": number, "file_name": f"{number}.jpg", "height": 9} for number in range(12)]
+    write_split(tmp_path, "train", [image_of(99), *images])
+    message = error_of(tmp_path)
+    assert "COCO's layout (12)" in message and "file_name '9.jpg', of 'images' lacks width" in message
+    assert "10.jpg" not in message and "... and 2 more" in message
 
 
 def test_missing_file_lists_what_was_tried_and_what_is_there(tmp_path):

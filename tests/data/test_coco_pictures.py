@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,19 @@ def test_preflight_counts(folder):
     assert (report.boxes_left_out, report.boxes_clipped) == (1, 1)
     assert report.ok
     assert [problem.kind for problem in report.warnings].count("class without objects") == 1
+
+
+@pytest.mark.parametrize("listed, stored", [("NFC", "NFD"), ("NFD", "NFC")])
+def test_accents_may_be_composed_or_apart(tmp_path, listed, stored):
+    write_split(tmp_path, "train", [image_of(1, unicodedata.normalize(listed, "café.jpg"))])
+    path = write_image(tmp_path / "train" / unicodedata.normalize(stored, "café.jpg"))
+    assert COCODetection(tmp_path, "train")[0].image_path == path
+
+
+def test_one_picture_of_two_images_is_told(tmp_path):
+    write_split(tmp_path, "train", [image_of(1, "a.jpg"), image_of(2, "a.jpg"), image_of(3)])
+    (problem,) = COCODetection(tmp_path, "train").problems
+    assert (problem.severity, problem.kind) == ("warning", "shared picture") and "of 1, 2" in problem.message
 
 
 def test_preflight_from_the_command_line(folder, capsys):

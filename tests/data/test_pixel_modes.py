@@ -185,6 +185,19 @@ def test_orientation_is_one_thing_in_all_formats(tmp_path, name, options, orient
     np.testing.assert_array_equal(read_image(tmp_path / name, exif_orientation=True), shown)
 
 
+@pytest.mark.parametrize("orientation", [3, 5, 6, 7, 8])
+@pytest.mark.parametrize("mode", ["L", "P", "RGBA", "CMYK", "I;16"])
+def test_orientation_is_one_thing_in_all_modes_of_tiff(tmp_path, mode, orientation):
+    grey = Image.fromarray(noise_image(4, 6)[..., 0])
+    stored = (
+        Image.fromarray(np.asarray(grey).astype(np.uint16)) if mode == "I;16" else grey.convert("RGB").convert(mode)
+    )
+    stored.save(tmp_path / "a.tif", exif=tags(orientation))
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif"), to_rgb(stored))
+    upright = turned(to_rgb(stored), orientation)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif", exif_orientation=True), upright)
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("suffix", ["png", "tif"])
 def test_deep_colours_keep_their_contrast_however_they_are_turned(tmp_path, suffix, orientation):

@@ -102,6 +102,7 @@ def test_box_without_area_is_left_out_and_named(tmp_path, box):
     (problem,) = dataset.problems
     assert (problem.kind, problem.severity) == (BOX_LEFT_OUT, "warning")
     assert problem.file.endswith("a.xml") and "no area" in problem.message
+    assert ("ends before it begins" in problem.message) == (box[2] < box[0] or box[3] < box[1])
 
 
 @pytest.mark.parametrize(
@@ -123,6 +124,13 @@ def test_box_over_the_edge_is_clipped_and_named(tmp_path):
     dataset = read_one(tmp_path, object_xml("cat", (-3, 0, 99, 10)))
     np.testing.assert_array_equal(dataset[0].boxes, [[0, 0, WIDTH, 10]])
     assert [problem.kind for problem in dataset.problems] == [BOX_CLIPPED]
+
+
+@pytest.mark.parametrize("box, mostly_outside", [((21, 1, 60, 20), False), ((21, 1, 62, 20), True)])
+def test_a_box_mostly_outside_is_told_with_the_likely_slip(tmp_path, box, mostly_outside):
+    (problem,) = read_one(tmp_path, object_xml("cat", box)).problems
+    told = "less than half of it is inside: is it of a picture of another size" in problem.message
+    assert problem.kind == BOX_CLIPPED and told == mostly_outside
 
 
 @pytest.fixture(scope="module")

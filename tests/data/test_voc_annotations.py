@@ -17,6 +17,7 @@ ENTITY_BOMB = (
     + "".join(f'<!ENTITY {name} "{f"&{inner};" * 10}">' for inner, name in zip("abcdefgh", "bcdefghi"))
     + "]><annotation><filename>&i;</filename></annotation>"
 )
+TWO_BOXES = object_xml("cat", (1, 1, 5, 5)).replace("<bndbox>", "<bndbox/><bndbox>")
 
 
 @pytest.mark.parametrize(
@@ -36,6 +37,8 @@ ENTITY_BOMB = (
         ("<annotation><object><name>cat</name></object></annotation>", "a 'cat' has no <bndbox>: give"),
         (f"<annotation>{object_xml('cat', (1, 1, 'nan', 5))}</annotation>", "<bndbox/xmax> in <object> is 'nan'"),
         (f"<annotation>{object_xml('cat', (1, 1, 5, '1e999'))}</annotation>", "<bndbox/ymax> in <object> is '1e999'"),
+        (f"<annotation>{TWO_BOXES}</annotation>", "an <object> has 2 <bndbox>: give each object its own <object>"),
+        (f"<annotation>{object_xml('cat</name><name>dog', (1, 1, 5, 5))}</annotation>", "an <object> has 2 <name>"),
         ("<annotation><size><width>wide</width></size></annotation>", "<size/width> in <annotation> is 'wide'"),
         (f"<annotation>{object_xml('cat', (1, 1, 5, 5), '<difficult>maybe</difficult>')}</annotation>", "'maybe'"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,14 @@ def test_annotations_have_suffixes_of_any_case(tmp_path, line):
     assert problem.image == tmp_path / "JPEGImages" / file.relative_to(tmp_path / "Annotations").with_suffix(".jpg")
 
 
+@pytest.mark.parametrize("listed, annotation, picture", [("NFC", "NFD", "NFD"), ("NFD", "NFC", "NFD")])
+def test_accents_may_be_composed_or_apart(tmp_path, listed, annotation, picture):
+    names = [unicodedata.normalize(form, "café") for form in (listed, annotation, picture)]
+    write_image(tmp_path, names[1], CAT)
+    (tmp_path / "JPEGImages" / f"{names[1]}.jpg").rename(tmp_path / "JPEGImages" / f"{names[2]}.jpg")
+    assert read(tmp_path, names[0])[0].image_path == tmp_path / "JPEGImages" / f"{names[2]}.jpg"
+
+
 def test_of_two_annotations_of_one_name_the_usual_suffix_counts(tmp_path):
     write_image(tmp_path, "U", CAT)
     (tmp_path / "Annotations" / "U.XML").write_text("nothing")
@@ -143,6 +152,16 @@ def test_the_picture_of_the_images_name_comes_before_filename(tmp_path):
     write_image(tmp_path, "b", CAT)
     write_image(tmp_path, "a", CAT, filename="b.jpg")
     assert read(tmp_path, "a")[0].image_path.name == "a.jpg"
+
+
+@pytest.mark.parametrize("name", ["b", "sub/a"])
+def test_a_missing_picture_is_not_replaced_by_another_images(tmp_path, name):
+    write_image(tmp_path, "a", CAT)
+    write_below(tmp_path, name, filename="a.jpg")
+    (tmp_path / "JPEGImages" / f"{name}.jpg").unlink()
+    write_split(tmp_path, "train", f"a\n{name}")
+    message = error_of(tmp_path, "train", ("cat",))
+    assert "shared picture (1)" in message and f"a.jpg: it is taken for the picture of a, {name}" in message
 
 
 def test_annotations_in_subfolders_with_pictures_in_one(tmp_path):

@@ -147,7 +147,7 @@ def test_numbers_are_those_of_the_report(pages, name):
     assert set(table) == {*report.objects, "all"}
     for label, (one, count) in enumerate(report.objects.items()):
         objects, difficult, images, _, covered, poor = table[one]
-        counted = [sample.labels[~sample.difficult] for sample in dataset.samples]
+        counted = [sample.labels[sample.trained] for sample in dataset.samples]
         assert (objects, difficult) == (f"{count:,}", f"{report.difficult[one]:,}")
         assert images == f"{sum(label in labels for labels in counted):,}"
         share = 100 * report.uncovered[one]

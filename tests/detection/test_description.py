@@ -18,13 +18,16 @@ from symbols.retinanet import get_network
 CLASSES = ("cat", "dog", "bird")
 
 
-def resized_like_the_document(about, image):
+def resized_like_the_document(about, image, view=0):
     """By bilinear interpolation between pixel centres, spelled out."""
     height, width = image.shape[:2]
+    shown = about["input"]["views"][view]
+    if shown["mirrored"]:
+        image = image[:, ::-1]
     if about["input"]["resize"].startswith("both"):
-        shape = (about["test_short"], about["test_short"])
+        shape = (shown["shorter"], shown["shorter"])
     else:
-        scale = min(about["test_short"] / min(height, width), about["test_long"] / max(height, width))
+        scale = min(shown["shorter"] / min(height, width), shown["longest"] / max(height, width))
         shape = (max(1, round(height * scale)), max(1, round(width * scale)))
     values = image.astype(np.float64)
     for axis, (new, old) in enumerate(zip(shape, (height, width))):
@@ -36,9 +39,9 @@ def resized_like_the_document(about, image):
     return np.floor(values + 0.5)
 
 
-def input_of(about, image):
+def input_of(about, image, view=0):
     """The network's input (1, 3, H, W) of an image, and its scale by axis (x, y)."""
-    resized = resized_like_the_document(about, image)
+    resized = resized_like_the_document(about, image, view)
     wanted = about["input"]
     channels = [("red", "green", "blue").index(name) for name in wanted["channels"]]
     normalised = (resized[..., channels] - wanted["mean"]) / wanted["deviation"]
@@ -85,9 +88,9 @@ def iou(box, others):
     return shared / ((box[2:] - box[:2]).prod() + (others[:, 2:] - others[:, :2]).prod(axis=1) - shared)
 
 
-def detect(about, network, image):
-    """Boxes, scores and labels of an image, by the document."""
-    pixels, scale = input_of(about, image)
+def candidates_of(about, network, image, view):
+    """Boxes, scores and labels of a view, before those of several suppress each other."""
+    pixels, scale = input_of(about, image, view)
     logits, deltas = (output.asnumpy()[0] for output in network(mx.nd.array(pixels)))
     anchors, counts = anchors_of(about, *pixels.shape[2:])
     scores = scores_of(about, logits)
@@ -104,11 +107,22 @@ def detect(about, network, image):
     boxes = decoded(about, deltas[found].astype(np.float64), anchors[found]) / np.tile(scale, 2)
     height, width = image.shape[:2]
     boxes = np.clip(boxes, 0, [width, height, width, height])
+    if about["input"]["views"][view]["mirrored"]:
+        boxes = boxes[:, [2, 1, 0, 3]] * [-1, 1, -1, 1] + [width, 0, width, 0]
+    whole = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1) > 0
+    return [(score, box, label) for (score, _, label), box, kept in zip(candidates, boxes, whole) if kept]
+
+
+def detect(about, network, image):
+    """Boxes, scores and labels of an image, by the document."""
+    views = range(len(about["input"]["views"]))
+    candidates = [one for view in views for one in candidates_of(about, network, image, view)]
+    candidates = sorted(candidates, key=lambda one: -one[0])[: about["topk"] * len(about["levels"])]
+    boxes = np.array([box for _, box, _ in candidates])
     kept: list[int] = []
-    for place in sorted(range(len(candidates)), key=lambda place: -candidates[place][0]):
+    for place in range(len(candidates)):
         rivals = [one for one in kept if candidates[one][2] == candidates[place][2]]
-        area = (boxes[place, 2:] - boxes[place, :2]).prod()
-        if area > 0 and (not rivals or iou(boxes[place], boxes[rivals]).max() <= about["nms_threshold"]):
+        if not rivals or iou(boxes[place], boxes[rivals]).max() <= about["nms_threshold"]:
             kept.append(place)
     kept = kept[: about["max_detections"]]
     return boxes[kept], np.array([candidates[place][0] for place in kept]), [candidates[place][2] for place in kept]
@@ -116,11 +130,18 @@ def detect(about, network, image):
 
 @pytest.mark.parametrize(
     "settings",
-    [{}, {"loss": "ohem"}, {"test_warp": "true", "pixels": "caffe"}, {"anchor_size": 2, "anchor_ratios": (3, 1)}],
+    [
+        {},
+        {"loss": "ohem"},
+        {"test_warp": "true", "pixels": "caffe"},
+        {"anchor_size": 2, "anchor_ratios": (3, 1)},
+        {"test_scales": "64", "test_long": 151},
+        {"test_flip": "true", "topk": 20},
+    ],
     ids=str,
 )
 def test_a_decoder_written_from_the_document_agrees(shared_data, settings):
-    recipe = tiny_recipe(test_short=96, test_long=150, topk=50, **settings)
+    recipe = tiny_recipe(**{"test_short": 96, "test_long": 150, "topk": 50, **settings})
     mx.random.seed(0)
     network = get_network(recipe.network, len(CLASSES), 16, mx.cpu(), None, recipe.background, recipe.anchors.per_cell)
     # Small enough that no two scores are 1 in float32; inputs that no deviation divides are 58 times as large.

@@ -21,7 +21,7 @@ from aploss_mx.detection.detector import Detector
 from aploss_mx.detection.export import ExportError
 from aploss_mx.detection.exported import ExportedError
 from aploss_mx.detection.quantize import has_int8_units, quantize
-from aploss_mx.geometry.anchors import STRIDES
+from aploss_mx.geometry.anchors import PAPERS, STRIDES
 from scripts import export
 from symbols.retinanet import get_network
 
@@ -284,6 +284,15 @@ def test_networks_that_cannot_be_used(exported, tmp_path):
         (tmp_path / name).write_text("{}")
         with pytest.raises(ExportedError, match=name):
             Detector.load(tmp_path / name)
+
+
+def test_exports_of_before_have_the_papers_anchors(exported, tmp_path):
+    folder = tmp_path / "exported"
+    shutil.copytree(exported, folder)
+    about = json.loads((folder / "model.json").read_text())
+    del about["anchors"]
+    (folder / "model.json").write_text(json.dumps(about))
+    assert Detector.load(folder).recipe.anchors == PAPERS
 
 
 def test_checkpoints_of_before_have_no_calibration(checkpoint, tmp_path, photograph):

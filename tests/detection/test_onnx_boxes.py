@@ -19,7 +19,7 @@ from aploss_mx.geometry.boxes import pairwise_iou
 from symbols.retinanet import get_network
 
 CLASSES = ("cat", "dog", "bird")
-onnxruntime = pytest.importorskip("onnxruntime", reason="of the extra dev")
+onnx, onnxruntime = (pytest.importorskip(name, reason="of the extra dev") for name in ("onnx", "onnxruntime"))
 pytest.importorskip("onnx.mapping", reason="of the extra onnx")
 
 
@@ -81,14 +81,29 @@ def test_photographs_of_any_size_are_resized_inside(tmp_path, shared_data):
         assert boxes.max() > 150  # in the photograph's pixels, not in those of the network
 
 
+def test_sizes_are_rounded_as_predict_rounds_them(tmp_path):
+    """Of halves: in float32, 202 x 404 at 500 and 833 was 417 high."""
+    detector = make_detector(test_short=500, test_long=833)
+    path = export_onnx_boxes(detector, export_onnx(detector.network, tmp_path / "model.onnx"), tmp_path / "one.onnx")
+    model = onnx.load(path)
+    model.graph.output.append(onnx.helper.make_tensor_value_info("data", onnx.TensorProto.FLOAT, None))
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    for shape in ((202, 404, 3), (273, 546, 3)):
+        image = np.full(shape, 255, np.uint8)
+        (data,) = session.run(["data"], {"image": image})
+        expected = detector.views[0](image)
+        assert data[0].shape == expected.shape
+        np.testing.assert_array_equal(data[0] == 0, expected == 0)  # where it is padded
+
+
 def test_nothing_found_is_three_empty_outputs(tmp_path):
+    """As the last level has no threshold, only boxes that are all outside leave nothing."""
     detector = make_detector()
-    detector.network.class_head[-1].bias.set_data(mx.nd.full((18,), -100))
-    session = open_session(detector, tmp_path)
-    boxes, scores, labels = session.run(None, {"image": np.zeros((40, 60, 3), np.uint8)})
-    found = len(detector.predict(np.zeros((40, 60, 3), np.uint8)))
-    assert (boxes.shape, scores.shape, labels.shape) == ((found, 4), (found,), (found,))
-    assert scores.max(initial=0) < 1e-6  # the last level has no threshold
+    detector.network.box_head[-1].bias.set_data(mx.nd.full((24,), 1e4))
+    image = np.zeros((40, 60, 3), np.uint8)
+    boxes, scores, labels = open_session(detector, tmp_path).run(None, {"image": image})
+    assert (boxes.shape, scores.shape, labels.shape) == ((0, 4), (0,), (0,))
+    assert len(detector.predict(image)) == 0
 
 
 def test_confidences_of_a_calibrated_detector(tmp_path, shared_data):

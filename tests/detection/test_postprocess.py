@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy.special import expit, softmax
 
-from aploss_mx.detection.postprocess import PostProcessing, drop_background, non_maximum_suppression, to_image
+from aploss_mx.detection.postprocess import PostProcessing, drop_background, merge, non_maximum_suppression, to_image
 from aploss_mx.geometry.anchors import make_anchors
 from aploss_mx.geometry.detections import Detections
 
@@ -95,6 +95,13 @@ def test_each_rule_changes_the_random_outputs_detections():
     counts = {len(PostProcessing(**{**base, **change})(logits, deltas, *SIZE)) for change in changes}
     assert len(counts) == len(changes)
     assert len(PostProcessing()(logits, deltas, *SIZE)) == 100
+
+
+def test_of_several_views_as_many_candidates_count_as_of_one():
+    boxes = np.float32([[10 * number, 0, 10 * number + 9, 9] for number in range(12)])
+    views = [Detections(boxes[start::2], np.arange(start, 12, 2, np.float32), np.zeros(6, np.int64)) for start in (0, 1)]
+    found = PostProcessing(topk=1).suppress(merge(views))
+    np.testing.assert_array_equal(found.boxes, boxes[:-6:-1])  # the best of 5 levels
 
 
 def test_scores_come_in_descending_order():

@@ -223,6 +223,9 @@ def test_cocos_own_layout(tmp_path):
         load_detections(path, CLASSES, ["7", "12"])
     with pytest.raises(ValueError, match=r"categories 90; the classes are cat, dog, bird with the ids 1, 2, 3$"):
         load_detections(path, CLASSES, ["7", "12"], (1, 2, 3))
+    path.write_text(json.dumps([{**entries[0], "category_id": -1}]), encoding="utf-8")
+    with pytest.raises(ValueError, match="unknown categories -1; .* with the ids 90"):
+        load_detections(path, ("cow", "dog"), ["7"], (-1, 90))  # a class that the data lack
     path.write_text(json.dumps([{**entries[0], "category_id": "90"}]), encoding="utf-8")
     with pytest.raises(ValueError, match="category_id '90', which must be a whole number"):
         load_detections(path, CLASSES, ["7", "12"], (17, 18, 90))

@@ -134,6 +134,19 @@ def test_difficult_objects_make_no_errors():
     assert find_errors([sample], {"a": found}).ap50 == 1
 
 
+@pytest.mark.parametrize(
+    ("box", "label", "kind"),
+    [
+        ((0, 0, 10, 10), 0, Kind.IGNORED),
+        ((0, 36, 10, 45), 0, Kind.BACKGROUND),  # less than half of it
+        ((0, 0, 10, 10), 1, Kind.BACKGROUND),
+    ],
+)
+def test_what_lies_on_a_difficult_object_of_its_class_is_no_error(box, label, kind):
+    sample = make_sample("a", [OBJECT, (50, 50, 80, 80)], [0, 0], [True, False])
+    assert errors_of_image(sample, make_detections([box], [0.9], [label])).kinds.tolist() == [kind]
+
+
 def test_a_class_that_is_never_detected():
     """Once its objects no longer count it is left out of the mean, as in tidecv."""
     samples = [make_sample("a", [OBJECT, (50, 50, 80, 80), (60, 0, 90, 30)], [0, 1, 1])]

@@ -52,6 +52,18 @@ def test_smaller_objects_do_not_count():
     assert evaluate(samples, found, CLASSES, min_area=0) == evaluate(samples, found, CLASSES)
 
 
+def test_smaller_objects_do_not_calibrate():
+    names = [str(number) for number in range(40)]  # fewer are not fitted
+    samples = [make_sample(name, [NEAR, FAR]) for name in names]
+    found = {name: make_detections([FAR, NEAR, (5, 60, 25, 80)], [0.9, 0.4, 0.3]) for name in names}
+    without = [replace(sample, difficult=np.array([True, False])) for sample in samples]
+    calibrations = [
+        evaluate(*arguments, CLASSES, min_area=area)["calibration"]
+        for *arguments, area in ((samples, found, 1000), (without, found, 0), (samples, found, 0))
+    ]
+    assert calibrations[0] == calibrations[1] != calibrations[2]
+
+
 def test_the_area_is_that_of_the_mask_where_there_is_one():
     sample = replace(make_sample("a", [NEAR, FAR]), areas=np.array([400.0, 300.0]))
     metrics = evaluate([sample], {"a": make_detections([NEAR], [0.9])}, CLASSES, min_area=350)

@@ -1,0 +1,39 @@
+"""Find what is there twice: pictures that several images have, and boxes that several objects have."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Sequence
+
+from aploss_mx.data.problems import WARNING, Problem, shortened
+from aploss_mx.data.sample import Sample
+from aploss_mx.text import cut
+
+
+def shared_pictures(samples: Sequence[Sample], severity: str) -> list[Problem]:
+    """One problem for each picture of more than one image."""
+    owners: dict[Path, list[str]] = {}
+    for sample in samples:
+        owners.setdefault(sample.image_path, []).append(cut(sample.image_id))
+    return [
+        Problem(severity, "shared picture", str(path), f"it is taken for the picture of {shortened(names, 5)}", path)
+        for path, names in owners.items()
+        if len(names) > 1
+    ]
+
+
+def repeated_boxes(sample: Sample, classes: Sequence[str]) -> list[Problem]:
+    """A warning for each box that several of an image's objects have, of one class or of several."""
+    path, problems = sample.image_path, []
+    labels: dict[tuple[float, ...], list[int]] = {}
+    for box, label in zip(sample.boxes.tolist(), sample.labels.tolist()):
+        labels.setdefault(tuple(box), []).append(label)
+    for box, of_box in labels.items():
+        if len(of_box) > 1:
+            kind = "repeated box" if len(set(of_box)) == 1 else "box of several classes"
+            names = [f"{count} {classes[label]}" for label, count in Counter(of_box).items()]
+            corners = ", ".join(f"{side:g}" for side in box)
+            message = f"{len(of_box)} objects have the box [{corners}]: {shortened(names, 5)}"
+            problems.append(Problem(WARNING, kind, str(path), message, path, box))
+    return problems
