@@ -99,7 +99,9 @@ def test_each_rule_changes_the_random_outputs_detections():
 
 def test_of_several_views_as_many_candidates_count_as_of_one():
     boxes = np.float32([[10 * number, 0, 10 * number + 9, 9] for number in range(12)])
-    views = [Detections(boxes[start::2], np.arange(start, 12, 2, np.float32), np.zeros(6, np.int64)) for start in (0, 1)]
+    views = [
+        Detections(boxes[start::2], np.arange(start, 12, 2, np.float32), np.zeros(6, np.int64)) for start in (0, 1)
+    ]
     found = PostProcessing(topk=1).suppress(merge(views))
     np.testing.assert_array_equal(found.boxes, boxes[:-6:-1])  # the best of 5 levels
 
