@@ -40,7 +40,8 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    if path.exists() and not (path.is_file() or path.is_dir()):  # a file in its place would be no device any more
+    # A file in its place would be no device any more, and /dev/stdout no link.
+    if path.exists() and (not (path.is_file() or path.is_dir()) or path.parent.absolute() == Path("/dev")):
         with naming(path):
             yield path
         return

@@ -42,10 +42,10 @@ def main(argv: Sequence[str] | None = None, prog: str = "aploss-mx") -> int:
     argv = list(sys.argv[1:] if argv is None else argv) or ["--help"]
     command = parser.parse_args(argv[:1]).command
     try:
-        module = import_module(COMMANDS[command][0])
-    except ModuleNotFoundError as error:
-        sys.exit(f"error: {prog} {command} {needs(error)}")
-    try:
+        try:
+            module = import_module(COMMANDS[command][0])
+        except ModuleNotFoundError as error:
+            sys.exit(f"error: {prog} {command} {needs(error)}")
         result = module.main(argv[1:], prog=f"{prog} {command}")
     except KeyboardInterrupt:  # of a command that has nothing to clear up
         print("\ninterrupted", file=sys.stderr)

@@ -81,6 +81,8 @@ def run(arguments: argparse.Namespace) -> None:
         detector, min_score = load(arguments)
         run_video(detector, arguments.input[0], arguments.output, min_score, arguments.every)
         return
+    if any(map(is_video, arguments.input)):
+        raise ValueError("--input takes one film or one camera at a time, and no pictures beside it")
     if arguments.every != 1:
         raise ValueError("--every is of films, not of pictures")
     files = list(dict.fromkeys(chain(*map(find_pictures, arguments.input))))
@@ -106,8 +108,9 @@ def run(arguments: argparse.Namespace) -> None:
             if arguments.sheet:
                 tiles.append(tile(picture))
             shown = int((found.scores >= min_score).sum())
-            score = f"with a score of {min_score:.3g} or more"
-            tqdm.write(f"{visible(str(file))}: {shown} object(s) {score} → {visible(str(target))}")
+            wanted = arguments.min_confidence
+            least = f"a score of {min_score:.3g}" if wanted is None else f"a confidence of {wanted:.3g}"
+            tqdm.write(f"{visible(str(file))}: {shown} object(s) with {least} or more → {visible(str(target))}")
     finally:  # whatever a later picture did
         if detections:
             save_detections(arguments.output / "detections.json", detections, detector.classes)

@@ -91,10 +91,11 @@ def _report_detections(arguments: argparse.Namespace, output: Path, command: str
 
 def _dataset_of(folder: RunFolder, root: str | None) -> Dataset:
     """The data that a run was tested on, which lie at `root` or where they were."""
-    root = root or folder.note.get("dataset_root")
+    noted = folder.note.get("dataset_root")
+    root = root or noted
     if not root:
         raise ValueError(f"{folder.path} does not tell where its data are: give --dataset-root")
     layout = LAYOUTS.get(str(folder.note.get("layout")))  # which earlier versions did not note
-    if layout is None:
+    if layout is None or root != noted:
         return open_dataset(root, folder.recipe.val_split, folder.recipe.classes, strict=False)
     return layout(root, folder.recipe.val_split, classes_of(folder.recipe.classes), strict=False)

@@ -148,7 +148,7 @@ def run_training(arguments: argparse.Namespace, layout: Layout, command: Sequenc
 
 def _trained_on(train: Dataset, val: Dataset) -> list[Problem]:
     """Return a warning where images that a run is tested on are trained on."""
-    trained = {sample.image_path for sample in train.samples}
+    trained = {sample.image_path for sample in train.samples if sample.trained.any()}
     shared = [sample.image_id for sample in val.samples if sample.image_path in trained]
     message = f"{len(shared)} of {len(val.samples)} images, such as {min(shared, default='')}: all figures flatter"
     return [Problem(WARNING, "trained on", val.name, message)] if shared else []

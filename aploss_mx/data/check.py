@@ -142,16 +142,20 @@ def check_dataset(
     objects, difficult = Counter(), Counter()
     images_without_objects = 0
     for sample in dataset.samples:
-        objects.update(sample.labels[~sample.difficult if data_shape is None else sample.trained].tolist())
+        counted = ~sample.difficult if data_shape is None else sample.trained
+        objects.update(sample.labels[counted].tolist())
         difficult.update(sample.labels[sample.difficult].tolist())
-        images_without_objects += not sample.trained.any()
+        images_without_objects += not counted.any()
 
     problems = [*dataset.problems, *check_images(dataset, progress)]
-    problems += [problem for sample in dataset.samples for problem in repeated_boxes(sample, dataset.classes)]
+    clipped = {str(problem.image) for problem in problems if problem.kind == BOX_CLIPPED}  # of equal boxes since then
+    whole = (sample for sample in dataset.samples if str(sample.image_path) not in clipped)
+    problems += [problem for sample in whole for problem in repeated_boxes(sample, dataset.classes)]
     if max_detections is not None:
         problems += [problem for sample in dataset.samples for problem in check_crowding(sample, max_detections)]
     if not objects:
-        message = "not one object in its images counts: there is nothing to train on or to measure"
+        what = "train on" if data_shape else "measure"
+        message = f"not one object in its images counts: there is nothing to {what}"
         problems.append(Problem(ERROR, "no objects", dataset.name, message))
     else:
         problems += [

@@ -63,7 +63,7 @@ def read_image(path: str | Path, exif_orientation: bool = False) -> np.ndarray:
                 return pixels
             return turned(pixels, orientation) if exif_orientation else turned_back(pixels, orientation)
     except FileNotFoundError as error:
-        raise FileNotFoundError(f"{path}: no such image; check the data set's folder") from error
+        raise FileNotFoundError(f"{path}: no such image") from error
     except Exception as error:  # Pillow's decoders raise almost anything on a broken file
         raise OSError(
             f"{path}: cannot read the image ({reason_of(error)}); restore the file or leave it out"

@@ -252,7 +252,7 @@ def _find_picture(image: Listed, filename: str, pictures: FileIndex, problems: l
     names = [form for name in (image.name, stem) for form in unicode_forms(name)]
     found = next((pictures.files[name] for name in names if name in pictures.files), [])
     if len(found) > 1:
-        found = [path for path in found if path.name == filename] or found
+        found = [path for path in found if path.name in unicode_forms(filename)] or found
     if len(found) > 1:
         files = shortened([path.name for path in found], 5)
         message = f"{files} are its picture by their names, and <filename> says none of them: give it, or remove some"
@@ -260,7 +260,7 @@ def _find_picture(image: Listed, filename: str, pictures: FileIndex, problems: l
     if found:
         return found[0]
     folders = [pictures.folder / part for part in PurePosixPath(image.name).parents]
-    places = [folder / name for folder in folders for name in (filename, stem) if name]
+    places = [folder / form for folder in folders for name in (filename, stem) if name for form in unicode_forms(name)]
     return next((path for path in places if os.path.isfile(path)), pictures.folder / f"{image.name}.jpg")
 
 

@@ -83,9 +83,9 @@ def _parse_xml(path: Path) -> Element:
 
 def _parse_object(element: Element) -> VOCObject:
     for tag in ("name", "bndbox"):
-        count = len(element.findall(tag))
-        if count > 1:
-            raise ValueError(f"an <object> has {count} <{tag}>: give each object its own <object>")
+        different = {tuple((part.text or "").strip() for part in child.iter()) for child in element.findall(tag)}
+        if len(different) > 1:
+            raise ValueError(f"an <object> has {len(different)} <{tag}>: give each object its own <object>")
     name = element.findtext("name", "").strip()
     if not name:
         raise ValueError(f"an <object> has no <name>{hint(_fields(element), 'name')}")

@@ -117,7 +117,8 @@ class Detector:
         Parameters
         ----------
         images : ndarray or NDArray of uint8, shape (H, W, 3), Pillow's image or a file's path, or iterable of such
-            In RGB. Of a file the pixels are those of the picture as it is shown, turned as its orientation tag says.
+            In RGB; all are held in memory, so give many files in parts. Of a file the pixels are those of the picture
+            as it is shown, turned as its orientation tag says.
         batch_size : int
             How many of several images go through the network together, at most; those that it sees in one size do.
 

@@ -56,7 +56,11 @@ class Detections:
     def __len__(self) -> int:
         return len(self.boxes)
 
+    __iter__ = None  # they are no sequence: their fields are
+
     def __getitem__(self, rows: np.ndarray | slice) -> Detections:
         """Return those that a mask, a slice or an array of indices names."""
+        if np.ndim(rows) == 0 and not isinstance(rows, slice):  # type: ignore[arg-type]
+            raise TypeError("detections take a mask, a slice or indices, such as found[:1]")
         confidence = None if self.confidence is None else self.confidence[rows]
         return Detections(self.boxes[rows], self.scores[rows], self.labels[rows], confidence)

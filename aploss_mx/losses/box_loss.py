@@ -41,4 +41,5 @@ class BoxLoss(HybridBlock):
         groups = (-1, self.ranking_batch) if self.ranking_batch else (1, -1)
         # (B, N, 4) → (groups, images, N, 4) → (groups,)
         errors, positive = (x.reshape((-4, *groups, -2)).sum(axis=0, exclude=True) for x in (errors, positive))
-        return self.weight * (errors / (4 * F.maximum(positive, 1))).mean().reshape((1,))
+        positives = F.broadcast_maximum(positive, F.ones((1,)))
+        return self.weight * F.broadcast_div(errors, 4 * positives).mean().reshape((1,))

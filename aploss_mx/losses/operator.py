@@ -98,7 +98,8 @@ class RankingProp(mx.operator.CustomOpProp):
             return in_shape, [[1], logits], []
         if len(logits) != 3:
             raise ValueError(f"ranking losses take logits of shape (B, N, K), not {tuple(logits)}")
-        images_of_group(logits[0], self.ranking_batch)
+        if logits[0] > 0:  # -1 is not known yet
+            images_of_group(logits[0], self.ranking_batch)
         return [logits, logits[:2]], [[1], logits], []
 
     def infer_type(self, in_type):

@@ -33,7 +33,7 @@ class SmoothAPLoss(RankingLoss):
     Raises
     ------
     ValueError
-        If `temperature` or `epsilon` is not a positive number, and as `RankingLoss`.
+        If `temperature` is not in 1e-28 … 1e100 or `epsilon` not in 1e-100 … 1e100, and as `RankingLoss`.
     """
 
     def __init__(

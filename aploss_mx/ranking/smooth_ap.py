@@ -60,7 +60,8 @@ def smooth_ap_loss_and_grad(
     Raises
     ------
     ValueError
-        If the shapes differ, a label is not in {-1, 0, 1}, or `temperature` or `epsilon` is not a positive number.
+        If the shapes differ, a label is not in {-1, 0, 1}, `temperature` is not in 1e-28 … 1e100, or `epsilon`
+        not in 1e-100 … 1e100.
     """
     return solve_labels(smooth_ap_loss(temperature, epsilon), scores, labels)
 

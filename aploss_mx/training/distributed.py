@@ -15,7 +15,6 @@ from aploss_mx.training.roll_call import TIMEOUTS, Presence, Timeouts, address_o
 
 LOCAL, DISTRIBUTED = ("device", "local"), ("dist_sync",)
 KV_STORES = LOCAL + DISTRIBUTED
-# What MXNet reads when it is imported.
 TASK = "DMLC_TASK_ID"  # which worker of its machine a process is, as launchers of MXNet say it
 TOTALS_KEY = 1 << 30  # parameters have keys from 0 on
 TOTALS = 2

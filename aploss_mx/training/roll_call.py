@@ -19,6 +19,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Callable, Mapping, NamedTuple, Tuple
 
+# What MXNet reads when it is imported.
 ENVIRONMENT = ("DMLC_ROLE", "DMLC_PS_ROOT_URI", "DMLC_PS_ROOT_PORT", "DMLC_NUM_SERVER", "DMLC_NUM_WORKER")
 LOST = 75  # exit status of a process that ends because of another one
 BEAT_SECONDS = 1.0

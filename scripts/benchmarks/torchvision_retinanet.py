@@ -82,7 +82,7 @@ def train(arguments: argparse.Namespace) -> None:
     settings = {name: value for name, value in vars(arguments).items() if name not in PLACES}
     if (folder / "last.pt").exists():
         saved = torch.load(folder / "last.pt")
-        noted = saved.get("settings", {})
+        noted = saved.get("settings", settings)  # which earlier versions did not note
         other = [name for name, value in settings.items() if noted.get(name) != value]
         if other:
             raise SystemExit(f"error: --save-prefix {folder} holds a training with another {', '.join(other)}")

@@ -47,8 +47,11 @@ def test_in_a_folder_with_both_layouts_a_page_is_of_the_one_that_was_trained_on(
     both = shutil.copytree(shapes, tmp_path / shapes.name)
     (both / "annotations").mkdir()
     shutil.copy(coco / "annotations" / "instances_val.json", both / "annotations" / "instances_2007_val.json")
-    report.main([str(run), "--dataset-root", str(both), "--output", str(tmp_path / "page.html")])
-    assert (tmp_path / "page.html").read_bytes() == (run / "report.html").read_bytes()
+    copy = shutil.copytree(run, tmp_path / run.name)
+    note = json.loads((copy / "run.json").read_text())
+    (copy / "run.json").write_text(json.dumps({**note, "dataset_root": str(both)}))
+    report.main([str(copy)])
+    assert (copy / "report.html").read_bytes() == (run / "report.html").read_bytes()
 
 
 def test_a_note_of_an_earlier_version_has_no_layout(run, tmp_path):

@@ -198,6 +198,15 @@ def test_objects_of_one_box_are_a_warning(tmp_path, labels, told):
     assert f"{problem.kind}: {problem.message.rpartition(': ')[2]}" == told and "[1, 2, 9, 9.5]" in problem.message
 
 
+@pytest.mark.parametrize("difficult, kinds", [([False, True], []), ([False, False], [BOX_CLIPPED])])
+def test_boxes_that_only_became_equal_or_do_not_count_are_no_warning(tmp_path, difficult, kinds):
+    write_image(tmp_path / "a.jpg")
+    sample = replace(sample_of(tmp_path / "a.jpg", [0, 0], difficult), boxes=np.tile([1, 2, 9, 9.5], (2, 1)))
+    clipped = [Problem(WARNING, kind, "a.xml", "reaches over the edge", sample.image_path) for kind in kinds]
+    report = check_dataset(dataset_of(sample, classes=("cat",), problems=clipped))
+    assert [problem.kind for problem in report.warnings] == kinds
+
+
 @pytest.mark.parametrize("labels, difficult", [([], []), ([0], [True])])
 def test_a_data_set_without_objects_is_an_error(tmp_path, labels, difficult):
     write_image(tmp_path / "a.jpg")

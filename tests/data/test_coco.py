@@ -171,7 +171,7 @@ def test_areas_of_0_in_a_file_without_areas_are_no_reason_to_leave_objects_out(t
 def test_an_image_of_tiny_objects_alone_is_not_trained_on(tmp_path):
     dataset = read_objects(tmp_path, object_of(bbox=[0, 0, 1, 1]))
     assert len(TrainingSet(dataset.samples, TrainTransform((64, 64), "none"), 0)) == 0
-    assert check_dataset(dataset, progress=False).images_without_objects == 1
+    assert check_dataset(dataset, progress=False, data_shape=64).images_without_objects == 1
 
 
 def test_tiny_objects_count_where_there_is_no_training(tmp_path):

@@ -20,3 +20,10 @@ def test_a_part_of_them(rows, calibrated):
     assert (found.scores.tolist(), found.labels.tolist()) == ([0.9, 0.5], [2, 0])
     assert found.confidence is None or found.confidence.shape == (2,)
     assert (found.confidence is not None) == calibrated
+
+
+def test_they_are_no_sequence():
+    with pytest.raises(TypeError, match=r"such as found\[:1\]"):
+        Detections()[0]
+    with pytest.raises(TypeError):
+        iter(Detections())

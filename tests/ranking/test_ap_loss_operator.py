@@ -243,6 +243,8 @@ def test_types_are_inferred_from_the_logits():
 def test_shapes_may_be_unknown_yet():
     assert symbol().infer_shape_partial() == ([(), ()], [(1,), ()], [])
     assert symbol().infer_shape_partial(class_targets=(2, 30)) == ([(), (2, 30)], [(1,), ()], [])
+    partial = symbol(ranking_batch=2).infer_shape_partial(logits=(0, 5, 3))
+    assert partial == ([(0, 5, 3), (0, 5)], [(1,), (0, 5, 3)], [])
 
 
 def test_attributes_of_a_scope_are_not_the_operators():

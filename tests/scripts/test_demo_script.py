@@ -240,7 +240,7 @@ def test_a_threshold_may_be_of_confidences(shapes, trained, folder, capsys):
     confidences = np.sort(Detector.load(folder / "last.npz").predict(picture).confidence)
     least = float(confidences[len(confidences) // 2 : len(confidences) // 2 + 2].mean())
     run_demo(folder, picture, folder / "found", "--min-confidence", least)
-    assert f": {(confidences >= least).sum()} object(s) with a score of" in capsys.readouterr().out
+    assert f": {(confidences >= least).sum()} object(s) with a confidence of" in capsys.readouterr().out
 
 
 def test_a_threshold_of_confidences_wants_a_detector_that_has_some(shapes, trained, folder):

@@ -84,6 +84,12 @@ def stamped(path: Path, ticks: list[int], damaged: int = -1) -> Path:
     return path
 
 
+def test_films_come_one_at_a_time(capsys):
+    for inputs in (["a.mp4", "b.mp4"], ["photo.jpg", "film.mp4"]):
+        with pytest.raises(SystemExit, match="one film or one camera at a time"):
+            demo.main(["--input", *inputs])
+
+
 def test_a_damaged_frame_is_left_out_and_told(trained, tmp_path, capsys):
     film = stamped(tmp_path / "film.mkv", [0, 1, 2, 3, 4], damaged=2)
     demo.main(["--params", str(trained / "last.npz"), "--input", str(film), "--output", str(tmp_path / "out")])
