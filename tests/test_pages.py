@@ -319,6 +319,19 @@ def test_other_trainings_are_of_the_shipped_recipes(name):
 LOSSES_OF_TABLE = {"AP-loss": "ap", "AUC-loss": "auc", "focal loss": "focal", "OHEM": "ohem"}
 
 
+def test_augmentations_of_a_whole_backbone():
+    rows = {row["row"]: numbers(row, "AP", "AP50", "AP75") for row in measured("whole/augmentations.csv")}
+    cells, gaps = table("| loss | mirroring: AP |", RESULTS), []
+    for name, *figures in cells:
+        flip, ssd = (rows[f"{LOSSES_OF_TABLE[name]}, {augmentation}"] for augmentation in ("flip", "ssd"))
+        assert_shown(" | ".join(figures), [*flip, *ssd])
+        gaps.append(flip[0] - ssd[0])
+    assert 2 * len(cells) == len(rows)
+    assert_shown(claim("In AP mirroring is ahead for each, by (.*?),", RESULTS), [min(gaps), max(gaps)])
+    lead = rows["ap, flip"][0] - rows["focal, flip"][0]
+    assert_shown(claim("AP-loss leads focal loss by (.*?) AP", RESULTS), [lead])
+
+
 def test_what_a_whole_backbone_has_begun_with():
     measured_by_row = {row["row"]: numbers(row, "AP", "AP50") for row in measured("whole/learning_rates.csv")}
     diverged = [row["row"] for row in measured("whole/diverged.csv")]

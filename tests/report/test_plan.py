@@ -105,11 +105,11 @@ def test_the_chosen_settings_are_the_best_measured_and_of_one_setting_in_the_lon
             choices = scale.tuning[name].choices
             by_ap = sorted(rows_of(loss, rows), key=lambda row: -float(row["AP"]))
             best = [row["row"].split(", ", 1)[1] for row in by_ap]
-            assert set(best) <= set(choices)  # a training that diverged has no row
+            assert set(best) <= set(choices)  # a training that diverged, or is not made yet, has no row
             if name == "learning_rates" and "learning_rates_longer" in scale.tuning:
                 assert set(best[:2]) == set(scale.tuning["learning_rates_longer"].choices)
-            expected.update(choices[best[0]])
-        assert scale.chosen[loss] == expected
+            expected.update(choices[best[0]] if best else {})
+        assert {**scale.settings, **scale.chosen[loss]} == {**scale.settings, **expected}
 
 
 def rows_of(loss, rows):
