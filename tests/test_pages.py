@@ -13,6 +13,7 @@ from typing import Sequence
 import pytest
 
 from aploss_mx.config import load_recipe
+from aploss_mx.evaluation.calibration import Calibration
 from aploss_mx.report.plan import SCALES, rows_of
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -317,6 +318,12 @@ def test_other_trainings_are_of_the_shipped_recipes(name):
 
 
 LOSSES_OF_TABLE = {"AP-loss": "ap", "AUC-loss": "auc", "focal loss": "focal", "OHEM": "ohem"}
+
+
+def test_the_score_that_is_a_confidence_of_a_half():
+    fitted = json.loads((REPOSITORY / "models" / "voc-resnet18.json").read_text(encoding="utf-8"))["calibration"]
+    score = Calibration(fitted["slope"], fitted["offset"]).score(0.5)
+    assert_shown(claim(r"voc-resnet18's score of ([\d.]+) is a confidence of 0\.5", DEPLOYMENT), [score])
 
 
 def test_augmentations_of_a_whole_backbone():

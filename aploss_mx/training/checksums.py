@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from typing import Sequence
+from typing import Any, Sequence
 
 from aploss_mx.config import Recipe
 from aploss_mx.data.sample import Sample
@@ -18,5 +18,9 @@ def checksums(recipe: Recipe, classes: Sequence[str], samples: Sequence[Sample])
         data = zlib.crc32(f"{sample.image_id} {sample.width} {sample.height}".encode(errors="surrogatepass"), data)
         for array in (sample.boxes, sample.labels, sample.trained):
             data = zlib.crc32(array.tobytes(), data)
-    texts = {"settings": json.dumps(settings), "classes": json.dumps(list(classes))}
-    return {**{name: zlib.crc32(text.encode()) for name, text in texts.items()}, "training data": data}
+    return {"settings": checksum(settings), "classes": checksum(list(classes)), "training data": data}
+
+
+def checksum(value: Any) -> int:
+    """Return the CRC-32 of what JSON can hold."""
+    return zlib.crc32(json.dumps(value).encode())

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import zlib
 from contextlib import ExitStack
 from itertools import chain, count
 from pathlib import Path
@@ -21,7 +19,7 @@ from aploss_mx.data.processes import LoaderProcesses
 from aploss_mx.data.sample import Sample
 from aploss_mx.data.transforms import TrainTransform
 from aploss_mx.detection.detector import views_of
-from aploss_mx.training.checksums import checksums
+from aploss_mx.training.checksums import checksum, checksums
 from aploss_mx.training.distributed import Workers, count_workers
 from aploss_mx.training.loop import TrainingRun
 from aploss_mx.training.metrics_log import MetricsLog
@@ -104,7 +102,7 @@ def _prepare(
                 print(f"nothing to resume in {options.save_prefix}: a new run")
             network, pretrained = new_network(recipe, classes, options.devices)
     if workers.count > 1:  # who freezes other layers waits for gradients that nobody sends
-        workers.check_alike({"pretrained weights": zlib.crc32(json.dumps(sorted(pretrained)).encode())})
+        workers.check_alike({"pretrained weights": checksum(sorted(pretrained))})
     network.hybridize(static_alloc=True)
     trainer = make_trainer(network, recipe, workers.kv_store)
     workers.share_parameters(trainer)
