@@ -88,7 +88,7 @@ def _annotate_frames(
     rate = capture.get(cv2.CAP_PROP_FPS)
     rate = rate if 0 < rate <= HIGHEST_RATE else USUAL_RATE
     expected = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
-    done, missed, lost, first, start = 0, 0, 0, 0.0, time.monotonic()
+    done, missed, lost, first, begin, start = 0, 0, 0, 0, 0.0, time.monotonic()
     bar = track(desc="detecting", total=-(-expected // every) if expected > 0 else None, unit="frames")
     try:
         with bar, GracefulInterrupt("frame") as interrupt, ExitStack() as opened:
@@ -114,8 +114,9 @@ def _annotate_frames(
                     film = Film(target, rate / every, (picture.shape[1], picture.shape[0]))
                     opened.callback(film.close)
                     file = opened.enter_context(open(lines, "w", encoding="utf-8"))
-                    first = moment
-                seconds = moment - first if moment > first else number / rate  # some sources have no clock
+                    first, begin = number, moment
+                # Some sources have no clock.
+                seconds = moment - begin if moment > begin else (number - first) / rate
                 film.add(picture, seconds)
                 shown = {"frame": number, "seconds": round(seconds, 3)}
                 file.write(json.dumps({**shown, "detections": entries_of(found, detector.classes)}) + "\n")

@@ -90,10 +90,14 @@ def test_films_come_one_at_a_time(capsys):
             demo.main(["--input", *inputs])
 
 
-def test_a_damaged_frame_is_left_out_and_told(trained, tmp_path, capsys):
-    film = stamped(tmp_path / "film.mkv", [0, 1, 2, 3, 4], damaged=2)
+@pytest.mark.parametrize("damaged", [0, 2])
+def test_a_damaged_frame_is_left_out_and_told(trained, tmp_path, capsys, damaged):
+    """Of a film that begins with one, times count from the first frame that is whole."""
+    film = stamped(tmp_path / "film.mkv", [0, 10, 20, 30, 40], damaged)
     demo.main(["--params", str(trained / "last.npz"), "--input", str(film), "--output", str(tmp_path / "out")])
-    assert [line["frame"] for line in lines_of(tmp_path / "out" / "film.jsonl")] == [0, 1, 3, 4]
+    whole = [number for number in range(5) if number != damaged]
+    lines = [(line["frame"], line["seconds"]) for line in lines_of(tmp_path / "out" / "film.jsonl")]
+    assert lines == [(number, pytest.approx((number - whole[0]) / 10)) for number in whole]
     assert "1 frame(s) cannot be read and are left out" in capsys.readouterr().err
 
 
