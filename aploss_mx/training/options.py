@@ -29,7 +29,7 @@ class Options:
     devices : list of Context
         The batch is split evenly over them; each ranks its own part.
     kv_store : str
-        MXNet's kvstore that sums the gradients, one of `workers.KV_STORES`.
+        MXNet's kvstore that sums the gradients, one of `distributed.KV_STORES`.
     num_workers : int
         Processes that load data.
     resume : str

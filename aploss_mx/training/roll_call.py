@@ -23,6 +23,7 @@ from typing import Callable, Mapping, NamedTuple, Tuple
 ENVIRONMENT = ("DMLC_ROLE", "DMLC_PS_ROOT_URI", "DMLC_PS_ROOT_PORT", "DMLC_NUM_SERVER", "DMLC_NUM_WORKER")
 LOST = 75  # exit status of a process that ends because of another one
 BEAT_SECONDS = 1.0
+LONGEST_SECONDS = 1e6  # sockets take no endless times
 SAY_AFTER_SECONDS = 10.0
 LONGEST_LINE = 1 << 16  # of a stranger on the port
 SILENCE = (socket.timeout, TimeoutError)  # the same from Python 3.10 on
@@ -66,8 +67,11 @@ def add_timeout_flag(parser: argparse.ArgumentParser) -> None:
 
 
 def timeouts_of(seconds: float | None) -> Timeouts:
-    """Return what ``--timeout`` means; it is no less than a few beats."""
-    return TIMEOUTS if seconds is None else Timeouts(*[max(seconds, 5 * BEAT_SECONDS)] * 2)
+    """Return what ``--timeout`` means; it is no less than a few beats, and no more than days."""
+    if seconds is None:
+        return TIMEOUTS
+    limited = min(max(5 * BEAT_SECONDS, seconds), LONGEST_SECONDS)  # in this order NaN becomes the least
+    return Timeouts(limited, limited)
 
 
 def end_process(reason: str) -> None:

@@ -188,15 +188,15 @@ def test_every_setting_is_changed():
 
 
 @pytest.mark.parametrize(
-    ("flags", "timeouts"), [([], (600, 120)), (["--timeout", "37"], (37, 37)), (["--timeout", "0"], (5, 5))]
+    ("given", "timeouts"), [("", (600, 120)), ("37", (37, 37)), ("0", (5, 5)), ("inf", (1e6, 1e6)), ("nan", (5, 5))]
 )
-def test_the_timeout_is_that_of_the_run(shapes, tmp_path, monkeypatch, flags, timeouts):
+def test_the_timeout_is_that_of_the_run(shapes, tmp_path, monkeypatch, given, timeouts):
     def stop(*arguments):
         raise Seen(arguments[-1])
 
     monkeypatch.setattr(training, "set_up", stop)
     with pytest.raises(Seen) as seen:
-        train_voc.main([*tiny_flags(shapes, tmp_path / "run"), *flags])
+        train_voc.main([*tiny_flags(shapes, tmp_path / "run"), *(["--timeout", given] if given else [])])
     (options,) = seen.value.args
     assert options.timeouts == timeouts
 
