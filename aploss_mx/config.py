@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -34,25 +35,22 @@ class ConfigError(ValueError):
     """A recipe or flag that cannot be used; the message says which and why."""
 
 
-def _positive(value: Any) -> int:
-    number = int(value)
-    if not 0 < number < LARGEST or number != float(value):
-        raise ValueError("must be a positive whole number, below 2^31")
-    return number
+def _number(kind: Callable[[Any], Any], fits: Callable[[Any], bool], told: str) -> Callable[[Any], Any]:
+    def parse(value: Any) -> Any:
+        number = kind(value)
+        if not fits(number) or number != float(value):
+            raise ValueError(told)
+        return number
+
+    return parse
 
 
-def _count(value: Any) -> int:
-    number = int(value)
-    if not 0 <= number < LARGEST or number != float(value):
-        raise ValueError("must be a whole number, 0 or more, below 2^31")
-    return number
-
-
-def _positive_float(value: Any) -> float:
-    number = float(value)
-    if not 0 < number < float("inf"):
-        raise ValueError("must be a positive number")
-    return number
+_positive = _number(int, lambda number: 0 < number < LARGEST, "must be a positive whole number, below 2^31")
+_count = _number(int, lambda number: 0 <= number < LARGEST, "must be a whole number, 0 or more, below 2^31")
+_positive_float = _number(float, lambda number: 0 < number < math.inf, "must be a positive number")
+_not_negative = _number(float, lambda number: 0 <= number < math.inf, "must be a number, 0 or more")
+_fraction = _number(float, lambda number: 0 <= number <= 1, "must lie in 0 … 1")
+_factor = _number(float, lambda number: 0.01 <= number <= 100, "must lie in 0.01 … 100")
 
 
 def _width(value: Any) -> float:
@@ -64,20 +62,6 @@ def _width(value: Any) -> float:
 def _temperature(value: Any) -> float:
     number = float(value)
     check_width("it", number, LEAST_TEMPERATURE)
-    return number
-
-
-def _fraction(value: Any) -> float:
-    number = float(value)
-    if not 0 <= number <= 1:
-        raise ValueError("must lie in 0 … 1")
-    return number
-
-
-def _not_negative(value: Any) -> float:
-    number = float(value)
-    if not 0 <= number < float("inf"):
-        raise ValueError("must be a number, 0 or more")
     return number
 
 
@@ -118,13 +102,6 @@ def _items(value: Any) -> Sequence[Any]:
 
 def _numbers(value: Any) -> tuple[int, ...]:
     return tuple(sorted(_positive(item) for item in _items(value)))
-
-
-def _factor(value: Any) -> float:
-    number = float(value)
-    if not 0.01 <= number <= 100:
-        raise ValueError("must lie in 0.01 … 100")
-    return number
 
 
 def _factors(value: Any) -> tuple[float, ...]:
@@ -370,14 +347,7 @@ class RecipeLoader(yaml.SafeLoader):
 
 
 TEST_SETTINGS = (
-    "test_short",
-    "test_long",
-    "test_scales",
-    "test_warp",
-    "test_flip",
-    "topk",
-    "score_threshold",
-    "nms_threshold",
+    "test_short", "test_long", "test_scales", "test_warp", "test_flip", "topk", "score_threshold", "nms_threshold",
     "max_detections",
-)
+)  # fmt: skip
 """The settings that a trained detector may be used with in other values."""

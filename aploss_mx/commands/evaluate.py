@@ -131,7 +131,7 @@ def run(arguments: argparse.Namespace) -> None:
         raise ValueError(f"--coco-results wants an id for each class: {dataset.name} lacks {', '.join(lacking)}")
     if detector:
         if arguments.detect_only:
-            check_readable(dataset)
+            raise_if_errors([*dataset.problems, *check_images(dataset)])
         else:
             preflight(check_dataset(dataset, max_detections=detector.recipe.max_detections))
         detections = detect(detector, dataset, arguments.num_workers)
@@ -168,8 +168,3 @@ def _tell_what_was_read(dataset: Dataset, detections: dict[str, Detections]) -> 
         complain(
             f"warning: {beyond} of them end beyond their image: is each bbox [x, y, width, height], of its pixels?"
         )
-
-
-def check_readable(dataset: Dataset) -> None:
-    """Raise DataError where images cannot be read, or the data set cannot be."""
-    raise_if_errors([*dataset.problems, *check_images(dataset)])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from typing import Sequence
 
 import mxnet as mx
 
@@ -39,6 +41,11 @@ def add_workers_flag(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="processes that load images (default: %(default)s)",
     )
+
+
+def command_line(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> list[str]:
+    """Return the words that a command was called with."""
+    return [*parser.prog.split(), *(sys.argv[1:] if argv is None else argv)]
 
 
 def one_device(arguments: argparse.Namespace) -> mx.Context:

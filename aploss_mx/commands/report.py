@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import argparse
 import shlex
-import sys
 from pathlib import Path
 from typing import Sequence
 
 from aploss_mx.arguments import ArgumentParser, html_file
 from aploss_mx.commands.errors import readable_errors
+from aploss_mx.commands.flags import command_line
 from aploss_mx.data.check import Dataset
 from aploss_mx.data.coco import COCODetection
 from aploss_mx.data.dataset import classes_of, is_coco, open_dataset
@@ -54,9 +54,8 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
         parser.error("--detections wants --dataset-root and --split")
     if arguments.runs and (arguments.split or arguments.classes):
         parser.error("--split and --classes go with --detections: a run knows its own")
-    words = [*parser.prog.split(), *(sys.argv[1:] if argv is None else argv)]
     with readable_errors():
-        run(arguments, shlex.join(words))
+        run(arguments, shlex.join(command_line(parser, argv)))
 
 
 def run(arguments: argparse.Namespace, command: str) -> None:

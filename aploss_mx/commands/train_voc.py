@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import Any, Sequence
 
 from aploss_mx.commands.errors import readable_errors
-from aploss_mx.commands.training import command_line, run_training, training_parser
+from aploss_mx.commands.flags import command_line
+from aploss_mx.commands.training import run_training, training_parser
 from aploss_mx.data.voc import VOCDetection
 
 

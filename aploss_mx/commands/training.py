@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Any, Sequence, Type, Union
 
@@ -68,11 +67,6 @@ def training_parser(
     parser.add_argument("--no-report", action="store_true", help=f"make no {REPORT} at the end")
     add_recipe_flags(parser, default_recipe)
     return parser
-
-
-def command_line(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> list[str]:
-    """Return the words that a command was called with."""
-    return [*parser.prog.split(), *(sys.argv[1:] if argv is None else argv)]
 
 
 def run_training(arguments: argparse.Namespace, layout: Layout, command: Sequence[str]) -> dict[str, Any]:

@@ -30,7 +30,7 @@ from aploss_mx.ranking.measure import measure_ap_loss, score_spread
 from aploss_mx.training.distributed import Workers
 from aploss_mx.training.interrupt import GracefulInterrupt
 from aploss_mx.training.metrics_log import MetricsLog, NoLog
-from aploss_mx.training.optimizer import optimizer_states, updates_of
+from aploss_mx.training.optimizer import optimizer_states
 from aploss_mx.training.options import Options
 from aploss_mx.training.resume import omp_num_threads
 from aploss_mx.training.schedule import learning_rate
@@ -264,7 +264,7 @@ class TrainingRun:
             classes=self.classes,
             epoch=self.epoch,
             step=self.step,
-            updates=updates_of(self.trainer),
+            updates=self.trainer._optimizer.num_update,
             seconds=self.seconds,
             best=self.best,
             pretrained=self.pretrained,

@@ -21,11 +21,6 @@ def optimizer_states(trainer: mx.gluon.Trainer, network: RetinaNet) -> dict[str,
     return states
 
 
-def updates_of(trainer: mx.gluon.Trainer) -> int:
-    """Return how many steps the optimizer has made."""
-    return trainer._optimizer.num_update
-
-
 def restore_optimizer(
     trainer: mx.gluon.Trainer, network: RetinaNet, states: dict[str, list[np.ndarray]], updates: int
 ) -> None:
