@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import os
 import signal
-import time
 from pathlib import Path
 from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
-from tiny_training import running_script
+from tiny_training import running_script, wait_until
 
 from aploss_mx.commands import video
 from aploss_mx.commands.video import is_video
@@ -179,11 +178,7 @@ def test_ctrl_c_leaves_a_playable_film(trained, tmp_path):
     flags = ["--params", str(trained / "last.npz"), "--input", str(film), "--output", str(tmp_path / "out")]
     lines = tmp_path / "out" / "long.jsonl"
     with running_script("demo.py", flags) as process:
-        end = time.monotonic() + 90
-        while not (lines.exists() and lines.stat().st_size):
-            assert process.poll() is None, process.stderr.read()
-            assert time.monotonic() < end
-            time.sleep(0.1)
+        wait_until(lambda: lines.exists() and lines.stat().st_size, process)
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=60)
     assert process.returncode == 130

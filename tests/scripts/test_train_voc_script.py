@@ -19,6 +19,7 @@ from aploss_mx.training.options import LOCK
 SMALL_VOC = [
     "--network", "resnet18_v1b", "--channels", "16", "--data-shape", "64", "--batch-size", "2", "--epochs", "1",
     "--warmup-steps", "0", "--test-short", "64", "--test-long", "96", "--num-workers", "0", "--log-interval", "1",
+    "--no-report",
 ]  # fmt: skip
 
 
@@ -52,7 +53,7 @@ def test_training_on_pascal_voc(voc, shared_weights, folder, capsys):
 
 @pytest.mark.parametrize("split, told", [("2007_val", False), ("2007_train", True)])
 def test_testing_on_what_is_trained_on_is_told(split, told, shapes, folder, capsys):
-    train_voc.main([*tiny_flags(shapes, folder, val_split=split), "--no-report"])
+    train_voc.main(tiny_flags(shapes, folder, val_split=split))
     assert ("8 of 8 images, such as train_000000: all figures flatter" in capsys.readouterr().out) == told
 
 

@@ -8,9 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from tiny_training import paint_shapes, run_script, running_script, tiny_flags, wait_until
+from tiny_training import paint_shapes, running_script, tiny_flags, wait_until
 
 from aploss_mx.checkpoint import Checkpoint
+from aploss_mx.commands import train_voc
 from aploss_mx.training.metrics_log import read_metrics
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="finds processes in /proc")
@@ -23,7 +24,7 @@ def children_of(pid: int) -> list[int]:
 @pytest.mark.parametrize(
     ("phase", "cpus"), [("training", "2"), pytest.param("evaluation", "1", marks=pytest.mark.slow)]
 )
-def test_the_run_ends_and_goes_on(tmp_path, phase, cpus):
+def test_the_run_ends_and_goes_on(tmp_path, phase, cpus, capsys):
     shapes = paint_shapes(tmp_path / "shapes", num_train=16, num_val=40 if phase == "evaluation" else 4)
     folder = tmp_path / "run"
 
@@ -42,5 +43,6 @@ def test_the_run_ends_and_goes_on(tmp_path, phase, cpus):
     assert "Traceback" not in told
     assert not any(Path(f"/proc/{pid}").exists() for pid in loaders)
     epoch = Checkpoint.load(folder / "last.npz").epoch
-    assert f"resuming from {folder / 'last.npz'}, epoch {epoch}" in run_script("train_voc.py", flags(epoch + 1))
+    train_voc.main(flags(epoch + 1))
+    assert f"resuming from {folder / 'last.npz'}, epoch {epoch}" in capsys.readouterr().out
     assert int(read_metrics(folder / "metrics.csv")[-1]["epoch"]) == epoch + 1

@@ -12,14 +12,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_training import STARTED, run_script, tiny_flags, tiny_run, wait_until
+from tiny_training import STARTED, tiny_flags, tiny_run, wait_until
 
 from aploss_mx.checkpoint import Checkpoint
-from aploss_mx.commands import launch_local, train_voc
+from aploss_mx.commands import errors, launch_local, train_voc
+from aploss_mx.commands.errors import INTERRUPTED
 from aploss_mx.config import Recipe
 from aploss_mx.data.loader import EpochSampler
 from aploss_mx.data.shapes import SHAPES_CLASSES
 from aploss_mx.data.voc import VOCDetection
+from aploss_mx.training import setup
 from aploss_mx.training.checksums import checksums
 from aploss_mx.training.distributed import Workers, WorkersError, count_workers
 from aploss_mx.training.metrics_log import read_metrics
@@ -88,7 +90,7 @@ def test_workers_of_other_settings_classes_or_data_are_told_what_differs(shapes)
             workers.check_alike(ours)
 
 
-@pytest.mark.parametrize("other", ["settings", "pretrained weights"])
+@pytest.mark.parametrize("other", [pytest.param("settings", marks=pytest.mark.slow), "pretrained weights"])
 def test_a_run_of_workers_with_other_flags_does_not_start(other, shapes, tmp_path, capfd):
     weights = str(tmp_path / "backbone.params")
     tiny_run(shapes, tmp_path / "start").network.backbone.save_parameters(weights)
@@ -108,6 +110,14 @@ def test_a_run_of_workers_with_other_flags_does_not_start(other, shapes, tmp_pat
     assert not list((tmp_path / "run").glob("*.npz"))
 
 
+def test_what_workers_must_share_is_compared_as_a_run_is_set_up(shapes, folder, monkeypatch):
+    workers, compared = Workers("device"), []
+    workers.count, workers.check_alike = 2, lambda checksums: compared.extend(checksums)
+    monkeypatch.setattr(setup, "Workers", lambda *_: workers)
+    tiny_run(shapes, folder)
+    assert compared == ["settings", "classes", "training data", "pretrained weights"]
+
+
 @pytest.mark.parametrize("parts", [1, 2, 4])
 def test_parts_of_batches_make_the_batches(parts):
     whole, split = EpochSampler(10, 4, seed=1), [EpochSampler(10, 4, seed=1) for _ in range(parts)]
@@ -119,29 +129,11 @@ def test_parts_of_batches_make_the_batches(parts):
     assert len(joined) == len(whole) == len(split[0]) == 3
 
 
-def test_two_workers_make_the_steps_of_two_devices(shapes, tmp_path, capsys):
-    run_script("train_voc.py", [*flags_of(shapes, tmp_path / "devices"), "--cpus", "2"])
-    run_script("launch_local.py", launch(*flags_of(shapes, tmp_path / "workers")))
-    devices, workers = (Checkpoint.load(tmp_path / name / "last.npz") for name in ("devices", "workers"))
-    assert devices.step == workers.step == 2 * EPOCHS
-    differences = {
-        name: np.abs(workers.parameters[name] - array).max() / np.abs(array).max()
-        for name, array in devices.parameters.items()
-        if array.any()
-    }
-    worst = max(differences, key=differences.get)
-    with capsys.disabled():
-        print(f"\nlargest difference of a weight after 20 steps, relative to its scale: {differences[worst]:.1e}")
-    assert differences[worst] <= 1e-6
-    rows = [len(read_metrics(tmp_path / name / "metrics.csv")) for name in ("devices", "workers")]
-    assert rows[0] == rows[1] > 0
-
-
-def test_no_worker_outlives_another_and_the_run_goes_on(shapes, tmp_path, capfd):
-    flags = flags_of(shapes, tmp_path / "run", epochs=1000)
-    members = launch_local.start(launch(*flags)[2:], 2, 1)
+def test_two_workers_make_the_steps_of_two_devices_and_none_outlives_the_other(shapes, folder, capfd):
+    """One of them is killed amid the training, which another launch then finishes."""
+    members = launch_local.start(launch(*flags_of(shapes, folder / "workers", epochs=1000))[2:], 2, 1)
     try:
-        last = tmp_path / "run" / "last.npz"
+        last = folder / "workers" / "last.npz"
         wait_until(last.exists, members[-2].process)
         members[-1].process.kill()
         start = time.monotonic()
@@ -153,12 +145,26 @@ def test_no_worker_outlives_another_and_the_run_goes_on(shapes, tmp_path, capfd)
     assert "worker 1 ended with signal SIGKILL; stopping the others" in capfd.readouterr().err
     assert all(member.process.poll() is not None for member in members)
 
-    epochs = Checkpoint.load(last).epoch
-    printed = run_script(
-        "launch_local.py", launch(*flags_of(shapes, tmp_path / "run", epochs=epochs + 1), "--resume", "auto")
-    )
-    assert f"epoch {epochs}" in printed
-    assert Checkpoint.load(last).epoch == epochs + 1
+    epoch = Checkpoint.load(last).epoch
+    flags = flags_of(shapes, folder / "workers", epochs=epoch + EPOCHS)
+    with pytest.raises(SystemExit) as end:
+        launch_local.main(launch(*flags, "--resume", "auto"))
+    assert end.value.code == 0
+    assert f"epoch {epoch}" in capfd.readouterr().out
+    tiny_run(shapes, folder / "devices", cpus=2, epochs=epoch + EPOCHS).run()
+    devices, workers = (Checkpoint.load(folder / name / "last.npz") for name in ("devices", "workers"))
+    assert devices.step == workers.step == 2 * (epoch + EPOCHS)
+    differences = {
+        name: np.abs(workers.parameters[name] - array).max() / np.abs(array).max()
+        for name, array in devices.parameters.items()
+        if array.any()
+    }
+    worst = max(differences, key=differences.get)
+    with capfd.disabled():
+        print(f"\nlargest difference of a weight after {devices.step} steps, relative: {differences[worst]:.1e}")
+    assert differences[worst] <= 1e-6
+    rows = [len(read_metrics(folder / name / "metrics.csv")) for name in ("devices", "workers")]
+    assert rows[0] == rows[1] > 0
 
 
 RAISING = """
@@ -173,7 +179,9 @@ with readable_errors():
 """
 
 
-@pytest.mark.parametrize("error", ["ValueError", pytest.param("KeyError", marks=pytest.mark.slow), "KeyboardInterrupt"])
+@pytest.mark.parametrize(
+    "error", ["ValueError", *(pytest.param(name, marks=pytest.mark.slow) for name in ("KeyError", "KeyboardInterrupt"))]
+)
 def test_a_worker_that_fails_alone_does_not_wait_for_the_others(tmp_path, capfd, error):
     script = tmp_path / "raise.py"
     script.write_text(RAISING.format(error=error))
@@ -187,20 +195,30 @@ def test_a_worker_that_fails_alone_does_not_wait_for_the_others(tmp_path, capfd,
     assert "stopping the others" in told
 
 
+@pytest.mark.parametrize(
+    ("error", "status", "told"),
+    [(ValueError, 1, "error: no"), (KeyError, 1, "Traceback"), (KeyboardInterrupt, INTERRUPTED, "")],
+)
+def test_any_error_leaves_the_other_workers(monkeypatch, error, status, told):
+    left = []
+    monkeypatch.setattr(errors, "leave_workers", lambda status, message="": left.append((status, message)))
+    with pytest.raises((SystemExit, error)), errors.readable_errors():
+        raise error("no")
+    ((ended, message),) = left
+    assert ended == status and message.startswith(told)
+
+
 def test_evaluation_is_the_work_of_one(shapes, tmp_path):
     with pytest.raises(SystemExit, match="leave out --kv-store dist_sync"):
         train_voc.main([*flags_of(shapes, tmp_path / "run"), "--kv-store", "dist_sync", "--eval-only"])
 
 
-def test_the_launcher_ends_with_the_scripts_error(shapes, tmp_path):
-    """All workers refuse a batch that three devices cannot share."""
-    handlers = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)]
-    with pytest.raises(SystemExit) as end:
-        launch_local.main(["--workers", "3", *launch(*flags_of(shapes, tmp_path / "run"))[2:]])
-    assert end.value.code == 1
-    # A loader's workers, forked later from the same process, would inherit them and might not end.
-    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)] == handlers
-    assert not (tmp_path / "run" / "last.npz").exists()
+def test_a_batch_must_divide_over_the_workers(shapes, tmp_path, monkeypatch):
+    for name, value in WHOLE.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit, match="batch_size 4 cannot be split evenly over 3 devices"):
+        train_voc.main([*flags_of(shapes, tmp_path / "run"), "--kv-store", "dist_sync"])
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(

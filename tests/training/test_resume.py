@@ -14,7 +14,6 @@ import pytest
 from tiny_training import (
     assert_same_arrays,
     paint_shapes,
-    run_script,
     running,
     running_script,
     tiny_flags,
@@ -37,13 +36,6 @@ SCHEDULE = {"epochs": 3, "warmup_steps": 4, "warmup_factor": 0.5, "lr_decay_epoc
 RATES = [0.004, 0.005, 0.006, 0.007, 0.0008, 0.0008]
 
 
-@pytest.fixture
-def workplace(tmp_path):
-    """A folder for runs that is removed afterwards: pytest keeps the others for days."""
-    yield tmp_path
-    shutil.rmtree(tmp_path)
-
-
 def assert_same_end(folder, other) -> None:
     one, two = Checkpoint.load(folder / "last.npz"), Checkpoint.load(other / "last.npz")
     assert (one.epoch, one.step, one.recipe, one.best) == (two.epoch, two.step, two.recipe, two.best)
@@ -60,9 +52,9 @@ def assert_same_end(folder, other) -> None:
 
 
 @pytest.mark.parametrize("settings", [{}, {"optimizer": "adam", "lr": 0.002}], ids=["sgd", "adam"])
-def test_a_run_that_breaks_off_amid_an_epoch_ends_alike(shapes, workplace, monkeypatch, settings):
+def test_a_run_that_breaks_off_amid_an_epoch_ends_alike(shapes, folder, monkeypatch, settings):
     settings = {**SCHEDULE, "epochs": 2, **settings}
-    whole, broken = workplace / "whole", workplace / "broken"
+    whole, broken = folder / "whole", folder / "broken"
     tiny_run(shapes, whole, **settings).run()
 
     update = TrainingRun.update
@@ -83,8 +75,8 @@ def test_a_run_that_breaks_off_amid_an_epoch_ends_alike(shapes, workplace, monke
     assert_same_end(broken, whole)
 
 
-def test_rates_and_steps_after_a_stop(shapes, workplace):
-    first, second = workplace / "first", workplace / "second"
+def test_rates_and_steps_after_a_stop(shapes, folder):
+    first, second = folder / "first", folder / "second"
     tiny_run(shapes, first, **{**SCHEDULE, "epochs": 1}).run()
     tiny_run(shapes, second, resume=str(first / "last.npz"), **SCHEDULE).run()
     rows = [[row for row in read_metrics(folder / "metrics.csv") if row["lr"]] for folder in (first, second)]
@@ -92,15 +84,15 @@ def test_rates_and_steps_after_a_stop(shapes, workplace):
     assert [float(row["lr"]) for part in rows for row in part] == pytest.approx(RATES)
 
 
-def test_a_killed_process_goes_on_as_if_nothing_had_happened(workplace):
-    shapes = paint_shapes(workplace / "shapes", num_train=64)  # 16 steps an epoch
-    whole, killed = workplace / "whole", workplace / "killed"
+def test_a_killed_process_goes_on_as_if_nothing_had_happened(folder):
+    shapes = paint_shapes(folder / "shapes", num_train=64)  # 16 steps an epoch
+    whole, killed = folder / "whole", folder / "killed"
     settings = {"epochs": 2, "augmentation": "ssd", "warmup_steps": 20, "lr_decay_epoch": "1"}
 
     def flags(folder):
         return [*tiny_flags(shapes, folder, **settings), "--num-workers", "1", "--resume", "auto"]
 
-    run_script("train_voc.py", flags(whole))
+    train_voc.main(flags(whole))
     with running_script("train_voc.py", flags(killed)) as process:
         wait_until(lambda: (killed / "last.npz").exists() and len(read_metrics(killed / "metrics.csv")) >= 18, process)
         os.killpg(process.pid, signal.SIGKILL)
@@ -110,7 +102,7 @@ def test_a_killed_process_goes_on_as_if_nothing_had_happened(workplace):
     assert (checkpoint.epoch, checkpoint.step) == (1, 16)
     assert 16 < steps[-1] < 32  # amid the second epoch
 
-    run_script("train_voc.py", flags(killed))
+    train_voc.main(flags(killed))
     assert_same_end(killed, whole)
     steps = [int(row["step"]) for row in read_metrics(killed / "metrics.csv") if row["loss"]]
     assert steps == list(range(1, 33))
@@ -118,8 +110,8 @@ def test_a_killed_process_goes_on_as_if_nothing_had_happened(workplace):
 
 
 @pytest.mark.parametrize("settings", [{}, {"optimizer": "adam", "lr": 0.002}], ids=["sgd", "adam"])
-def test_two_devices_go_on_alike(shapes, workplace, settings):
-    whole, broken = workplace / "whole", workplace / "broken"
+def test_two_devices_go_on_alike(shapes, folder, settings):
+    whole, broken = folder / "whole", folder / "broken"
     tiny_run(shapes, whole, cpus=2, epochs=2, **settings).run()
     tiny_run(shapes, broken, cpus=2, epochs=1, **settings).run()
     run = tiny_run(shapes, broken, cpus=2, epochs=2, resume="auto", **settings)
@@ -131,8 +123,8 @@ def test_two_devices_go_on_alike(shapes, workplace, settings):
             np.testing.assert_array_equal(one, two, err_msg=name)
 
 
-def test_a_step_without_any_loss_counts_for_the_schedule_but_not_for_adam(shapes, workplace, monkeypatch):
-    whole, broken = workplace / "whole", workplace / "broken"
+def test_a_step_without_any_loss_counts_for_the_schedule_but_not_for_adam(shapes, folder, monkeypatch):
+    whole, broken = folder / "whole", folder / "broken"
     update = TrainingRun.update
 
     def find_no_object_in_the_first_step(run, batch, rate):
@@ -150,8 +142,8 @@ def test_a_step_without_any_loss_counts_for_the_schedule_but_not_for_adam(shapes
     assert_same_arrays(one.optimizer, two.optimizer)
 
 
-def test_an_evaluation_that_breaks_off_is_made_up_for(shapes, workplace, monkeypatch):
-    whole, broken = workplace / "whole", workplace / "broken"
+def test_an_evaluation_that_breaks_off_is_made_up_for(shapes, folder, monkeypatch):
+    whole, broken = folder / "whole", folder / "broken"
     tiny_run(shapes, whole, epochs=2, val_interval=1).run()
     evaluate = TrainingRun.evaluate
 
@@ -176,8 +168,7 @@ def test_an_evaluation_that_breaks_off_is_made_up_for(shapes, workplace, monkeyp
         ({"epochs": 3, "val_split": "2007_train"}, False),
     ],
 )
-def test_the_best_evaluation_counts_as_long_as_it_is_measured_alike(shapes, trained, workplace, settings, kept):
-    folder = workplace / "run"
+def test_the_best_evaluation_counts_as_long_as_it_is_measured_alike(shapes, trained, folder, settings, kept):
     shutil.copytree(trained, folder)
     best, content = Checkpoint.load(folder / "last.npz").best, (folder / "best.npz").read_bytes()
     run = tiny_run(shapes, folder, resume="auto", **settings)
@@ -192,8 +183,7 @@ def names_of(folder):
     return sorted(path.name for path in folder.glob("*.npz"))
 
 
-def test_no_kept_checkpoint_is_overwritten(shapes, trained, workplace, capsys):
-    folder = workplace / "run"
+def test_no_kept_checkpoint_is_overwritten(shapes, trained, folder, capsys):
     shutil.copytree(trained, folder)
     tiny_run(shapes, folder, resume="auto", epochs=2, test_short=32).run()
     assert names_of(folder) == ["best.npz", "best_epoch1.npz", "last.npz"]
@@ -213,8 +203,7 @@ def test_no_kept_checkpoint_is_overwritten(shapes, trained, workplace, capsys):
     assert (folder / "best_of_before.npz").read_bytes() == b"damaged"
 
 
-def test_a_finished_run_is_measured_anew_by_another_test(shapes, trained, workplace):
-    folder = workplace / "run"
+def test_a_finished_run_is_measured_anew_by_another_test(shapes, trained, folder):
     shutil.copytree(trained, folder)
     metrics = tiny_run(shapes, folder, resume="auto", test_short=32).run()
     for name in ("best.npz", "last.npz"):
@@ -227,9 +216,8 @@ def test_a_finished_run_is_measured_anew_by_another_test(shapes, trained, workpl
     again.held.close()
 
 
-def test_rows_stay_until_they_come_again(shapes, trained, workplace):
+def test_rows_stay_until_they_come_again(shapes, trained, folder):
     """Who resumes from an older checkpoint, and thinks better of it, has lost none."""
-    folder = workplace / "run"
     shutil.copytree(trained, folder)
     shutil.copy(folder / "last.npz", folder / "older.npz")
     tiny_run(shapes, folder, epochs=2, val_interval=1, resume="auto").run()
@@ -244,23 +232,22 @@ def test_rows_stay_until_they_come_again(shapes, trained, workplace):
 
 
 @pytest.mark.parametrize("threads", ["1\r", " 2 , 1\n", ",".join(["2"] * 30)])
-def test_whatever_number_of_threads_is_noted_can_be_read(trained, workplace, monkeypatch, threads):
+def test_whatever_number_of_threads_is_noted_can_be_read(trained, folder, monkeypatch, threads):
     monkeypatch.setenv("OMP_NUM_THREADS", threads)
     assert count_threads()
     noted = omp_num_threads()
-    replace(Checkpoint.load(trained / "last.npz"), omp_num_threads=noted).save(workplace / "noted.npz")
-    assert Checkpoint.load(workplace / "noted.npz").omp_num_threads == noted
+    replace(Checkpoint.load(trained / "last.npz"), omp_num_threads=noted).save(folder / "noted.npz")
+    assert Checkpoint.load(folder / "noted.npz").omp_num_threads == noted
 
 
-def test_the_best_of_a_new_folder_is_in_it(shapes, trained, workplace):
-    run = tiny_run(shapes, workplace / "run", resume=str(trained / "last.npz"), epochs=3)
+def test_the_best_of_a_new_folder_is_in_it(shapes, trained, folder):
+    run = tiny_run(shapes, folder, resume=str(trained / "last.npz"), epochs=3)
     assert run.best == {}
     run.run()
-    assert (workplace / "run" / "best.npz").exists()
+    assert (folder / "best.npz").exists()
 
 
-def test_another_number_of_devices_is_told_and_can_be_made_up_for(shapes, workplace, capsys):
-    folder = workplace / "run"
+def test_another_number_of_devices_is_told_and_can_be_made_up_for(shapes, folder, capsys):
     tiny_run(shapes, folder, cpus=2, epochs=1).run()
     for cpus, ranking_batch, told in ((2, 0, False), (1, 0, True), (1, 2, False)):
         run = tiny_run(shapes, folder, cpus=cpus, epochs=2, ranking_batch=ranking_batch, resume="auto")
@@ -296,8 +283,7 @@ def test_programs_that_look_at_a_folder_do_not_refuse_each_other(tmp_path):
     options.check_free()
 
 
-def test_a_folder_is_of_one_training_at_a_time(shapes, workplace):
-    folder = workplace / "run"
+def test_a_folder_is_of_one_training_at_a_time(shapes, folder):
     first = tiny_run(shapes, folder)
     last = first.options.last
     with pytest.raises(ConfigError, match=f"process {os.getpid()} on .* trains in {folder}: wait for it, or choose"):
@@ -314,10 +300,9 @@ def test_a_folder_is_of_one_training_at_a_time(shapes, workplace):
     tiny_run(shapes, folder, resume="auto", epochs=2).run()  # neither end nor error keep the folder
 
 
-def test_what_killed_programs_leave_is_cleared_away(shapes, workplace):
-    folder = workplace / "run"
+def test_what_killed_programs_leave_is_cleared_away(shapes, folder):
     folder.mkdir()
-    other, left = workplace / "other", folder / f"{UNFINISHED}01234567.last.npz"
+    other, left = folder.parent / "other", folder / f"{UNFINISHED}01234567.last.npz"
     other.write_text("precious")
     left.symlink_to(other)
     tiny_run(shapes, folder).run()
@@ -325,9 +310,8 @@ def test_what_killed_programs_leave_is_cleared_away(shapes, workplace):
     assert [path.name for path in folder.glob(".*")] == [LOCK]
 
 
-def test_another_number_of_threads_is_told(shapes, workplace, capsys, monkeypatch):
+def test_another_number_of_threads_is_told(shapes, folder, capsys, monkeypatch):
     """Sums of several threads end in other bits."""
-    folder = workplace / "run"
     tiny_run(shapes, folder).run()
     assert Checkpoint.load(folder / "last.npz").omp_num_threads == os.environ["OMP_NUM_THREADS"]
     tiny_run(shapes, folder, resume="auto", epochs=2)

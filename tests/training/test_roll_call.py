@@ -288,7 +288,7 @@ def test_what_the_environment_of_a_server_lacks_is_told(name, monkeypatch):
 def test_mxnets_own_wait_ends_in_time():
     """A scheduler and a server whose worker never comes: both are within MXNet then, which knows no end."""
     port = free_port()
-    members = [serve(role, port, "--timeout", "15") for role in ("scheduler", "server")]
+    members = [serve(role, port, "--timeout", "8") for role in ("scheduler", "server")]
     for process in members:
         _, told = process.communicate(timeout=100)
         assert process.returncode == LOST

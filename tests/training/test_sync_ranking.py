@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from tiny_training import paint_shapes, tiny_recipe, tiny_run
+from tiny_training import tiny_recipe, tiny_run
 
 from aploss_mx.config import ConfigError
 from aploss_mx.ranking.exact import ap_loss, auc_loss
@@ -60,8 +60,7 @@ def test_settings_that_do_not_go_together(settings, told):
         tiny_recipe(sync_ranking=True, **settings)
 
 
-def test_on_one_device_nothing_changes_and_the_report_says_what_is_ranked(tmp_path, capsys):
-    shapes = paint_shapes(tmp_path / "shapes")
+def test_on_one_device_nothing_changes_and_the_report_says_what_is_ranked(shapes, tmp_path, capsys):
     losses = []
     for sync in (False, True):
         run = tiny_run(shapes, tmp_path / str(sync), cpus=1 + sync, sync_ranking=sync)
