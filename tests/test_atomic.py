@@ -68,26 +68,12 @@ def test_failure_keeps_the_old_file_and_clears_up(tmp_path, error):
     assert files_in(tmp_path) == ["run.json"]
 
 
-def test_failure_leaves_no_new_file(tmp_path):
-    with pytest.raises(ValueError), replacing(tmp_path / "run.json") as temporary:
-        temporary.write_text("ne")
-        raise ValueError
-    assert files_in(tmp_path) == []
-
-
 def test_block_that_writes_nothing_fails_and_keeps_the_old_file(tmp_path):
     path = tmp_path / "run.json"
     path.write_text("old")
     with pytest.raises(FileNotFoundError), replacing(path):
         pass
     assert path.read_text() == "old"
-
-
-def test_two_files_of_one_folder_do_not_meet(tmp_path):
-    with replacing(tmp_path / "a") as first, replacing(tmp_path / "b") as second:
-        first.write_text("1")
-        second.write_text("2")
-    assert (tmp_path / "a").read_text() + (tmp_path / "b").read_text() == "12"
 
 
 def test_two_at_once_on_one_file_do_not_mix(tmp_path):

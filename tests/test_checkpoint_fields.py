@@ -12,6 +12,7 @@ from pathlib import Path
 import mxnet as mx
 import numpy as np
 import pytest
+from narrow_network import NAME
 from tiny_training import tiny_recipe
 
 from aploss_mx.checkpoint import Checkpoint, CheckpointError, is_checkpoint, parameters_of
@@ -196,14 +197,14 @@ def test_a_recipe_of_an_enormous_network_is_refused_before_it_is_made(path):
 
 
 def test_what_is_pretrained_must_be_in_the_network():
-    network = get_network("resnet18_v1b", len(CLASSES), 16, mx.cpu())
+    network = get_network(NAME, len(CLASSES), 16, mx.cpu())
     wrong = Checkpoint(tiny_recipe(), CLASSES, 0, 0, 0, 0.0, {}, ("conv9.weight",), parameters_of(network), {})
     with pytest.raises(CheckpointError, match="conv9.weight is not in it"):
         wrong.restore(network)
 
 
 def test_states_of_a_part_of_the_network_are_refused():
-    network = get_network("resnet18_v1b", len(CLASSES), 16, mx.cpu())
+    network = get_network(NAME, len(CLASSES), 16, mx.cpu())
     trainer = make_trainer(network, tiny_recipe(), "device")
     bias = parameters_of(network)["class_head.4.bias"]
     with pytest.raises(CheckpointError, match="lacks the optimizer's state of backbone"):

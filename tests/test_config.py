@@ -141,10 +141,6 @@ def test_shipped_recipes_load_and_survive_their_files(name):
     assert all(epoch < recipe.epochs for epoch in recipe.lr_decay_epoch)
 
 
-def test_the_recipes_that_the_readme_starts_from_are_shipped():
-    assert {"quickstart", "voc07_resnet50"} <= set(recipe_names())
-
-
 PAPER = {
     "network": "resnet50_v1b",
     "channels": 256,
@@ -260,8 +256,6 @@ def test_files_that_are_no_recipe_are_refused(tmp_path, content, message):
 
 
 NAMES_OF_ANY_TEXT = ["ball, red", "two\nlines", " blank ", "'quoted'", "ä\u2028\x1b[31m", "- dash", "voc", "1"]
-
-
 MANY = [f"a name of no great length, {number:05d}" for number in range(5000)]
 
 

@@ -43,19 +43,23 @@ def test_of_a_run(run, shapes, tmp_path, flags, capsys):
     assert len(list((tmp_path / "png").glob("*.png"))) == (9 if "--png" in flags else 0)
 
 
-def test_in_a_folder_with_both_layouts_a_page_is_of_the_one_that_was_trained_on(run, shapes, coco, tmp_path):
+@pytest.fixture
+def copy(run, tmp_path) -> Path:
+    """A copy of the run, of the same name."""
+    return shutil.copytree(run, tmp_path / run.name)
+
+
+def test_in_a_folder_with_both_layouts_a_page_is_of_the_one_that_was_trained_on(run, copy, shapes, coco, tmp_path):
     both = shutil.copytree(shapes, tmp_path / shapes.name)
     (both / "annotations").mkdir()
     shutil.copy(coco / "annotations" / "instances_val.json", both / "annotations" / "instances_2007_val.json")
-    copy = shutil.copytree(run, tmp_path / run.name)
     note = json.loads((copy / "run.json").read_text())
     (copy / "run.json").write_text(json.dumps({**note, "dataset_root": str(both)}))
     report.main([str(copy)])
     assert (copy / "report.html").read_bytes() == (run / "report.html").read_bytes()
 
 
-def test_a_note_of_an_earlier_version_has_no_layout(run, tmp_path):
-    copy = shutil.copytree(run, tmp_path / run.name)
+def test_a_note_of_an_earlier_version_has_no_layout(run, copy):
     note = json.loads((copy / "run.json").read_text())
     del note["layout"]
     (copy / "run.json").write_text(json.dumps(note))
@@ -79,9 +83,8 @@ def test_no_file_of_another_kind_is_overwritten(run, shapes, capsys):
     assert Path(found).read_bytes() == before
 
 
-def test_of_two_runs(run, tmp_path):
-    other = shutil.copytree(run, tmp_path / "other")
-    cli.main(["report", str(run), str(other), "--output", str(tmp_path / "two.html")])
+def test_of_two_runs(run, copy, tmp_path):
+    cli.main(["report", str(run), str(copy), "--output", str(tmp_path / "two.html")])
     assert "They differ in no setting." in (tmp_path / "two.html").read_text(encoding="utf-8")
 
 
@@ -109,8 +112,7 @@ def test_what_cannot_be_is_told(flags, message, capsys):
     assert message in f"{error.value.code} {capsys.readouterr().err}"
 
 
-def test_a_run_without_a_note_wants_the_data_set(run, tmp_path, capsys):
-    copy = shutil.copytree(run, tmp_path / "copy")
+def test_a_run_without_a_note_wants_the_data_set(copy):
     (copy / "run.json").unlink()
     with pytest.raises(SystemExit, match="give --dataset-root"):
         report.main([str(copy)])

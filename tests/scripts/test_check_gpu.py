@@ -11,10 +11,19 @@ import mxnet as mx
 import numpy as np
 import pytest
 from emulated_gpu import EmulatedGPU
+from narrow_network import NAME
 
 from aploss_mx.commands import check_gpu
 from aploss_mx.ranking.gpu import rtc
 from aploss_mx.ranking.gpu.launches import COMPILER_OPTIONS, THREADS, read_source
+from symbols.retinanet import get_network
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch) -> None:
+    """Few scores and a narrow network."""
+    monkeypatch.setitem(check_gpu.BATCHES, "small", ((2, 500, 4), 30))
+    monkeypatch.setattr(check_gpu, "get_network", lambda _, *rest: get_network(NAME, *rest))
 
 
 @pytest.fixture
@@ -54,7 +63,6 @@ def emulated(kernels, monkeypatch) -> EmulatedGPU:
         empty_like=np.empty_like, asarray=np.array, asnumpy=np.array, copyto=np.copyto,
     )  # fmt: skip
     monkeypatch.setitem(sys.modules, "cupy", cupy)
-    monkeypatch.setitem(check_gpu.BATCHES, "small", ((2, 500, 4), 30))
     return device
 
 

@@ -52,8 +52,12 @@ def test_training_on_pascal_voc(voc, shared_weights, folder, capsys):
 
 
 @pytest.mark.parametrize("split, told", [("2007_val", False), ("2007_train", True)])
-def test_testing_on_what_is_trained_on_is_told(split, told, shapes, folder, capsys):
-    train_voc.main(tiny_flags(shapes, folder, val_split=split))
+def test_testing_on_what_is_trained_on_is_told(split, told, shapes, folder, capsys, monkeypatch):
+    def stop(_):
+        raise ValueError("it trains")
+
+    monkeypatch.setattr(TrainingRun, "run", stop)
+    assert message_of(train_voc.main, tiny_flags(shapes, folder, val_split=split)) == "error: it trains"
     assert ("8 of 8 images, such as train_000000: all figures flatter" in capsys.readouterr().out) == told
 
 

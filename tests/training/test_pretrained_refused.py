@@ -32,8 +32,9 @@ def untouched() -> ResNetFeatures:
 def refuse(untouched):
     """A check that a file is refused, with a message on one line that names it and matches, and changes nothing."""
 
+    before = values(untouched)
+
     def check(path, match: str) -> None:
-        before = values(untouched)
         with pytest.raises(WeightsError, match=match) as caught:
             load_pretrained(untouched, "resnet18_v1b", str(path))
         assert str(path) in str(caught.value)

@@ -25,20 +25,16 @@ def test_paper_on_pascal_voc():
     )
 
 
-def test_no_warm_up():
-    assert learning_rate(Recipe(lr=0.1, warmup_steps=0, warmup_factor=0.0), 0, 10) == 0.1
-
-
-def test_warm_up_from_zero():
-    recipe = Recipe(lr=1.0, warmup_steps=10, warmup_factor=0.0)
-    assert [learning_rate(recipe, step, 10) for step in (0, 5, 10)] == [0, 0.5, 1]
-
-
-def test_no_decay():
-    recipe = Recipe(lr=0.1, lr_decay_epoch=(), warmup_steps=0)
-    assert learning_rate(recipe, 10**6, 1) == 0.1
-
-
-def test_decay_during_a_long_warm_up_counts_too():
-    recipe = Recipe(lr=1.0, lr_decay=0.1, lr_decay_epoch=(1,), warmup_steps=10, warmup_factor=0.5)
-    assert learning_rate(recipe, 4, steps_per_epoch=4) == pytest.approx(0.1 * 0.7)
+@pytest.mark.parametrize(
+    ("settings", "steps_per_epoch", "rates"),
+    [
+        ({"warmup_steps": 0, "warmup_factor": 0.0}, 10, {0: 1}),
+        ({"warmup_steps": 10, "warmup_factor": 0.0}, 10, {0: 0, 5: 0.5, 10: 1}),
+        ({"warmup_steps": 0, "lr_decay_epoch": ()}, 1, {10**6: 1}),
+        ({"warmup_steps": 10, "warmup_factor": 0.5, "lr_decay_epoch": (1,)}, 4, {4: 0.1 * 0.7}),
+    ],
+    ids=["no warm-up", "from zero", "no decay", "a decay during a long warm-up"],
+)
+def test_ends_of_warm_up_and_decay(settings, steps_per_epoch, rates):
+    recipe = Recipe(lr=1.0, **settings)
+    assert {step: learning_rate(recipe, step, steps_per_epoch) for step in rates} == pytest.approx(rates)

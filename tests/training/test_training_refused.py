@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Iterator
 
 import pytest
+from test_settings_arrive import CHANGES
 from tiny_training import assert_same_arrays, paint_shapes, tiny_recipe, tiny_run
 
 from aploss_mx.checkpoint import Checkpoint, CheckpointError
@@ -20,51 +21,7 @@ from aploss_mx.training.options import LOCK
 from aploss_mx.training.resume import CHANGEABLE
 from aploss_mx.training.setup import set_up
 
-OTHER = {
-    "network": "resnet34_v1b",
-    "channels": "24",
-    "new_conv_std": "0.01",
-    "pretrained": "gluoncv",
-    "pixels": "caffe",
-    "anchor_size": "3",
-    "anchor_scales": "1",
-    "anchor_ratios": "1,2",
-    "train_split": "2007_val",
-    "val_split": "2007_train",
-    "classes": "circle,square",
-    "augmentation": "none",
-    "data_shape": "96",
-    "loss": "focal",
-    "delta": "0.5",
-    "interpolated": "false",
-    "sync_ranking": "true",
-    "temperature": "1",
-    "ranking_batch": "2",
-    "ranking_scope": "class",
-    "box_loss_weight": "0.5",
-    "batch_size": "2",
-    "epochs": "3",
-    "optimizer": "adam",
-    "lr": "0.02",
-    "backbone_lr_mult": "0.1",
-    "lr_decay": "0.5",
-    "lr_decay_epoch": "1",
-    "warmup_steps": "5",
-    "warmup_factor": "0.5",
-    "momentum": "0.8",
-    "wd": "0.001",
-    "seed": "1",
-    "val_interval": "1",
-    "test_short": "32",
-    "test_long": "96",
-    "test_scales": "32,64",
-    "test_warp": "true",
-    "test_flip": "true",
-    "topk": "10",
-    "score_threshold": "0.5",
-    "nms_threshold": "0.3",
-    "max_detections": "5",
-}
+OTHER = {**{name: value for name, (value, _) in CHANGES.items()}, "temperature": 1}
 """Another value for each setting of the tiny recipe."""
 
 
@@ -119,9 +76,9 @@ def test_a_run_does_not_go_on_with_other_classes(shapes, trained):
 def test_every_setting_is_changed_in_these_tests():
     recipe = tiny_recipe()
     assert OTHER.keys() == recipe.to_dict().keys()
-    for name, text in OTHER.items():
+    for name, value in OTHER.items():
         base = recipe.override(loss="smooth-ap") if name == "temperature" else recipe
-        assert getattr(base.override(**{name: text}), name) != getattr(base, name)
+        assert getattr(base.override(**{name: value}), name) != getattr(base, name)
 
 
 @pytest.mark.parametrize("name", sorted(CHANGEABLE))
