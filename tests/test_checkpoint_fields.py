@@ -75,7 +75,7 @@ def refused(path: Path, match: str) -> None:
 @pytest.mark.parametrize(
     ("field", "values"),
     [
-        ("recipe", [None, [], "ap", {"network": None}, {"channels": [1]}, {"lr": "nan"}]),
+        ("recipe", [None, [], "ap", {"network": None}, {"channels": [1]}, {"lr": "nan"}, {"anchor_free": True}]),
         ("classes", [None, [], "cat", [1, 2], ["cat", "cat"], [""], {"cat": 1}]),
         ("epoch", [None, -1, 1.0, True, "3", 2**60, 43]),
         ("step", [None, -1, 42.0, 2**60, 40]),

@@ -13,12 +13,9 @@ def two_gpus(monkeypatch):
     monkeypatch.setattr(mx.context, "num_gpus", lambda: 2)
 
 
-def test_default_is_one_cpu():
-    assert parse_devices() == [mx.cpu(0)]
-
-
-def test_several_cpus():
-    assert parse_devices("", 3) == [mx.cpu(0), mx.cpu(1), mx.cpu(2)]
+@pytest.mark.parametrize(("cpus", "ids"), [(1, [0]), (3, [0, 1, 2])])
+def test_cpus(cpus, ids):
+    assert parse_devices(cpus=cpus) == [mx.cpu(number) for number in ids]
 
 
 @pytest.mark.parametrize("cpus", [0, -1])
@@ -28,12 +25,8 @@ def test_fewer_cpus_than_one_are_refused(cpus):
 
 
 @pytest.mark.parametrize(("gpus", "ids"), [("0", [0]), ("0,1", [0, 1]), ("1,0", [1, 0]), (" 0, 1", [0, 1])])
-def test_gpus_in_the_order_given(two_gpus, gpus, ids):
-    assert parse_devices(gpus) == [mx.gpu(number) for number in ids]
-
-
-def test_gpus_win_over_cpus(two_gpus):
-    assert parse_devices("1", cpus=4) == [mx.gpu(1)]
+def test_gpus_in_the_order_given_win_over_cpus(two_gpus, gpus, ids):
+    assert parse_devices(gpus, cpus=4) == [mx.gpu(number) for number in ids]
 
 
 @pytest.mark.parametrize("gpus", ["2", "0,2", "-1"])

@@ -142,7 +142,4 @@ def test_ctrl_c_ends_a_command_without_a_traceback(command, work, tmp_path, monk
 def test_the_status_of_a_command_is_that_of_the_program(tmp_path, capsys):
     assert cli.main(["check", "--dataset-root", str(tmp_path), "--split", "2007_train"]) == 1
     assert cli.main(["shapes", "--output", str(tmp_path / "s"), "--train", "1", "--val", "1", "--size", "64"]) == 0
-    assert cli.main(["check", "--dataset-root", str(tmp_path / "s"), "--split", "2007_val", "--classes", "data"]) in (
-        0,
-        1,
-    )
+    assert cli.main(["check", "--dataset-root", str(tmp_path / "s"), "--split", "2007_val", "--classes", "data"]) == 0

@@ -67,9 +67,3 @@ def test_the_order_does_not_matter(flags, capsys):
     with pytest.raises(SystemExit):
         train_voc.main(flags)
     assert brackets(capsys.readouterr().out)["data_shape"] == "128"
-
-
-def test_the_paper_on_coco_and_voc(capsys):
-    coco, voc = (brackets(help_of(command.main, [], capsys)) for command in (train_coco, train_voc))
-    assert (coco["epochs"], coco["lr_decay_epoch"], coco["classes"]) == ("100", "60,80", "data")
-    assert (voc["epochs"], voc["lr_decay_epoch"], voc["classes"]) == ("160", "110,140", "voc")

@@ -212,9 +212,6 @@ def test_inputs_that_are_no_film(trained, tmp_path):
         demo.main([*flags, "--input", str(tmp_path / "photo.png"), "--every", "2"])
 
 
-FILMS = [("film.MP4", True), ("0", True), ("photo.jpg", False), ("films/*.mp4", True), ("7up", False)]
-
-
 def test_files_and_folders_go_before_cameras(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert is_video("2012")
@@ -222,6 +219,9 @@ def test_files_and_folders_go_before_cameras(tmp_path, monkeypatch):
     assert not is_video("2012") and is_video("0")
 
 
-@pytest.mark.parametrize(("source", "expected"), FILMS)
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [("film.MP4", True), ("0", True), ("photo.jpg", False), ("films/*.mp4", True), ("7up", False)],
+)
 def test_what_is_a_film(source, expected):
     assert is_video(source) is expected

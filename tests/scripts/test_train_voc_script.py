@@ -177,13 +177,6 @@ def test_data_without_an_object_is_told(tmp_path, folder):
     assert not folder.exists()
 
 
-def test_a_folder_with_a_run_and_a_folder_in_a_file_are_told(shapes, trained, tmp_path):
-    assert "holds a run already" in message_of(train_voc.main, tiny_flags(shapes, trained))
-    (tmp_path / "file").write_text("")
-    for path in (tmp_path / "file", tmp_path / "file" / "run"):
-        assert str(path) in message_of(train_voc.main, tiny_flags(shapes, path))
-
-
 def test_a_message_comes_without_a_traceback_and_with_status_1(shapes, folder):
     with running_script("train_voc.py", tiny_flags(shapes, folder, gpus="99")) as process:
         _, stderr = process.communicate(timeout=60)

@@ -86,10 +86,12 @@ def test_steps_are_those_of_sgd_on_the_mean_of_the_devices_losses(make_run, cpus
     assert differences[worst] <= 1e-6
 
 
-@pytest.mark.parametrize("settings", [{}, {"delta": 0.25, "interpolated": False}, {"loss": "auc"}])
-@pytest.mark.parametrize("background", [None, 0, 1], ids=["both devices", "not on the first", "not on the second"])
+@pytest.mark.parametrize(
+    ("settings", "background"),
+    [({}, None), ({}, 0), ({}, 1), ({"delta": 0.25, "interpolated": False}, 1), ({"loss": "auc"}, 0)],
+)
 def test_synchronous_ranking_makes_the_steps_of_one_device(shapes, tmp_path, settings, background):
-    """Objects on both devices, or on one of them alone: the normalisers are of all images.
+    """Objects on both devices, or none on one, `background`: the normalisers are of all images.
 
     Two devices add up the images' gradients in another order than one, and so does one device that gets the images in
     another order: float32 rounds otherwise, by as much. A wrong normaliser is off by whole percents.

@@ -98,11 +98,6 @@ def test_a_finished_run_that_goes_on_writes_no_row_twice(shapes, folder):
     assert read_metrics(folder / "metrics.csv") == once
 
 
-def test_resume_auto_starts_anew_where_there_is_nothing(shapes, folder):
-    run = tiny_run(shapes, folder, resume="auto")
-    assert (run.epoch, run.step) == (0, 0)
-
-
 def test_a_missing_checkpoint_is_named_and_no_folder_made(shapes, folder):
     with pytest.raises(CheckpointError, match=r"no checkpoint .*nowhere\.npz"):
         tiny_run(shapes, folder, resume=str(folder / "nowhere.npz"))
