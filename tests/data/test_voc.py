@@ -70,22 +70,6 @@ def test_size_that_nothing_tells_is_an_error(tmp_path):
     assert "unknown size" in message and "a.xml" in message
 
 
-@pytest.mark.parametrize(
-    "suffix, filename",
-    [
-        (".jpeg", ""),
-        (".png", ""),
-        (".JPG", ""),
-        (".bmp", "a.bmp"),
-        (".bmp", r"C:\photos\a.bmp"),
-        (".bmp", "../elsewhere/a.bmp"),
-    ],
-)
-def test_image_file_is_found_beside_the_usual_name(tmp_path, suffix, filename):
-    path = read_one(tmp_path, suffix=suffix, filename=filename)[0].image_path
-    assert path == tmp_path / "JPEGImages" / f"a{suffix}"
-
-
 def test_missing_image_is_left_for_the_preflight(tmp_path):
     read_one(tmp_path)
     (tmp_path / "JPEGImages" / "a.jpg").unlink()

@@ -127,9 +127,9 @@ def test_a_line_without_a_file_is_a_missing_annotation(tmp_path, line):
 # Pictures ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("suffix", [".Jpg", ".JPEG", ".PNG", ".Tif", ".bmp", ".BMP", ".webp"])
+@pytest.mark.parametrize("suffix", [".Jpg", ".JPG", ".jpeg", ".JPEG", ".png", ".PNG", ".Tif", ".bmp", ".BMP", ".webp"])
 def test_suffixes_of_any_case_need_no_filename(tmp_path, suffix):
-    assert read_one(tmp_path, CAT, suffix=suffix)[0].image_path.name == f"a{suffix}"
+    assert read_one(tmp_path, CAT, suffix=suffix)[0].image_path == tmp_path / "JPEGImages" / f"a{suffix}"
 
 
 @pytest.mark.parametrize("filename, expected", [("a.jpg", "a.jpg"), ("a.png", "a.png"), (r"C:\data\a.png", "a.png")])
