@@ -93,13 +93,12 @@ class Browser:
         """Return the text of the first element of a selector."""
         return self.run("return document.querySelector(arguments[0]).textContent", selector)
 
-    def slide(self, level: int, gallery: int = 0) -> None:
-        """Move the slider of a gallery as a hand would, to a level."""
+    def slide(self, level: int) -> None:
+        """Move the first gallery's slider as a hand would, to a level."""
         self.run(
-            "const slider = document.querySelectorAll('.gallery')[arguments[1]].querySelector('input[type=range]');"
+            "const slider = document.querySelector('.gallery input[type=range]');"
             "slider.value = arguments[0]; slider.dispatchEvent(new Event('input', {bubbles: true}));",
             level,
-            gallery,
         )
         self.settle()
 
@@ -118,18 +117,6 @@ class Browser:
         """Return by how many pixels the page is wider than the window."""
         return self.run("return document.documentElement.scrollWidth - document.documentElement.clientWidth")
 
-    def screenshot(self, path: Path, whole: bool = False) -> None:
-        """Save what is seen, or all of the page."""
-        if whole:
-            height = self.run("return document.documentElement.scrollHeight")
-            width = self.run("return document.documentElement.clientWidth")
-            self.driver.execute_cdp_cmd(
-                "Emulation.setDeviceMetricsOverride",
-                {"width": width, "height": min(height, 16000), "deviceScaleFactor": 1, "mobile": False},
-            )
-            self.settle()
-        self.driver.save_screenshot(str(path))
-
     def pages(self) -> int:
         """Return how many pages of A4 it prints on; what is seen stays as it is printed."""
         printed = self.driver.execute_cdp_cmd("Page.printToPDF", {"paperWidth": 8.27, "paperHeight": 11.69})
@@ -137,9 +124,9 @@ class Browser:
         self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
         return len(re.findall(rb"/Type\s*/Page\b", content))
 
-    def faint_texts(self, least: float = 4.5) -> list[str]:
+    def faint_texts(self) -> list[str]:
         """Return texts whose contrast with what they stand on is below WCAG's AA."""
-        return self.run(_FAINT, least)
+        return self.run(_FAINT)
 
 
 _FAINT = """
@@ -163,7 +150,7 @@ for (const element of document.querySelectorAll("body *:not(script):not(style)")
   if (cell) { const s = getComputedStyle(cell); under = over([...parse(s.fill).slice(0, 3), +s.fillOpacity], under); }
   const color = over(parse(svg ? style.fill : style.color), under);
   const [a, b] = [luminance(color), luminance(under)], contrast = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
-  if (contrast < arguments[0]) faint.push(`${element.textContent.trim().slice(0, 40)}: ${contrast.toFixed(2)}`);
+  if (contrast < 4.5) faint.push(`${element.textContent.trim().slice(0, 40)}: ${contrast.toFixed(2)}`);
 }
 return faint;
 """

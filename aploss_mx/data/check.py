@@ -198,7 +198,7 @@ def _hardly_covered(dataset: Dataset, found: Objects, label: int, share: str, da
     )
 
 
-def check_crowding(sample: Sample, max_detections: float) -> list[Problem]:
+def check_crowding(sample: Sample, max_detections: int) -> list[Problem]:
     """Say it where an image has more objects than boxes that count: of all classes, or of one by COCO's rules."""
     labels = sample.labels[~sample.difficult]
     of_a_class = int(np.bincount(labels).max(initial=0))
@@ -251,22 +251,16 @@ def _check_image(sample: Sample) -> list[Problem]:
 
 def _find_damage(image: Image.Image, path: Path) -> list[Problem]:
     """Problems with an image's pixels, looked at closely only where the cheap sign of a whole file is missing."""
-    if image.format in ("JPEG", "MPO"):
-        if _ends_with(path, JPEG_END):
-            return []
+    if image.format not in ("JPEG", "MPO"):
         image.load()
-        if JPEG_END not in path.read_bytes():
-            return [
-                Problem(
-                    WARNING,
-                    "unfinished JPEG",
-                    str(path),
-                    "it can be decoded but has no end-of-image marker; its lower part may be lost",
-                    path,
-                )
-            ]
         return []
+    if _ends_with(path, JPEG_END):
+        return []
+    header = image.fp.tell()  # bytes before the pixels, among them maybe a thumbnail, a whole JPEG itself
     image.load()
+    if JPEG_END not in path.read_bytes()[header:]:
+        message = "it can be decoded but has no end-of-image marker; its lower part may be lost"
+        return [Problem(WARNING, "unfinished JPEG", str(path), message, path)]
     return []
 
 

@@ -226,25 +226,24 @@ def _to_sample(
     labels: dict[int, int],
     problems: list[Problem],
 ) -> Sample:
-    boxes: list[Any] = []
+    kept: list[tuple[dict[str, Any], Corners]] = []
     found: list[Problem] = []
-    path = file.image_path(image)
-    check_scale([entry["bbox"] for entry in objects], file.path, found, f"image id {cut(str(image['id']))}: ")
+    path, known_as = file.image_path(image), f"image id {cut(str(image['id']))}"
+    check_scale([entry["bbox"] for entry in objects], file.path, found, f"{known_as}: ")
     for entry in objects:
         x, y, w, h = entry["bbox"]
-        described = (
-            f"{file.categories[entry['category_id']]} [{x:g}, {y:g}, {w:g}, {h:g}] of image id {cut(str(image['id']))}"
-        )
+        described = f"{file.categories[entry['category_id']]} [{x:g}, {y:g}, {w:g}, {h:g}] of {known_as}"
         box = fit_box((x, y, x + w, y + h), image["width"], image["height"], described, file.path, found)
-        boxes.append(box)
-        if box and "area" in entry and entry["area"] != _area(entry, box):
+        if box is None:
+            continue
+        kept.append((entry, box))
+        if "area" in entry and entry["area"] != _area(entry, box):
             message = f"{described} has the area {shown(entry['area'])}, which cannot be its mask's"
             found.append(Problem(WARNING, AREA_FROM_BOX, str(file.path), message, box=box))
-        if box and _is_tiny(entry, file):
+        if _is_tiny(entry, file):
             message = f"{described} is a pixel thin or has the area 0; the metrics count it"
             found.append(Problem(WARNING, NOT_TRAINED, str(file.path), message, box=box))
     problems += [replace(problem, image=path) for problem in found]
-    kept = [(entry, box) for entry, box in zip(objects, boxes) if box is not None]
     return Sample(
         image_id=str(image["id"]),
         image_path=path,

@@ -8,10 +8,6 @@ from pathlib import Path
 import numpy as np
 
 
-def _no_boxes() -> np.ndarray:
-    return np.zeros((0, 4))
-
-
 @dataclass(frozen=True)
 class Sample:
     """An image file and its objects.
@@ -43,7 +39,7 @@ class Sample:
     image_path: Path
     width: int
     height: int
-    boxes: np.ndarray = field(default_factory=_no_boxes)
+    boxes: np.ndarray = field(default_factory=lambda: np.zeros((0, 4)))
     labels: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     difficult: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
     areas: np.ndarray | None = None

@@ -68,8 +68,8 @@ def generate(
 
     The layout is VOC's: ``VOC2007/{Annotations,JPEGImages}`` and ``VOC2007/ImageSets/Main/{train,val}.txt``. The
     parameters stand beside it in ``shapes.json``. A picture depends only on the seed, its split, its number and its
-    size, so that a larger set begins with the pictures of a smaller one. The folder appears under its name only when
-    it is complete.
+    size, so that a larger set begins with the pictures of a smaller one. The set appears under its name only when it is
+    complete.
 
     Parameters
     ----------
@@ -104,15 +104,19 @@ def generate(
         _check_reusable(root, parameters, counts)
         return root
 
-    root.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=root.parent, prefix=f".{root.name}-") as unfinished:
+    # An empty folder stays and is filled: it may be the current one, or a mounted one, which nothing can replace.
+    parent = root if root.exists() else root.parent
+    parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=parent, prefix=f".{root.name}-") as unfinished:
         # One level down, for the temporary folder itself is readable by its owner only.
         staged = Path(unfinished) / "shapes"
         _write_voc(staged / _VOC_YEAR, counts, size, seed, progress)
         (staged / _PARAMETERS_FILE).write_text(json.dumps(parameters, indent=2) + "\n", encoding="utf-8")
-        if root.exists():  # an empty folder, which not every system lets a rename replace
-            root.rmdir()
-        staged.rename(root)
+        if parent != root:
+            staged.rename(root)
+        else:
+            for name in (_VOC_YEAR, _PARAMETERS_FILE):
+                (staged / name).rename(root / name)
     return root
 
 

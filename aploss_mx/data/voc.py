@@ -23,27 +23,9 @@ from aploss_mx.progress import track
 from aploss_mx.text import unicode_forms
 
 VOC_CLASSES = (
-    "aeroplane",
-    "bicycle",
-    "bird",
-    "boat",
-    "bottle",
-    "bus",
-    "car",
-    "cat",
-    "chair",
-    "cow",
-    "diningtable",
-    "dog",
-    "horse",
-    "motorbike",
-    "person",
-    "pottedplant",
-    "sheep",
-    "sofa",
-    "train",
-    "tvmonitor",
-)
+    "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
+    "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
+)  # fmt: skip
 
 PROGRESS_BAR_FROM = 2000  # files; fewer are read before a bar would be of use
 
@@ -62,7 +44,6 @@ class VOCDetection(Sequence):
     strict : bool
         Raise on errors in the annotations (the default). Otherwise leave out what is broken and keep the errors in
         ``problems``, for a report that names them together with others.
-
     annotated : bool
         Whether to read annotation files; test images whose objects are kept secret have none.
 
@@ -105,7 +86,9 @@ class VOCDetection(Sequence):
             annotations = _read_annotations(images, self.problems)
         else:
             annotations = {image: VOCAnnotation(image.annotation, "", 0, 0, ()) for image in images}
-        self.classes = tuple(_names_in(annotations.values()) if classes is None else classes)
+        if classes is None:
+            classes = sorted({item.name for annotation in annotations.values() for item in annotation.objects})
+        self.classes = tuple(classes)
         self.problems += _unknown_classes(list(annotations.values()), self.classes)
         self.problems += _fields_not_read(annotations.values())
         pictures = {image.folder: FileIndex(image.folder / PICTURES, SUFFIXES) for image in images}
@@ -165,10 +148,6 @@ def _read_annotations(images: list[Listed], problems: list[Problem]) -> dict[Lis
         except DataError as error:
             problems += error.problems
     return annotations
-
-
-def _names_in(annotations: Iterable[VOCAnnotation]) -> list[str]:
-    return sorted({item.name for annotation in annotations for item in annotation.objects})
 
 
 def _unknown_classes(annotations: list[VOCAnnotation], classes: tuple[str, ...]) -> list[Problem]:
@@ -232,15 +211,15 @@ def _to_sample(
         fit_box(_corners(item), width, height, f"{item.name} {_as_written(item)}", annotation.path, problems)
         for item in known
     ]
-    kept = [index for index, box in enumerate(boxes) if box is not None]
+    kept = [(item, box) for item, box in zip(known, boxes) if box is not None]
     return Sample(
         image_id=image.name,
         image_path=image_path,
         width=width,
         height=height,
-        boxes=np.array([boxes[index] for index in kept], np.float64).reshape(-1, 4),
-        labels=np.array([classes.index(known[index].name) for index in kept], np.int64),
-        difficult=np.array([known[index].difficult for index in kept], bool),
+        boxes=np.array([box for _, box in kept], np.float64).reshape(-1, 4),
+        labels=np.array([classes.index(item.name) for item, _ in kept], np.int64),
+        difficult=np.array([item.difficult for item, _ in kept], bool),
     )
 
 

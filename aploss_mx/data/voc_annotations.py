@@ -95,9 +95,9 @@ def _parse_object(element: Element) -> VOCObject:
     if element.find("bndbox") is None:
         outline = next((tag for tag in OUTLINES if element.find(tag) is not None), None)
         what = f"a <{outline}> but no <bndbox>" if outline else f"no <bndbox>{hint(_fields(element), 'bndbox')}"
-        raise ValueError(f"a {shown(name)} has {what}: give the box around it, <bndbox> with {_tags(SIDES)} in pixels")
-    box = tuple(_number(element, f"bndbox/{side}") for side in SIDES)
-    return VOCObject(name, box, difficult == "1")
+        box = "<bndbox> with <xmin>, <ymin>, <xmax> and <ymax> in pixels"
+        raise ValueError(f"a {shown(name)} has {what}: give the box around it, {box}")
+    return VOCObject(name, tuple(_number(element, f"bndbox/{side}") for side in SIDES), difficult == "1")
 
 
 def _side(root: Element, name: str) -> int:
@@ -138,7 +138,3 @@ def _fields(element: Element) -> list[str]:
 def _attributes(element: Element) -> list[str]:
     """Names of an element's attributes, and of those that CVAT writes as tags."""
     return [*element.attrib, *(name.text or "" for name in element.findall("attributes/attribute/name"))]
-
-
-def _tags(names: tuple[str, ...]) -> str:
-    return ", ".join(f"<{name}>" for name in names[:-1]) + f" and <{names[-1]}>"

@@ -81,7 +81,6 @@ def shape_plots(objects: Objects, anchors: AnchorShapes, data_shape: int) -> lis
             [Curve("objects", *sizes[drawn].T), Curve("anchors", *shapes.T)],
             "width, px",
             "height, px",
-            doubling=True,
             note=f"{some}Both axes are logarithmic; the training images are {data_shape} px wide and high.",
         ),
         bars(
@@ -103,8 +102,7 @@ def shape_plots(objects: Objects, anchors: AnchorShapes, data_shape: int) -> lis
 def crowd_plot(objects: Objects, images: int) -> Markup:
     """Return bars of the objects that count on an image."""
     counts = np.bincount(objects.image, minlength=images)
-    doubling = [2**power for power in range(1, 12)]
-    edges = [1, 2, 3, *(limit + 1 for limit in doubling[1:] if limit < counts.max(initial=0)), np.inf]
+    edges = [1, 2, 3, *(2**power + 1 for power in range(2, 12) if 2**power < counts.max(initial=0)), np.inf]
     lows = [0, *edges[:-1]]
     names = [
         f"{low}" if high == low + 1 else f"{low} or more" if high == np.inf else f"{low} – {high - 1}"

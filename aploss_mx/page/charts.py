@@ -172,28 +172,14 @@ def bars(title: str, names: Sequence[str], values: Sequence[float], *, note: str
     )  # fmt: skip
 
 
-def scatter(
-    title: str,
-    groups: Sequence[Curve],
-    x: str,
-    y: str,
-    *,
-    doubling: bool = False,
-    note: str = "",
-    empty: str = "There is nothing to show.",
-) -> Markup:
-    """Return a chart of points; each group has a colour and a shape of its own.
+def scatter(title: str, groups: Sequence[Curve], x: str, y: str, *, note: str = "") -> Markup:
+    """Return a chart of points, at least one, whose numbers are above 0, on logarithmic axes.
 
-    Where `doubling`, both axes are logarithmic, and all numbers must be above 0.
+    Each group has a colour and a shape of its own; one without points is left out.
     """
-    known = [group for group in groups if len(group.x)]
-    if not known:
-        return render("empty.html", title=title, text=empty)
-    if doubling:
-        known = [Curve(group.name, np.log2(group.x), np.log2(group.y)) for group in known]
-    make = _doubling_axis if doubling else _axis_from_zero
-    across = make(np.concatenate([group.x for group in known]), LEFT, WIDTH - RIGHT)
-    up = make(np.concatenate([group.y for group in known]), HEIGHT - BOTTOM, TOP)
+    known = [Curve(group.name, np.log2(group.x), np.log2(group.y)) for group in groups if len(group.x)]
+    across = _doubling_axis(np.concatenate([group.x for group in known]), LEFT, WIDTH - RIGHT)
+    up = _doubling_axis(np.concatenate([group.y for group in known]), HEIGHT - BOTTOM, TOP)
     marks = []
     for number, group in enumerate(known):
         places = dict.fromkeys((round(across.place(a)), round(up.place(b))) for a, b in zip(group.x, group.y))
@@ -247,20 +233,16 @@ def heat_map(
 
 
 def _thinned(curve: Curve) -> Curve:
-    """At most MOST_POINTS points where y is known, evenly spread, the last among them."""
+    """At most MOST_POINTS points, evenly spread, the last among them."""
     x, y = np.asarray(curve.x, np.float64), np.asarray(curve.y, np.float64)
-    every = -(-len(x) // MOST_POINTS)
-    kept = np.arange(len(x))[::-1][:: max(1, every)][::-1]
+    every = max(1, -(-len(x) // MOST_POINTS))
+    kept = slice((len(x) - 1) % every, None, every)
     return Curve(curve.name, x[kept], y[kept])
 
 
 def _from_zero(values: np.ndarray) -> tuple[float, float]:
     low, high = np.nanmin(values), np.nanmax(values)
     return (0.0 if low >= 0 else low), high
-
-
-def _axis_from_zero(values: np.ndarray, start: float, end: float) -> Axis:
-    return _axis(_from_zero(values), start, end)
 
 
 def _doubling_axis(logarithms: np.ndarray, start: float, end: float) -> Axis:
@@ -273,8 +255,7 @@ def _axis(ends: tuple[float, float], start: float, end: float) -> Axis:
     low, high = map(float, ends)
     if not high > low:
         low, high = low - 0.5 * (low != 0), high + 0.5
-    ticks = nice_ticks(low, high)
-    return Axis(low, high, start, end, ticks)
+    return Axis(low, high, start, end, nice_ticks(low, high))
 
 
 def _path(curve: Curve, across: Axis, up: Axis) -> str:

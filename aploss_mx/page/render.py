@@ -68,9 +68,9 @@ def pack(array: np.ndarray) -> dict[str, str]:
     return {"type": f"Uint{8 * array.dtype.itemsize}Array", "data": base64.b64encode(little.tobytes()).decode("ascii")}
 
 
-def percent(value: float | None, digits: int = 1) -> str:
+def percent(value: float | None) -> str:
     """Return a share of 1 as text in percent; a dash for none, also for nan."""
-    return "–" if value is None or value != value else f"{100 * value:.{digits}f} %"
+    return "–" if value is None or value != value else f"{100 * value:.1f} %"
 
 
 @lru_cache(maxsize=None)
@@ -83,7 +83,7 @@ def _environment(folder: Path) -> Environment:
         lstrip_blocks=True,
         finalize=lambda value: visible(value, lines=True) if type(value) is str else value,
     )
-    environment.filters.update(embed=embed, percent=percent)
+    environment.filters["embed"] = embed
     return environment
 
 

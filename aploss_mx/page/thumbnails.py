@@ -14,9 +14,9 @@ CHARACTERS_PER_PIXEL = 0.22  # of photographs at QUALITY, boldly
 QUALITY, LEAST_QUALITY = 60, 20
 
 
-def side_for(count: int, budget: int = BUDGET) -> int:
+def side_for(count: int) -> int:
     """Return the longer side in pixels that `count` thumbnails may have together."""
-    return next((side for side in SIDES if side * side * 0.75 * CHARACTERS_PER_PIXEL * count <= budget), SIDES[-1])
+    return next((side for side in SIDES if side * side * 0.75 * CHARACTERS_PER_PIXEL * count <= BUDGET), SIDES[-1])
 
 
 def thumbnail(image: np.ndarray, side: int, limit: int | None = None) -> str:

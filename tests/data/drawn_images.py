@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 from hypothesis import strategies as st
+from PIL import Image
 
 SEEDS = st.integers(0, 2**32 - 1)
 
 
 def noise_image(height, width, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def exif(orientation: int) -> Image.Exif:
+    tags = Image.Exif()
+    tags[0x0112] = orientation
+    return tags
 
 
 def image_of_box(height, width, box):

@@ -9,7 +9,10 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from drawn_images import exif
 from PIL import Image
+from voc_files import object_xml, write_split
+from voc_files import write_image as write_image_of_voc
 
 from aploss_mx.commands import check
 from aploss_mx.commands.check import main
@@ -43,12 +46,6 @@ def only_problem(path: Path, **sample) -> Problem:
     (problem,) = check_images(dataset_of(sample_of(path, **sample)))
     assert problem.file == str(path)
     return problem
-
-
-def exif(orientation: int) -> Image.Exif:
-    tags = Image.Exif()
-    tags[0x0112] = orientation
-    return tags
 
 
 # Images ------------------------------------------------------------------------------------------
@@ -93,10 +90,11 @@ def test_file_that_is_no_image(tmp_path, content):
     assert only_problem(tmp_path / "a.jpg").kind == "unreadable image"
 
 
-def test_jpeg_with_zeros_for_its_second_half(tmp_path):
-    content = write_image(tmp_path / "a.jpg")
-    half = len(content) // 2
-    (tmp_path / "a.jpg").write_bytes(content[:half] + bytes(half))
+@pytest.mark.parametrize("thumbnail", [False, True])
+def test_jpeg_with_zeros_at_its_end(tmp_path, thumbnail):
+    tags = exif(1).tobytes() + (write_image(tmp_path / "small.jpg") if thumbnail else b"")
+    content = write_image(tmp_path / "a.jpg", exif=tags)
+    (tmp_path / "a.jpg").write_bytes(content[:-900] + bytes(900))
     problem = only_problem(tmp_path / "a.jpg")
     assert problem.kind in ("unfinished JPEG", "unreadable image")
 
@@ -239,14 +237,8 @@ def test_warnings_stop_nothing(tmp_path):
 @pytest.fixture
 def folder(tmp_path):
     """One sound image with one cell, listed in train."""
-    for name in ("Annotations", "JPEGImages", "ImageSets/Main"):
-        (tmp_path / name).mkdir(parents=True)
-    write_image(tmp_path / "JPEGImages" / "a.jpg")
-    (tmp_path / "ImageSets" / "Main" / "train.txt").write_text("a\n")
-    (tmp_path / "Annotations" / "a.xml").write_text(
-        f"<annotation><size><width>{WIDTH}</width><height>{HEIGHT}</height></size><object><name>RBC</name><bndbox>"
-        "<xmin>1</xmin><ymin>1</ymin><xmax>9</xmax><ymax>9</ymax></bndbox></object></annotation>"
-    )
+    write_image_of_voc(tmp_path, "a", object_xml("RBC", (1, 1, 9, 9)))
+    write_split(tmp_path, "train", "a\n")
     return tmp_path
 
 
@@ -328,8 +320,7 @@ def test_real_data_is_fit_for_training(shared_data, folder, splits, options, lef
 )
 def test_more_objects_than_detections_are_told(tmp_path, objects, max_detections, told):
     sample = sample_of(tmp_path / "a.jpg", [0] * (objects + 1), [False] * objects + [True])
-    dataset = SimpleNamespace(name="crowd", classes=("cat",), samples=[sample], problems=[])
-    problems = check_dataset(dataset, max_detections=max_detections).warnings
+    problems = check_dataset(dataset_of(sample, classes=("cat",)), max_detections=max_detections).warnings
     messages = [problem.message for problem in problems if problem.kind == "more objects than detections"]
     assert len(messages) == told
     assert all(f"{objects} objects" in message and "AP cannot reach 1" in message for message in messages)

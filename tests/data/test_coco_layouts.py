@@ -95,29 +95,6 @@ def test_a_category_of_its_own_supercategory_is_a_class(tmp_path):
     assert COCODetection(tmp_path, "train").classes == ("person", "cat")
 
 
-@pytest.mark.parametrize(
-    "split, folder, name",
-    [
-        ("Train", "images/Train", "1.jpg"),
-        ("train2017", "images/train2017", "1.jpg"),
-        ("default", "images/default", "1.jpg"),
-        ("default", "images", "1.jpg"),
-        ("Train", "images", "Train/1.jpg"),
-        ("train", "images/Train", "1.jpg"),
-        ("train", "Train", "1.jpg"),
-        ("default", "images/Train", r"Train\1.jpg"),
-        ("default", "images", r"Train\1.jpg"),
-        ("mine", "images/val2014", "COCO_val2014_000000000001.jpg"),
-    ],
-)
-def test_where_other_tools_put_images(tmp_path, split, folder, name):
-    write_split(tmp_path, f"instances_{split}", [image_of(1, name)])
-    path = write_image(tmp_path / folder / name.rpartition("\\")[2])
-    if "\\" in name and folder == "images":
-        path = path.rename(write_image(tmp_path / "images" / "Train" / "1.jpg"))
-    assert COCODetection(tmp_path, split)[0].image_path == path
-
-
 def test_pictures_beside_a_file_given_by_its_path(tmp_path):
     file = write_split(tmp_path, "train", [image_of(1)], [object_of()])
     (tmp_path / "photographs").mkdir()

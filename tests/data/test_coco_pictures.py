@@ -1,4 +1,4 @@
-"""COCO's pictures and the check before training: modes, depths, rotation."""
+"""COCO's pictures, and the check before training."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from coco_files import DOG, HEIGHT, WIDTH, image_of, object_of, write_image, write_split, write_text
-from PIL import Image
 
 from aploss_mx.commands.check import main
 from aploss_mx.data.check import check_dataset, check_images
@@ -86,39 +85,3 @@ def test_pictures_of_all_modes_are_read(tmp_path, mode, suffix):
     assert check_images(dataset) == []
     pixels = read_image(dataset[0].image_path)
     assert (pixels.shape, pixels.dtype) == ((HEIGHT, WIDTH, 3), np.uint8)
-
-
-def test_grey_of_16_bits_keeps_its_contrast(tmp_path):
-    write_split(tmp_path, "train", [image_of(1, "1.png")])
-    grey = np.linspace(0, 65535, WIDTH).astype(np.uint16)[None].repeat(HEIGHT, axis=0)
-    (tmp_path / "train").mkdir()
-    Image.fromarray(grey).save(tmp_path / "train" / "1.png")
-    pixels = read_image(COCODetection(tmp_path, "train")[0].image_path)
-    np.testing.assert_array_equal(pixels, np.stack([grey >> 8] * 3, axis=-1))
-
-
-def exif(orientation: int) -> Image.Exif:
-    tags = Image.Exif()
-    tags[0x0112] = orientation
-    return tags
-
-
-@pytest.mark.parametrize("orientation", [3, 6, 8])
-def test_exif_rotation_with_boxes_on_the_stored_pixels_is_a_warning(tmp_path, orientation):
-    write_split(tmp_path, "train", [image_of(1)], [object_of()])
-    path = write_image(tmp_path / "train" / "1.jpg", exif=exif(orientation))
-    report = check_dataset(COCODetection(tmp_path, "train", ("cat",)))
-    assert report.ok
-    (problem,) = report.warnings
-    assert problem.kind.startswith("EXIF") and problem.file == str(path)
-    # The boxes refer to the pixels as stored, so those are what is read.
-    assert read_image(path).shape == (HEIGHT, WIDTH, 3)
-
-
-@pytest.mark.parametrize("orientation", [6, 8])
-def test_exif_rotation_with_boxes_on_the_turned_picture_is_an_error(tmp_path, orientation):
-    write_split(tmp_path, "train", [image_of(1)], [object_of()])
-    path = write_image(tmp_path / "train" / "1.jpg", size=(HEIGHT, WIDTH), exif=exif(orientation))
-    (problem,) = check_dataset(COCODetection(tmp_path, "train", ("cat",))).errors
-    assert problem.kind == "size mismatch" and problem.file == str(path)
-    assert f"EXIF orientation {orientation} explains it" in problem.message

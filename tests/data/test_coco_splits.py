@@ -187,11 +187,21 @@ def test_an_alias_is_not_read_twice(tmp_path):
         ("train", "train2017/5.jpg", ".", {"coco_url": ""}),
         # A name by the year, in the folder of the split: as tools that split a data set leave it.
         ("mine", "COCO_val2014_000000000005.jpg", "mine", {}),
+        # As other tools leave them.
+        ("Train", "5.jpg", "images/Train", {}),
+        ("train2017", "5.jpg", "images/train2017", {}),
+        ("default", "5.jpg", "images/default", {}),
+        ("default", "5.jpg", "images", {}),
+        ("Train", "Train/5.jpg", "images", {}),
+        ("train", "5.jpg", "images/Train", {}),
+        ("train", "5.jpg", "Train", {}),
+        ("default", r"Train\5.jpg", "images", {}),
+        ("mine", "COCO_val2014_000000000005.jpg", "images/val2014", {}),
     ],
 )
 def test_where_images_are(tmp_path, split, file_name, place, more):
     write_split(tmp_path, f"instances_{split}", [image_of(5, file_name, **more)])
-    path = write_image(tmp_path / place / file_name)
+    path = write_image(tmp_path / place / file_name.replace("\\", "/"))
     assert COCODetection(tmp_path, split)[0].image_path == path
 
 

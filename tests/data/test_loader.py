@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from drawn_images import exif, noise_image
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -114,10 +115,9 @@ def test_one_sampler_serves_all_epochs():
 @pytest.mark.parametrize("orientation", [3, 6])
 def test_pictures_are_used_as_they_are_stored(tmp_path, orientation):
     """Annotations refer to the stored pixels, so training and evaluation do not heed EXIF's orientation."""
-    stored, tags = np.random.default_rng(0).integers(0, 256, (32, 64, 3), dtype=np.uint8), Image.Exif()
-    tags[0x0112] = orientation
+    stored = noise_image(32, 64)
     sample = write_sample(tmp_path / "a.png", stored, [[0, 0, 40, 30]], [0], [False])
-    Image.fromarray(stored).save(sample.image_path, exif=tags)
+    Image.fromarray(stored).save(sample.image_path, exif=exif(orientation))
     np.testing.assert_array_equal(EvaluationSet([sample], VIEWS)[0][1], normalize(stored))
     transform = TrainTransform((32, 64), "none")
     np.testing.assert_array_equal(TrainingSet([sample], transform, 0)[Draw(0, 0, 0)][0], normalize(stored))
@@ -212,7 +212,7 @@ def test_batch_is_made_of_its_draws(samples):
 
 
 @given(st.lists(st.sampled_from([(30, 40), (40, 30), (31, 40), (64, 64), (10, 99)]), max_size=30), st.integers(1, 9))
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 def test_test_batches_hold_each_index_once_and_one_shape(shapes, batch_size):
     class NoImages(EvaluationSet):
         def item(self, index: int):

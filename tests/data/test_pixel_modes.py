@@ -8,7 +8,7 @@ import zlib
 import cv2
 import numpy as np
 import pytest
-from drawn_images import noise_image
+from drawn_images import exif, noise_image
 from PIL import EpsImagePlugin, Image, ImageCms
 
 from aploss_mx.data.images import open_image, orientation_of, stored_size, turned, turned_back
@@ -156,12 +156,6 @@ def test_unsigned_tiffs_of_32_bits_do_not_turn_negative(tmp_path):
 # Orientation -------------------------------------------------------------------------------------
 
 
-def tags(orientation: int) -> Image.Exif:
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    return exif
-
-
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_turning_back_undoes_turning(orientation):
     pixels = noise_image(4, 6)
@@ -174,7 +168,7 @@ def test_turning_back_undoes_turning(orientation):
 ])  # fmt: skip
 def test_orientation_is_one_thing_in_all_formats(tmp_path, name, options, orientation):
     stored = noise_image(4, 6)
-    Image.fromarray(stored).save(tmp_path / name, exif=tags(orientation), **options)
+    Image.fromarray(stored).save(tmp_path / name, exif=exif(orientation), **options)
     with open_image(tmp_path / name) as image:
         assert stored_size(image) == (6, 4) and orientation_of(image) == orientation
     np.testing.assert_array_equal(read_image(tmp_path / name), stored)
@@ -192,7 +186,7 @@ def test_orientation_is_one_thing_in_all_modes_of_tiff(tmp_path, mode, orientati
     stored = (
         Image.fromarray(np.asarray(grey).astype(np.uint16)) if mode == "I;16" else grey.convert("RGB").convert(mode)
     )
-    stored.save(tmp_path / "a.tif", exif=tags(orientation))
+    stored.save(tmp_path / "a.tif", exif=exif(orientation))
     np.testing.assert_array_equal(read_image(tmp_path / "a.tif"), to_rgb(stored))
     upright = turned(to_rgb(stored), orientation)
     np.testing.assert_array_equal(read_image(tmp_path / "a.tif", exif_orientation=True), upright)
@@ -206,8 +200,8 @@ def test_deep_colours_keep_their_contrast_however_they_are_turned(tmp_path, suff
     content = path.read_bytes()
     if suffix == "png":
         end_of_header = 33
-        exif = chunk(b"eXIf", tags(orientation).tobytes()[len(b"Exif\0\0") :])
-        path.write_bytes(content[:end_of_header] + exif + content[end_of_header:])
+        tags = chunk(b"eXIf", exif(orientation).tobytes()[len(b"Exif\0\0") :])
+        path.write_bytes(content[:end_of_header] + tags + content[end_of_header:])
     else:  # in place of a field that says what is so by default
         planes, turn = (struct.pack("<HHIHH", *field, 0) for field in ((284, 3, 1, 1), (274, 3, 1, orientation)))
         assert planes in content
@@ -240,7 +234,7 @@ def test_whatever_pillow_raises_is_an_image_that_cannot_be_read(tmp_path, monkey
 
 
 def test_damaged_tags_leave_the_pixels_readable(tmp_path):
-    Image.fromarray(noise_image(9, 9)).save(tmp_path / "a.jpg", exif=tags(6))
+    Image.fromarray(noise_image(9, 9)).save(tmp_path / "a.jpg", exif=exif(6))
     content = (tmp_path / "a.jpg").read_bytes()
     (tmp_path / "a.jpg").write_bytes(
         content.replace(b"Exif\0\0MM\0*", b"Exif\0\0XX\xff\xff").replace(b"II*\0", b"XX\xff\xff")

@@ -123,19 +123,24 @@ def test_boxes_agree_with_the_outlines_sampled_point_by_point(pictures):
         assert np.mean(shape.visible ^ oracle.visible) < 0.003
 
 
-def test_boxes_are_tight_around_the_pixels_that_painting_changed(monkeypatch):
-    changes = []
-    paint = painted_shapes._paint
+def record_changes(monkeypatch) -> list[tuple[np.ndarray, np.ndarray]]:
+    """A list that gets, for each shape that is painted, how much it changes the picture, and its coverage."""
+    changes, paint = [], painted_shapes._paint
 
     def recording_paint(rng, image, coverage):
         before = image.copy()
         paint(rng, image, coverage)
-        changes.append(np.abs(image - before).max(axis=2) > 1)
+        changes.append((image - before, coverage))
 
     monkeypatch.setattr(painted_shapes, "_paint", recording_paint)
+    return changes
+
+
+def test_boxes_are_tight_around_the_pixels_that_painting_changed(monkeypatch):
+    changes = record_changes(monkeypatch)
     for index in range(40):
         _, objects = paint_picture(3, "val", index, SIZE)
-        changed = objects[-1]._replace(visible=changes[-1]).box
+        changed = objects[-1]._replace(visible=np.abs(changes[-1][0]).max(axis=2) > 1).box
         outside = np.subtract(objects[-1].box, changed) * [1, 1, -1, -1]
         # A star's tip, 36 degrees wide, falls below half a pixel's area 1.5 px before its end.
         assert outside.min() >= 0
@@ -143,18 +148,10 @@ def test_boxes_are_tight_around_the_pixels_that_painting_changed(monkeypatch):
 
 
 def test_objects_stand_out_from_what_they_cover(monkeypatch):
-    contrasts = []
-    paint = painted_shapes._paint
-
-    def recording_paint(rng, image, coverage):
-        before = image.copy()
-        paint(rng, image, coverage)
-        contrasts.append(np.linalg.norm(image - before, axis=2)[coverage == 1].mean())
-
-    monkeypatch.setattr(painted_shapes, "_paint", recording_paint)
+    changes = record_changes(monkeypatch)
     for index in range(40):
         paint_picture(3, "val", index, SIZE)
-    assert min(contrasts) > 50
+    assert min(np.linalg.norm(change, axis=2)[coverage == 1].mean() for change, coverage in changes) > 50
 
 
 def test_a_picture_depends_on_each_of_seed_split_index_and_size():
@@ -262,11 +259,13 @@ def test_a_file_is_refused_and_kept(tmp_path):
     assert path.read_text() == "precious"
 
 
-def test_an_empty_folder_is_filled_and_a_missing_parent_made(tmp_path):
-    (tmp_path / "empty").mkdir()
-    assert contents(generate(tmp_path / "empty", 1, 1, progress=False)) == contents(
-        generate(tmp_path / "new" / "parent" / "set", 1, 1, progress=False)
-    )
+@pytest.mark.parametrize("current", [False, True])
+def test_an_empty_folder_is_filled_and_a_missing_parent_made(tmp_path, monkeypatch, current):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    monkeypatch.chdir(empty)
+    made = contents(generate(tmp_path / "new" / "parent" / "set", 1, 1, progress=False))
+    assert contents(generate("." if current else empty, 1, 1, progress=False)) == made == contents(empty)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "new"]
 
 

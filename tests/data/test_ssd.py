@@ -163,7 +163,7 @@ def test_expand_happens_half_of_the_time_and_stays_within_its_bounds():
     st.sampled_from([0.0, 0.1, 0.3, 0.7]),
     SEEDS,
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_crops_meet_their_constraints(annotated, margin_x, margin_y, min_iou, seed):
     image, boxes, _ = annotated
     window = Window(-margin_x, -margin_y, image.shape[1] + margin_x // 2, image.shape[0] + margin_y // 2)
@@ -237,7 +237,7 @@ def test_every_kind_of_crop_is_drawn_alike(monkeypatch):
 
 
 @given(annotated_images(), SEEDS)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_a_crop_keeps_exactly_the_objects_centred_in_it(annotated, seed):
     image, boxes, labels = annotated
     rng = np.random.default_rng(seed)

@@ -101,7 +101,7 @@ def test_each_stage_takes_what_the_one_before_made(monkeypatch, augmentation):
 
 
 @given(annotated_images(), SEEDS, st.sampled_from(["ssd", "flip", "none"]))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_training_outputs_are_valid(annotated, seed, augmentation):
     image, boxes, labels = annotated
     tensor, moved, kept = TrainTransform((48, 64), augmentation)(image, boxes, labels, np.random.default_rng(seed))
@@ -196,7 +196,7 @@ def test_test_sizes(width, height, shorter, longest, resized, padded):
 @given(
     st.integers(1, 400), st.integers(1, 400), st.integers(1, 200), st.integers(0, 200), st.sampled_from([1, 32, 128])
 )
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_test_inputs_respect_their_limits(width, height, shorter, extra, multiple):
     transform = EvalTransform(shorter, shorter + extra, multiple)
     tensor, scale = transform(np.zeros((height, width, 3), np.uint8)), transform.scale(height, width)

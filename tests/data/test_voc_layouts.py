@@ -7,6 +7,7 @@ import unicodedata
 from pathlib import Path
 
 import pytest
+from drawn_images import exif
 from PIL import Image
 from voc_files import error_of, object_xml, read_one, write_image, write_split
 
@@ -126,9 +127,9 @@ def test_a_line_without_a_file_is_a_missing_annotation(tmp_path, line):
 # Pictures ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("suffix", [".Jpg", ".JPEG", ".PNG", ".Tif", ".bmp", ".BMP", ".webp"])
+@pytest.mark.parametrize("suffix", [".Jpg", ".JPG", ".jpeg", ".JPEG", ".png", ".PNG", ".Tif", ".bmp", ".BMP", ".webp"])
 def test_suffixes_of_any_case_need_no_filename(tmp_path, suffix):
-    assert read_one(tmp_path, CAT, suffix=suffix)[0].image_path.name == f"a{suffix}"
+    assert read_one(tmp_path, CAT, suffix=suffix)[0].image_path == tmp_path / "JPEGImages" / f"a{suffix}"
 
 
 @pytest.mark.parametrize("filename, expected", [("a.jpg", "a.jpg"), ("a.png", "a.png"), (r"C:\data\a.png", "a.png")])
@@ -333,9 +334,7 @@ def test_a_root_that_is_no_folder_is_said_once(tmp_path, root):
 def test_a_turned_tiff_without_size_keeps_its_stored_one(tmp_path):
     write_image(tmp_path, "a", CAT, size="", suffix=".png")
     (tmp_path / "JPEGImages" / "a.png").unlink()
-    tags = Image.Exif()
-    tags[0x0112] = 6
-    Image.new("RGB", (40, 30)).save(tmp_path / "JPEGImages" / "a.tif", exif=tags)
+    Image.new("RGB", (40, 30)).save(tmp_path / "JPEGImages" / "a.tif", exif=exif(6))
     dataset = read(tmp_path, "a")
     assert (dataset[0].width, dataset[0].height) == (40, 30)
     assert [problem.kind for problem in check_dataset(dataset).problems] == ["EXIF rotation"]

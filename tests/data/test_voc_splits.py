@@ -69,11 +69,6 @@ def test_missing_split_lists_what_was_tried_and_what_exists(tmp_path):
     assert "2007_train, 2007_val, 2012_train" in message
 
 
-def test_missing_root(tmp_path):
-    message = error_of(tmp_path / "nowhere", "2007_train")
-    assert "no such folder" in message and message.count(str(tmp_path / "nowhere")) == 1
-
-
 @pytest.mark.parametrize("text", ["", "\n \n"])
 def test_empty_split(tmp_path, text):
     write_split(tmp_path, "train", text)

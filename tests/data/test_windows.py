@@ -34,7 +34,7 @@ def test_resized_boxes_stay_on_their_pixels(interpolation, window, size):
 
 
 @given(st.data())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_a_rendered_window_is_the_crop_of_the_padded_image(data):
     """At scale 1 the window must agree with building the canvas and slicing it."""
     height, width = data.draw(st.integers(1, 20)), data.draw(st.integers(1, 20))

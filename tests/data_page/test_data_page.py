@@ -226,12 +226,12 @@ def test_each_class_has_examples(shapes):
     assert [set(sample.labels) for sample in first] == [{label} for label in range(10)]
 
 
-@pytest.mark.parametrize("classes, status", [("data", 1), (",".join(CLASSES), 1)])
-def test_the_command_writes_the_page_whatever_is_wrong(tmp_path, capsys, classes, status):
+@pytest.mark.parametrize("classes", ["data", ",".join(CLASSES)])
+def test_the_command_writes_the_page_whatever_is_wrong(tmp_path, capsys, classes):
     root = faulty_voc(tmp_path / "data")
     path = tmp_path / STEM.replace("<b>", "b") / "data.html"
     arguments = ["--dataset-root", str(root), "--split", "2007_train", "--html", str(path), "--data-shape", "64"]
-    assert main([*arguments, "--classes", classes]) == main([*arguments[:4], "--classes", classes]) == status
+    assert main([*arguments, "--classes", classes]) == main([*arguments[:4], "--classes", classes]) == 1
     assert f"wrote {path}" in capsys.readouterr().out
     assert "size mismatch" in by_kind(path.read_text(encoding="utf-8")) and len(list(path.parent.iterdir())) == 1
 

@@ -43,6 +43,11 @@ for (const root of document.querySelectorAll(".gallery")) {
   };
   const look = (one) => one === MISSED
     ? {...groups[truth.indexOf(true)], name: "missed object", dash: "5 4"} : groups[one];
+  const swatch = (one) => {
+    const {color, dash} = look(one), svg = make("svg", {viewBox: "0 0 12 12", width: 12, height: 12, "aria-hidden": "true"});
+    svg.append(make("rect", {x: 1.5, y: 1.5, width: 9, height: 9, class: "swatch", stroke: color, ...(dash && {"stroke-dasharray": "3 2"})}));
+    return svg;
+  };
   const words = (box) => {
     const sure = labelled(box) || !data.slider ? "" : ` ${(boxes.level[box] / data.levels).toFixed(3)}`;
     return classes[boxes.label[box]] + sure;
@@ -160,11 +165,7 @@ for (const root of document.querySelectorAll(".gallery")) {
   const kinds = [ALL, ...groups.keys(), ...(tally && truth.includes(true) ? [MISSED] : [])];
   for (const one of kinds) {
     const button = html("button", {type: "button"}), number = html("span", {class: "number"});
-    if (one !== ALL) {
-      const {color, dash} = look(one), swatch = make("svg", {viewBox: "0 0 12 12", width: 12, height: 12, "aria-hidden": "true"});
-      swatch.append(make("rect", {x: 1.5, y: 1.5, width: 9, height: 9, class: "swatch", stroke: color, ...(dash && {"stroke-dasharray": "3 2"})}));
-      button.append(swatch);
-    }
+    if (one !== ALL) button.append(swatch(one));
     button.append(one === ALL ? "all" : look(one).name, number);
     button.addEventListener("click", () => { kind = kind === one ? ALL : one; shown = PAGE; update(); });
     buttons.set(one, button);
@@ -181,9 +182,8 @@ for (const root of document.querySelectorAll(".gallery")) {
     find("dialog .large").replaceChildren(frame);
     frame.style.width = `min(100%, ${Math.round(72 * width / height)}vh)`;
     find("dialog .list").replaceChildren(...drawn(index).filter(([, one]) => !look(one).fine).reverse().map(([box, one]) => {
-      const item = html("li"), swatch = make("svg", {viewBox: "0 0 12 12", width: 12, height: 12, "aria-hidden": "true"});
-      swatch.append(make("rect", {x: 1.5, y: 1.5, width: 9, height: 9, class: "swatch", stroke: look(one).color, ...(look(one).dash && {"stroke-dasharray": "3 2"})}));
-      item.append(swatch, `${words(box)}: ${look(one).name}`);
+      const item = html("li");
+      item.append(swatch(one), `${words(box)}: ${look(one).name}`);
       return item;
     }));
     if (!dialog.open) dialog.showModal();
