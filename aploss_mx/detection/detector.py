@@ -189,10 +189,21 @@ class Detector:
             What `forward` returns for each view.
         shapes : sequence of (int, int)
             Of the B images.
+
+        Raises
+        ------
+        ValueError
+            If the network has not as many logits an anchor as there are classes, such as an edited model.json names.
         """
         candidates: list[list[Detections]] = [[] for _ in shapes]
+        wanted = len(self.classes) + self.recipe.background
         for view, (logits, deltas) in zip(self.views, outputs):
-            if logits.shape[-1] > len(self.classes):
+            if logits.shape[-1] != wanted:
+                raise ValueError(
+                    f"the network is not of these {len(self.classes)} classes, {', '.join(self.classes)}: it gives "
+                    f"{logits.shape[-1]} logits an anchor, not {wanted}"
+                )
+            if self.recipe.background:
                 logits = drop_background(logits)
             for row, (height, width) in enumerate(shapes):
                 shown, scale = view.transform.input_shape(height, width), view.transform.scale(height, width)

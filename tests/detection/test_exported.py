@@ -274,6 +274,15 @@ def test_descriptions_that_cannot_be_used(exported, tmp_path, change, message):
         Detector.load(tmp_path)
 
 
+@pytest.mark.parametrize("classes", [["cat", "dog"], ["cat", "dog", "bird", "fox"]])
+def test_a_description_of_fewer_or_more_classes_than_the_network_has_is_told(exported, tmp_path, photograph, classes):
+    folder = shutil.copytree(exported, tmp_path / "exported")
+    about = {**json.loads((folder / "model.json").read_text()), "classes": classes}
+    (folder / "model.json").write_text(json.dumps(about))
+    with pytest.raises(ValueError, match=f"not of these {len(classes)} classes, cat, dog.* gives 3 logits an anchor"):
+        Detector.load(folder).predict(photograph)
+
+
 def test_networks_that_cannot_be_used(exported, tmp_path):
     with pytest.raises(ExportedError, match="holds no exported network: none of [a-z0-9., -]*$"):
         Detector.load(tmp_path)
