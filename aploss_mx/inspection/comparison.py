@@ -13,7 +13,7 @@ from aploss_mx.evaluation.coco import METRICS
 from aploss_mx.inspection.findings import Findings
 from aploss_mx.inspection.page import TEMPLATES, findings_of
 from aploss_mx.inspection.pictures import FEWER, GREY, MOST_PICTURES, boxes_of, thumbnails
-from aploss_mx.inspection.plots import COSTS, Plot, training_plots
+from aploss_mx.inspection.plots import Plot, training_plots
 from aploss_mx.inspection.run_folder import RunFolder
 from aploss_mx.page.gallery import LEVELS, Group, gallery, tally
 from aploss_mx.page.render import write_page
@@ -110,9 +110,7 @@ def differences_gallery(names: Sequence[str], findings: Sequence[Findings]) -> M
     numbers = (len(finding) + min(number, len(wrong_boxes) - 1) for number in range(count))
     groups_of_all = np.concatenate([group, *(np.full(len(rows), number) for rows, number in zip(wrong, numbers))])
     levels = np.full(len(groups_of_all), LEVELS)
-    boxes = boxes_of(
-        samples, chosen, joined("image"), joined("boxes"), joined("labels"), groups_of_all, levels
-    )  # fmt: skip
+    boxes = boxes_of(samples, chosen, joined("image"), joined("boxes"), joined("labels"), groups_of_all, levels)
     counts = tally(joined("labels"), groups_of_all, levels, one.counts)
     note = "Boxes of objects, by who finds them, and wrong detections; each run at the threshold of its best F1."
     if len(chosen) < len(order):
@@ -140,7 +138,8 @@ def _metrics_table(names: Sequence[str], findings: Sequence[Findings]) -> Markup
 
 
 def _costs_table(names: Sequence[str], findings: Sequence[Findings]) -> Markup:
-    rows = [_compared(text, [of.errors.costs[name] for of in findings]) for name, text in COSTS.items()]
+    costs = [of.errors.costs for of in findings]
+    rows = [_compared(name.replace("_", " "), [of_run[name] for of_run in costs]) for name in costs[0]]
     return table(
         _columns("kind of error", names), rows, "What each kind of error costs: dAP, of AP50, as TIDE defines it"
     )
