@@ -164,8 +164,7 @@ def other(checkpoint, tmp_path):
 
 
 def test_no_network_stands_beside_another_ones_description(checkpoint, exported, other, photograph, tmp_path):
-    folder = tmp_path / "exported"
-    shutil.copytree(exported, folder)
+    folder = shutil.copytree(exported, tmp_path / "exported")
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     with pytest.raises(SystemExit, match=r"holds model-symbol\.json, which model\.json does not say to be of this"):
         export.main(["--params", str(other), "--output", str(folder), "--format", "onnx"])
@@ -179,28 +178,24 @@ def test_no_network_stands_beside_another_ones_description(checkpoint, exported,
         np.testing.assert_allclose(found.predict(photograph).scores, expected.scores, atol=1e-5)
 
 
-def test_an_export_that_fails_leaves_no_description(exported, other, tmp_path, monkeypatch):
-    folder = tmp_path / "exported"
-    shutil.copytree(exported, folder)
-
+@pytest.fixture
+def failing(monkeypatch):
     def fail(*_):
         raise ExportError("no more")
 
     monkeypatch.setattr(commands_export, "export_onnx", fail)
+
+
+def test_an_export_that_fails_leaves_no_description(exported, other, tmp_path, failing):
+    folder = shutil.copytree(exported, tmp_path / "exported")
     with pytest.raises(SystemExit, match="no more"):
         export.main(["--params", str(other), "--output", str(folder), "--onnx"])
     with pytest.raises(ExportedError, match=r"no .*model\.json"):
         Detector.load(folder)
 
 
-def test_an_export_that_fails_spoils_none_of_the_same_detector(checkpoint, exported, photograph, tmp_path, monkeypatch):
-    folder = tmp_path / "exported"
-    shutil.copytree(exported, folder)
-
-    def fail(*_):
-        raise ExportError("no more")
-
-    monkeypatch.setattr(commands_export, "export_onnx", fail)
+def test_an_export_that_fails_spoils_none_of_the_same_detector(checkpoint, exported, photograph, tmp_path, failing):
+    folder = shutil.copytree(exported, tmp_path / "exported")
     for _ in range(2):
         with pytest.raises(SystemExit, match="no more"):
             export.main(["--params", str(checkpoint), "--output", str(folder), "--format", "onnx"])
@@ -209,8 +204,7 @@ def test_an_export_that_fails_spoils_none_of_the_same_detector(checkpoint, expor
 
 
 def test_networks_with_boxes_are_of_the_test_settings_too(checkpoint, exported, tmp_path):
-    folder = tmp_path / "exported"
-    shutil.copytree(exported, folder)
+    folder = shutil.copytree(exported, tmp_path / "exported")
     (folder / "detector.onnx").write_text("of before")
     was = Checkpoint.load(checkpoint)
     replace(was, recipe=was.recipe.override(nms_threshold=0.7)).save(tmp_path / "other.npz")
@@ -296,8 +290,7 @@ def test_networks_that_cannot_be_used(exported, tmp_path):
 
 
 def test_exports_of_before_have_the_papers_anchors(exported, tmp_path):
-    folder = tmp_path / "exported"
-    shutil.copytree(exported, folder)
+    folder = shutil.copytree(exported, tmp_path / "exported")
     about = json.loads((folder / "model.json").read_text())
     del about["anchors"]
     (folder / "model.json").write_text(json.dumps(about))

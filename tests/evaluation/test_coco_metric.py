@@ -59,7 +59,7 @@ def test_figures_by_size():
     assert [figures[name] for name in ("APs", "APm", "APl", "ARs", "ARm", "ARl")] == pytest.approx([1, 0, 1, 1, 0, 1])
 
 
-@settings(deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(scenes())
 def test_above_96_squared_the_figures_are_those_of_large_objects(scene):
     samples = [dataclasses.replace(sample, boxes=40 * sample.boxes) for sample in scene[0]]
@@ -152,17 +152,6 @@ def test_ap50_equals_plain_loops(scene):
 
 
 # ---- invariances ----
-
-
-@settings(max_examples=20, deadline=None)
-@given(scene=scenes(distinct_scores=True), seed=st.integers(0, 2**16))
-def test_order_of_images_does_not_matter(scene, seed):
-    samples, detections = scene
-    order = np.random.default_rng(seed).permutation(len(samples))
-    metric = coco_average_precision(samples, detections, CLASSES)
-    shuffled = coco_average_precision([samples[i] for i in order], detections, CLASSES)
-    np.testing.assert_allclose(shuffled.ap, metric.ap, rtol=1e-9)
-    assert shuffled.metrics == pytest.approx(metric.metrics, nan_ok=True)
 
 
 @settings(max_examples=20, deadline=None)
