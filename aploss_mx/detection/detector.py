@@ -209,10 +209,10 @@ class Detector:
                 shown, scale = view.transform.input_shape(height, width), view.transform.scale(height, width)
                 found = self.postprocess.candidates(logits[row], deltas[row], *shown)
                 candidates[row].append(to_image(found, scale, width, height, view.mirrored))
-        return [self._with_confidence(self.postprocess.suppress(merge(of_image))) for of_image in candidates]
-
-    def _with_confidence(self, found: Detections) -> Detections:
-        return replace(found, confidence=self.calibration.confidence(found.scores)) if self.calibration else found
+        kept = [self.postprocess.suppress(merge(of_image)) for of_image in candidates]
+        if self.calibration:
+            kept = [replace(found, confidence=self.calibration.confidence(found.scores)) for found in kept]
+        return kept
 
 
 def _to_array(image: Picture) -> np.ndarray:

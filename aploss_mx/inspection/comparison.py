@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Sequence
+from typing import Any, Mapping, Sequence
 
 import numpy as np
 from markupsafe import Markup
@@ -47,18 +47,22 @@ def write_comparison_page(
     names = names or run_names(runs)
     others = [(name, run) for name, run, of_run in zip(names, runs, findings) if of_run.metrics is not run.metrics]
     plots = training_plots(dict(zip(names, (run.log for run in runs))))
+    metrics = {name: [of.metrics[name] for of in findings] for name in (*METRICS, "VOC07_AP50", "VOC10_AP50")}
+    costs = {name.replace("_", " "): [of.errors.costs[name] for of in findings] for name in findings[0].errors.costs}
+    classes = {name: [of.metrics["per_class"][name]["AP"] for of in findings] for name in dataset.classes}
+    costs_caption = "What each kind of error costs: dAP, of AP50, as TIDE defines it"
     write_page(
         path,
         TEMPLATES / "comparison.html",
         names=names,
         lead=f"Tested on {len(dataset.samples):,} pictures with {objects:,} objects of {dataset.name}."
         + "".join(_measured_anew(name, run, runs[0]) for name, run in others),
-        metrics=_metrics_table(names, findings),
+        metrics=_compared("metric", names, metrics, "Metrics of the last evaluations"),
         settings=_settings_table(names, runs),
         commands=[(name, run.command) for name, run in zip(names, runs) if run.command],
         training=[plot.svg for plot in plots],
-        costs=_costs_table(names, findings),
-        classes=_class_table(names, findings),
+        costs=_compared("kind of error", names, costs, costs_caption),
+        classes=_compared("class", names, classes, "AP by class"),
         gallery=differences_gallery(names, findings),
     )
     return plots
@@ -120,34 +124,14 @@ def differences_gallery(names: Sequence[str], findings: Sequence[Findings]) -> M
     )
 
 
-def _compared(name: str, values: Sequence[float | None]) -> tuple:
-    if len(values) != 2:
-        return (name, *values)
-    first, second = values
-    return (name, first, second, None if first is None or second is None else 100 * (second - first))
-
-
-def _columns(first: str, names: Sequence[str]) -> list[Column]:
-    difference = [Column("difference in points", POINTS)] if len(names) == 2 else []
-    return [Column(first), *(Column(name, "%") for name in names), *difference]
-
-
-def _metrics_table(names: Sequence[str], findings: Sequence[Findings]) -> Markup:
-    rows = [_compared(name, [of.metrics[name] for of in findings]) for name in (*METRICS, "VOC07_AP50", "VOC10_AP50")]
-    return table(_columns("metric", names), rows, "Metrics of the last evaluations")
-
-
-def _costs_table(names: Sequence[str], findings: Sequence[Findings]) -> Markup:
-    costs = [of.errors.costs for of in findings]
-    rows = [_compared(name.replace("_", " "), [of_run[name] for of_run in costs]) for name in costs[0]]
-    return table(
-        _columns("kind of error", names), rows, "What each kind of error costs: dAP, of AP50, as TIDE defines it"
-    )
-
-
-def _class_table(names: Sequence[str], findings: Sequence[Findings]) -> Markup:
-    rows = [_compared(name, [of.metrics["per_class"][name]["AP"] for of in findings]) for name in findings[0].classes]
-    return table(_columns("class", names), rows, "AP by class")
+def _compared(first: str, names: Sequence[str], values: Mapping[str, Sequence[float | None]], caption: str) -> Markup:
+    """Return a table of the runs' values by what the first column names, and, of two runs, their difference."""
+    columns = [Column(first), *(Column(name, "%") for name in names)]
+    rows: list[tuple] = [(name, *of_runs) for name, of_runs in values.items()]
+    if len(names) == 2:
+        columns.append(Column("difference in points", POINTS))
+        rows = [(*row, None if None in row else 100 * (row[2] - row[1])) for row in rows]
+    return table(columns, rows, caption)
 
 
 def _settings_table(names: Sequence[str], runs: Sequence[RunFolder]) -> Markup | None:
