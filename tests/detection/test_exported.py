@@ -8,10 +8,9 @@ import shutil
 import sys
 from dataclasses import replace
 
-import mxnet as mx
 import numpy as np
 import pytest
-from narrow_network import NAME
+from random_detector import CLASSES, random_network
 from tiny_training import tiny_recipe
 
 from aploss_mx.checkpoint import Checkpoint, parameters_of
@@ -23,22 +22,16 @@ from aploss_mx.detection.exported import ExportedError
 from aploss_mx.detection.quantize import has_int8_units, quantize
 from aploss_mx.geometry.anchors import PAPERS, STRIDES
 from scripts import export
-from symbols.retinanet import get_network
 
 onnx, onnxruntime = (pytest.importorskip(name, reason="of the extra dev") for name in ("onnx", "onnxruntime"))
-CLASSES = ("cat", "dog", "bird")
 
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
     """A calibrated detector of random weights, with scores that differ."""
-    mx.random.seed(0)
-    network = get_network(NAME, len(CLASSES), 16, mx.cpu(), None)
-    for head in (network.class_head, network.box_head):
-        head[-1].weight.set_data(mx.nd.random.normal(0, 0.02, head[-1].weight.shape))
     recipe = tiny_recipe(test_short=96, test_long=160)
     path = tmp_path_factory.mktemp("trained") / "last.npz"
-    trained = Checkpoint(recipe, CLASSES, 1, 1, 1, 0.0, {}, (), parameters_of(network), {})
+    trained = Checkpoint(recipe, CLASSES, 1, 1, 1, 0.0, {}, (), parameters_of(random_network(recipe)), {})
     replace(trained, best_f1_score=0.3, calibration=(1.5, 0.25)).save(path)
     yield path
     path.unlink()
