@@ -111,8 +111,9 @@ def draw_detections(
         font = _fit_font(text, width, height)
         place = _free_place(corners[index], _caption_size(font, text), width, height, [other for other, *_ in captions])
         captions.append((place, text, font, class_color(labels[index])))
-    for caption in reversed(captions):
-        _draw_caption(draw, *caption)
+    for (left, top, right, bottom), text, font, color in reversed(captions):
+        draw.rectangle([left, top, right - 1, bottom - 1], fill=color)
+        draw.text((left + _padding(font.size), top), text, font=font, fill=_text_color(color))
     return np.array(canvas)
 
 
@@ -143,14 +144,6 @@ def _free_place(
 
 def _overlap(a: Rectangle, b: Rectangle) -> bool:
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
-
-
-def _draw_caption(
-    draw: ImageDraw.ImageDraw, place: Rectangle, text: str, font: ImageFont.FreeTypeFont, color: Color
-) -> None:
-    left, top, right, bottom = place
-    draw.rectangle([left, top, right - 1, bottom - 1], fill=color)
-    draw.text((left + _padding(font.size), top), text, font=font, fill=_text_color(color))
 
 
 def _padding(font_size: int) -> int:

@@ -224,29 +224,6 @@ def test_only_the_order_of_scores_matters(scene):
     assert_same(voc_average_precision(samples, moved, CLASSES), voc_average_precision(samples, detections, CLASSES))
 
 
-@settings(max_examples=60, deadline=None)
-@given(scene=scenes(), score=st.sampled_from([-1.0, 0.05, 2.0]), label=st.integers(0, 2))
-def test_difficult_object_and_its_detections_change_nothing(scene, score, label):
-    samples, detections = scene
-    first, *rest = samples
-    found = detections[first.image_id]
-    harder = dataclasses.replace(
-        first,
-        boxes=np.vstack([np.float32([FAR]), first.boxes]),
-        labels=np.append(label, first.labels),
-        difficult=np.append(True, first.difficult),
-    )
-    more = Detections(
-        np.vstack([np.float32([FAR, FAR]), found.boxes]),
-        np.append(np.float32([score] * 2), found.scores),
-        np.append([label] * 2, found.labels),
-    )
-    assert_same(
-        voc_average_precision([harder, *rest], {**detections, first.image_id: more}, CLASSES),
-        voc_average_precision(samples, detections, CLASSES),
-    )
-
-
 @given(st.lists(st.tuples(st.sampled_from([0.1, 0.2, 0.5, 0.9]), st.booleans()), max_size=12), st.integers(0, 5))
 def test_best_f1_score_is_the_best_of_all_cut_offs(found, missed):
     found = sorted(found, key=lambda item: -item[0])
