@@ -189,19 +189,30 @@ class Detector:
             What `forward` returns for each view.
         shapes : sequence of (int, int)
             Of the B images.
+
+        Raises
+        ------
+        ValueError
+            If the network has not as many logits an anchor as there are classes, such as an edited model.json names.
         """
         candidates: list[list[Detections]] = [[] for _ in shapes]
+        wanted = len(self.classes) + self.recipe.background
         for view, (logits, deltas) in zip(self.views, outputs):
-            if logits.shape[-1] > len(self.classes):
+            if logits.shape[-1] != wanted:
+                raise ValueError(
+                    f"the network is not of these {len(self.classes)} classes, {', '.join(self.classes)}: it gives "
+                    f"{logits.shape[-1]} logits an anchor, not {wanted}"
+                )
+            if self.recipe.background:
                 logits = drop_background(logits)
             for row, (height, width) in enumerate(shapes):
                 shown, scale = view.transform.input_shape(height, width), view.transform.scale(height, width)
                 found = self.postprocess.candidates(logits[row], deltas[row], *shown)
                 candidates[row].append(to_image(found, scale, width, height, view.mirrored))
-        return [self._with_confidence(self.postprocess.suppress(merge(of_image))) for of_image in candidates]
-
-    def _with_confidence(self, found: Detections) -> Detections:
-        return replace(found, confidence=self.calibration.confidence(found.scores)) if self.calibration else found
+        kept = [self.postprocess.suppress(merge(of_image)) for of_image in candidates]
+        if self.calibration:
+            kept = [replace(found, confidence=self.calibration.confidence(found.scores)) for found in kept]
+        return kept
 
 
 def _to_array(image: Picture) -> np.ndarray:

@@ -160,24 +160,17 @@ class _Table:
         classes = 1 + max([-1, *(label for sample in samples for label in sample.labels)])
         self.counts = np.zeros(classes, np.int64)
         self.missed = np.zeros(classes, np.int64)
-        scores, kinds, labels, mended, best = (
-            [np.zeros(0)],
-            *([np.zeros(0, np.int64)] for _ in range(3)),
-            [np.zeros(0, bool)],
-        )
+        none = np.zeros(0, np.int64)
+        rows = [(np.zeros(0), none, none, none, np.zeros(0, bool))]  # what there is without samples
         for sample in samples:
             found, errors = detections.get(sample.image_id, Detections()), images[sample.image_id]
             self.counts += np.bincount(sample.labels[~sample.difficult], minlength=classes)
             self.missed += np.bincount(sample.labels[errors.missed], minlength=classes)
-            scores.append(found.scores)
-            kinds.append(errors.kinds)
-            labels.append(found.labels)
-            mended.append(sample.labels[errors.objects] if len(sample.labels) else found.labels)
-            best.append(_best_of_objects(found, errors))
-        order = np.argsort(-np.concatenate(scores), kind="stable")
-        self.kinds, self.labels, self.mended_labels, self.best = (
-            np.concatenate(parts)[order] for parts in (kinds, labels, mended, best)
-        )
+            mended = sample.labels[errors.objects] if len(sample.labels) else found.labels
+            rows.append((found.scores, errors.kinds, found.labels, mended, _best_of_objects(found, errors)))
+        scores, *columns = map(np.concatenate, zip(*rows))
+        order = np.argsort(-scores, kind="stable")
+        self.kinds, self.labels, self.mended_labels, self.best = (column[order] for column in columns)
 
     def mean_ap(
         self, right: np.ndarray, counts: np.ndarray, kept: np.ndarray | bool = True, labels: np.ndarray | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Sequence
+from typing import Any, Mapping, Sequence
 
 import numpy as np
 from markupsafe import Markup
@@ -13,7 +13,7 @@ from aploss_mx.evaluation.coco import METRICS
 from aploss_mx.inspection.findings import Findings
 from aploss_mx.inspection.page import TEMPLATES, findings_of
 from aploss_mx.inspection.pictures import FEWER, GREY, MOST_PICTURES, boxes_of, thumbnails
-from aploss_mx.inspection.plots import COSTS, Plot, training_plots
+from aploss_mx.inspection.plots import Plot, training_plots
 from aploss_mx.inspection.run_folder import RunFolder
 from aploss_mx.page.gallery import LEVELS, Group, gallery, tally
 from aploss_mx.page.render import write_page
@@ -47,18 +47,22 @@ def write_comparison_page(
     names = names or run_names(runs)
     others = [(name, run) for name, run, of_run in zip(names, runs, findings) if of_run.metrics is not run.metrics]
     plots = training_plots(dict(zip(names, (run.log for run in runs))))
+    metrics = {name: [of.metrics[name] for of in findings] for name in (*METRICS, "VOC07_AP50", "VOC10_AP50")}
+    costs = {name.replace("_", " "): [of.errors.costs[name] for of in findings] for name in findings[0].errors.costs}
+    classes = {name: [of.metrics["per_class"][name]["AP"] for of in findings] for name in dataset.classes}
+    costs_caption = "What each kind of error costs: dAP, of AP50, as TIDE defines it"
     write_page(
         path,
         TEMPLATES / "comparison.html",
         names=names,
         lead=f"Tested on {len(dataset.samples):,} pictures with {objects:,} objects of {dataset.name}."
         + "".join(_measured_anew(name, run, runs[0]) for name, run in others),
-        metrics=_metrics_table(names, findings),
+        metrics=_compared("metric", names, metrics, "Metrics of the last evaluations"),
         settings=_settings_table(names, runs),
         commands=[(name, run.command) for name, run in zip(names, runs) if run.command],
         training=[plot.svg for plot in plots],
-        costs=_costs_table(names, findings),
-        classes=_class_table(names, findings),
+        costs=_compared("kind of error", names, costs, costs_caption),
+        classes=_compared("class", names, classes, "AP by class"),
         gallery=differences_gallery(names, findings),
     )
     return plots
@@ -110,9 +114,7 @@ def differences_gallery(names: Sequence[str], findings: Sequence[Findings]) -> M
     numbers = (len(finding) + min(number, len(wrong_boxes) - 1) for number in range(count))
     groups_of_all = np.concatenate([group, *(np.full(len(rows), number) for rows, number in zip(wrong, numbers))])
     levels = np.full(len(groups_of_all), LEVELS)
-    boxes = boxes_of(
-        samples, chosen, joined("image"), joined("boxes"), joined("labels"), groups_of_all, levels
-    )  # fmt: skip
+    boxes = boxes_of(samples, chosen, joined("image"), joined("boxes"), joined("labels"), groups_of_all, levels)
     counts = tally(joined("labels"), groups_of_all, levels, one.counts)
     note = "Boxes of objects, by who finds them, and wrong detections; each run at the threshold of its best F1."
     if len(chosen) < len(order):
@@ -122,33 +124,14 @@ def differences_gallery(names: Sequence[str], findings: Sequence[Findings]) -> M
     )
 
 
-def _compared(name: str, values: Sequence[float | None]) -> tuple:
-    if len(values) != 2:
-        return (name, *values)
-    first, second = values
-    return (name, first, second, None if first is None or second is None else 100 * (second - first))
-
-
-def _columns(first: str, names: Sequence[str]) -> list[Column]:
-    difference = [Column("difference in points", POINTS)] if len(names) == 2 else []
-    return [Column(first), *(Column(name, "%") for name in names), *difference]
-
-
-def _metrics_table(names: Sequence[str], findings: Sequence[Findings]) -> Markup:
-    rows = [_compared(name, [of.metrics[name] for of in findings]) for name in (*METRICS, "VOC07_AP50", "VOC10_AP50")]
-    return table(_columns("metric", names), rows, "Metrics of the last evaluations")
-
-
-def _costs_table(names: Sequence[str], findings: Sequence[Findings]) -> Markup:
-    rows = [_compared(text, [of.errors.costs[name] for of in findings]) for name, text in COSTS.items()]
-    return table(
-        _columns("kind of error", names), rows, "What each kind of error costs: dAP, of AP50, as TIDE defines it"
-    )
-
-
-def _class_table(names: Sequence[str], findings: Sequence[Findings]) -> Markup:
-    rows = [_compared(name, [of.metrics["per_class"][name]["AP"] for of in findings]) for name in findings[0].classes]
-    return table(_columns("class", names), rows, "AP by class")
+def _compared(first: str, names: Sequence[str], values: Mapping[str, Sequence[float | None]], caption: str) -> Markup:
+    """Return a table of the runs' values by what the first column names, and, of two runs, their difference."""
+    columns = [Column(first), *(Column(name, "%") for name in names)]
+    rows: list[tuple] = [(name, *of_runs) for name, of_runs in values.items()]
+    if len(names) == 2:
+        columns.append(Column("difference in points", POINTS))
+        rows = [(*row, None if None in row else 100 * (row[2] - row[1])) for row in rows]
+    return table(columns, rows, caption)
 
 
 def _settings_table(names: Sequence[str], runs: Sequence[RunFolder]) -> Markup | None:

@@ -50,7 +50,8 @@ def findings_of(run: RunFolder, dataset: Dataset) -> Findings:
     Where the labels have changed since, all is measured anew.
     """
     if tuple(run.metrics["per_class"]) != tuple(dataset.classes):
-        raise ValueError(f"{run.path} was tested on {', '.join(run.metrics['per_class'])}, not {dataset.classes}")
+        tested, given = (", ".join(names) for names in (run.metrics["per_class"], dataset.classes))
+        raise ValueError(f"{run.path} was tested on {tested}, not on {given}")
     ids = [sample.image_id for sample in dataset.samples]
     detections = load_detections(run.path / "detections.json", dataset.classes, ids)
     findings = find(dataset.samples, detections, dataset.classes, run.metrics)

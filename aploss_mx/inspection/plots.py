@@ -18,17 +18,6 @@ from aploss_mx.page.charts import Curve
 SHOWN_IOUS = (0, 2, 4, 6, 8)  # indices of 0.5, 0.6, …, 0.9 among COCO's
 RECALLS = np.linspace(0, 1, 101)
 NOTHING = "background"
-COSTS = {
-    "classification": "classification",
-    "localisation": "localisation",
-    "both": "both",
-    "duplicate": "duplicate",
-    "background": "background",
-    "missed": "missed",
-    "false_positives": "false positives",
-    "false_negatives": "false negatives",
-}
-"""By its name in `ErrorReport.costs`, how a chart names a kind of error."""
 
 
 class Plot(NamedTuple):
@@ -85,13 +74,13 @@ def training_plots(logs: Mapping[str, pd.DataFrame]) -> list[Plot]:
 
 def error_plots(findings: Findings) -> list[Plot]:
     """Return what goes wrong, and what the curves of precision are."""
-    metrics = findings.metrics
-    costs = [100 * findings.errors.costs[name] for name in COSTS]
+    metrics, costs = findings.metrics, findings.errors.costs
+    kinds = [name.replace("_", " ") for name in costs]
     names = ("small, up to 32²", "medium, up to 96²", "large")
     sizes = [100 * (np.nan if metrics[name] is None else metrics[name]) for name in ("APs", "APm", "APl")]
     return [
         Plot("errors", "bars", {
-            "title": "What each kind of error costs", "names": list(COSTS.values()), "values": costs,
+            "title": "What each kind of error costs", "names": kinds, "values": [100 * cost for cost in costs.values()],
             "note": "dAP: the points of AP50 that mending this kind alone would gain, as TIDE defines it; kinds do not "
             "add up.",
         }),

@@ -67,10 +67,14 @@ def read_run(path: Path) -> RunFolder:
     missing = [name for name in ("recipe.yaml", "metrics.json", "detections.json") if not (path / name).is_file()]
     if missing:
         raise ValueError(f"{path} lacks {', '.join(missing)}: give the folder of a training that was evaluated")
-    rows = read_metrics(path / "metrics.csv")
-    log = pd.DataFrame(rows, columns=COLUMNS).apply(pd.to_numeric, errors="coerce")
     note = _read_json(path / NOTE) if (path / NOTE).is_file() else {}
-    return RunFolder(path, load_recipe(str(path / "recipe.yaml")), log, _read_json(path / "metrics.json"), note)
+    recipe, log = load_recipe(str(path / "recipe.yaml")), read_log(path / "metrics.csv")
+    return RunFolder(path, recipe, log, _read_json(path / "metrics.json"), note)
+
+
+def read_log(path: Path) -> pd.DataFrame:
+    """Return a metrics log as `RunFolder` has it."""
+    return pd.DataFrame(read_metrics(path), columns=COLUMNS).apply(pd.to_numeric, errors="coerce")
 
 
 def evaluations_of(log: pd.DataFrame) -> pd.DataFrame:

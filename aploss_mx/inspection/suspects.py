@@ -63,12 +63,12 @@ def contradictions(findings: Findings) -> list[Suspect]:
     doubt = np.where(renamed | np.isin(found.kinds, OFF_LABELS), found.confidence, 0.0)
     doubt[renamed] *= 1 - objects.confidence[found.objects[renamed]]
     suspects: list[Suspect] = []
-    told: dict[int, list[np.ndarray]] = {}
     for one in np.argsort(-doubt, kind="stable"):
         if doubt[one] <= 0 or len(suspects) == MOST:
             break
         box, image = found.boxes[one], int(found.image[one])
-        if any(_overlap(box, other) > MATCH for other in told.get(image, [])):
+        told = [found.boxes[suspect.detection] for suspect in suspects if suspect.image == image]
+        if told and pairwise_iou(box[None], np.stack(told)).max() > MATCH:
             continue
         said = f"{findings.measure} {findings.said(found.confidence[one])}"
         what = f"found as {findings.classes[found.labels[one]]} ({said})"
@@ -78,9 +78,6 @@ def contradictions(findings: Findings) -> list[Suspect]:
             suspects.append(Suspect(image, float(doubt[one]), why, (labelled,), int(one)))
         elif not _off_place(findings, int(one)):
             suspects.append(Suspect(image, float(doubt[one]), f"{what}, and no label fits", (), int(one)))
-        else:
-            continue
-        told.setdefault(image, []).append(box)
     return suspects
 
 
@@ -175,7 +172,3 @@ def _window(corners: np.ndarray, sample: Sample) -> np.ndarray:
     size = np.array([sample.width, sample.height])
     low = np.clip(np.floor(low - gap), 0, size - 1)
     return np.concatenate([low, np.clip(np.ceil(high + gap), low + 1, size)]).astype(int)
-
-
-def _overlap(one: np.ndarray, other: np.ndarray) -> float:
-    return float(pairwise_iou(one[None], other[None])[0, 0])

@@ -63,8 +63,6 @@ def draw_detections(
     labels: np.ndarray,
     scores: np.ndarray | None,
     classes: Sequence[str],
-    *,
-    min_score: float = 0.0,
 ) -> np.ndarray:
     """Draw boxes with class names and scores into a copy of a picture; the highest score lies on top.
 
@@ -80,31 +78,18 @@ def draw_detections(
         Scores to write and to sort by; None for annotations, which have none.
     classes : sequence of str
         Class names.
-    min_score : float
-        Leave out boxes that score less.
 
     Returns
     -------
     ndarray of uint8, shape (H, W, 3)
         The annotated picture.
-
-    Raises
-    ------
-    ValueError
-        If a shape or type does not fit the others, a box is not finite or a label has no name.
     """
     boxes = np.asarray(boxes, np.float64).reshape(-1, 4)
-    labels = np.asarray(labels, np.int64)
-    _check_detections(image, boxes, labels, scores, classes)
     height, width = image.shape[:2]
     corners = np.clip(np.rint(boxes), 0, [width - 1, height - 1, width, height]).astype(int)
     # Zero area is drawn where it stands, as a stroke; what lies wholly outside is not.
     seen = (boxes[:, 0] < width) & (boxes[:, 1] < height) & (boxes[:, 2] > 0) & (boxes[:, 3] > 0)
-    order = np.arange(len(boxes))
-    if scores is not None:
-        scores = np.asarray(scores, np.float64)
-        order = np.argsort(scores, kind="stable")
-        seen &= scores >= min_score
+    order = np.arange(len(boxes)) if scores is None else np.argsort(scores, kind="stable")
     order = order[seen[order]]
 
     canvas = Image.fromarray(image)
@@ -126,25 +111,10 @@ def draw_detections(
         font = _fit_font(text, width, height)
         place = _free_place(corners[index], _caption_size(font, text), width, height, [other for other, *_ in captions])
         captions.append((place, text, font, class_color(labels[index])))
-    for caption in reversed(captions):
-        _draw_caption(draw, *caption)
+    for (left, top, right, bottom), text, font, color in reversed(captions):
+        draw.rectangle([left, top, right - 1, bottom - 1], fill=color)
+        draw.text((left + _padding(font.size), top), text, font=font, fill=_text_color(color))
     return np.array(canvas)
-
-
-def _check_detections(
-    image: np.ndarray, boxes: np.ndarray, labels: np.ndarray, scores: np.ndarray | None, classes: Sequence[str]
-) -> None:
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-        raise ValueError(f"expected an RGB picture of uint8 (H, W, 3), got {image.dtype} {image.shape}")
-    if len(labels) != len(boxes) or (scores is not None and len(scores) != len(boxes)):
-        num_scores = "no" if scores is None else len(scores)
-        raise ValueError(
-            f"every box needs its label and score, got {len(boxes)} boxes, {len(labels)} labels and {num_scores} scores"
-        )
-    if not np.isfinite(boxes).all():
-        raise ValueError(f"boxes must be finite, got {boxes[~np.isfinite(boxes).all(axis=1)][0]}")
-    if len(labels) and not (labels.min() >= 0 and labels.max() < len(classes)):
-        raise ValueError(f"labels must lie in 0..{len(classes) - 1}, got {labels.min()}..{labels.max()}")
 
 
 def _fit_font(text: str, width: int, height: int) -> ImageFont.FreeTypeFont:
@@ -174,14 +144,6 @@ def _free_place(
 
 def _overlap(a: Rectangle, b: Rectangle) -> bool:
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
-
-
-def _draw_caption(
-    draw: ImageDraw.ImageDraw, place: Rectangle, text: str, font: ImageFont.FreeTypeFont, color: Color
-) -> None:
-    left, top, right, bottom = place
-    draw.rectangle([left, top, right - 1, bottom - 1], fill=color)
-    draw.text((left + _padding(font.size), top), text, font=font, fill=_text_color(color))
 
 
 def _padding(font_size: int) -> int:

@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from aploss_mx.atomic import replacing, write_csv
+from aploss_mx.inspection.run_folder import read_log
 from aploss_mx.palette import CURVES
 from aploss_mx.report.plan import FIGURE_5B, RATE
 from aploss_mx.training.metrics_log import read_metrics
@@ -32,19 +33,16 @@ def plot_training(metrics_csv_path: str | Path, output_png: str | Path) -> None:
     Parameters
     ----------
     metrics_csv_path : str or Path
-        Metrics log: a CSV file with at least the columns epoch, step, loss, cls_loss, box_loss, AP, AP50 and AP75.
-        An empty field means "not measured in this row"; AP lies between 0 and 1.
+        Metrics log of the run.
     output_png : str or Path
         PNG file to write; a missing folder is created.
 
     Raises
     ------
-    ValueError
-        If the log lacks a column or holds something other than a number.
     OSError
         If the log cannot be read or the plot cannot be written.
     """
-    log = _read_log(Path(metrics_csv_path))
+    log = read_log(Path(metrics_csv_path))
     figure = Figure(figsize=(10, 4), constrained_layout={"w_pad": 0.12})
     losses, precisions = figure.subplots(1, 2)
     _plot_columns(losses, log, "step", _LOSSES, CURVES[:3], empty="no training step logged yet")
@@ -57,24 +55,6 @@ def plot_training(metrics_csv_path: str | Path, output_png: str | Path) -> None:
         figure.savefig(temporary, format="png", dpi=150)
 
 
-def _read_log(path: Path) -> pd.DataFrame:
-    """Return the log's columns as text that is numbers; NaN where nothing was measured."""
-    columns = ["epoch", "step", *(column for column, _ in (*_LOSSES, *_PRECISIONS))]
-    try:
-        log = pd.read_csv(path, dtype=str, keep_default_na=False, na_values=[""])
-    except pd.errors.EmptyDataError:
-        log = pd.DataFrame()
-    missing = sorted(set(columns).difference(log.columns))
-    if missing:
-        raise ValueError(f"{path}: not a metrics log, for it lacks the column(s) {', '.join(missing)}")
-    for row, text in log[columns].stack().items():
-        try:
-            float(text)
-        except ValueError as error:
-            raise ValueError(f"{path}, line {row[0] + 2}: {error}; correct or delete the line") from None
-    return log
-
-
 def _plot_columns(
     axes: Axes,
     log: pd.DataFrame,
@@ -85,7 +65,7 @@ def _plot_columns(
 ) -> None:
     """Draw one curve a column over column x; instead of nothing at all, say that there is nothing."""
     for (column, name), (color, style) in zip(columns, styles):
-        points = log[[x, column]].dropna().astype(float).to_numpy()
+        points = log[[x, column]].dropna().to_numpy(float)
         if len(points):
             marker = "o" if len(points) <= MANY_POINTS else None
             label = f"{name}, last {points[-1, 1]:#.3g}"

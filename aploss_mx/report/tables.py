@@ -73,7 +73,7 @@ def format_table(table: str, scale_name: str, rows: Sequence[Mapping[str, str]])
     compared = any(one["paper"] is not None for one in summary)
     heads = [head for name in names for head in ((f"{name} paper", "here", "difference") if compared else (name,))]
     lines = [
-        f"# {_title(table)}, scale `{scale_name}`",
+        f"# {_sentence(table.replace('table', 'table ').replace('_', ' '))}, scale `{scale_name}`",
         "",
         f"{_sentence(SCALES[scale_name].describe(table))}.",
         "",
@@ -100,10 +100,6 @@ def _noise(summary: Sequence[Mapping[str, Any]]) -> str:
         f"{repeated[0]['figure']} (standard deviation, pooled over rows of several): smaller differences "
         f"between rows are noise.{alone}"
     )
-
-
-def _title(name: str) -> str:
-    return _sentence(name.replace("table", "table ").replace("_", " "))
 
 
 def _sentence(text: str) -> str:

@@ -6,7 +6,7 @@ import re
 from dataclasses import fields
 
 import numpy as np
-from test_onnx_boxes import make_detector
+from random_detector import make_detector
 from tiny_training import REPOSITORY
 
 from aploss_mx.evaluation.calibration import Calibration

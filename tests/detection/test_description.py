@@ -8,14 +8,10 @@ import mxnet as mx
 import numpy as np
 import pytest
 from PIL import Image
-from tiny_training import tiny_recipe
+from random_detector import make_detector
 
 from aploss_mx.data.pixels import read_image
 from aploss_mx.detection.description import describe
-from aploss_mx.detection.detector import Detector
-from symbols.retinanet import get_network
-
-CLASSES = ("cat", "dog", "bird")
 
 
 def resized_like_the_document(about, image, view=0):
@@ -141,14 +137,7 @@ def detect(about, network, image):
     ids=str,
 )
 def test_a_decoder_written_from_the_document_agrees(shared_data, settings):
-    recipe = tiny_recipe(**{"test_short": 96, "test_long": 150, "topk": 50, **settings})
-    mx.random.seed(0)
-    network = get_network(recipe.network, len(CLASSES), 16, mx.cpu(), None, recipe.background, recipe.anchors.per_cell)
-    # Small enough that no two scores are 1 in float32; inputs that no deviation divides are 58 times as large.
-    deviation = 0.02 if recipe.pixels == "torchvision" else 0.02 / 58
-    for head in (network.class_head, network.box_head):
-        head[-1].weight.set_data(mx.nd.random.normal(0, deviation, head[-1].weight.shape))
-    detector = Detector(network, CLASSES, recipe, mx.cpu())
+    detector = make_detector(**settings)
     about = json.loads(describe(detector))
     for photograph in ("dog.jpg", "person.jpg", "eagle.jpg"):
         image = read_image(shared_data / "demo" / photograph)
@@ -156,7 +145,7 @@ def test_a_decoder_written_from_the_document_agrees(shared_data, settings):
         height, width = resized_like_the_document(about, image).shape[:2]
         image = np.array(Image.fromarray(image).resize((width, height)))
         expected = detector.predict(image)
-        boxes, scores, labels = detect(about, network, image)
+        boxes, scores, labels = detect(about, detector.network, image)
         assert len(expected) > 20
         assert list(expected.labels) == labels
         np.testing.assert_allclose(boxes, expected.boxes, atol=0.01)
@@ -164,8 +153,7 @@ def test_a_decoder_written_from_the_document_agrees(shared_data, settings):
 
 
 def test_resizing_is_as_described_but_for_rounding(shared_data):
-    recipe = tiny_recipe(test_short=96, test_long=150)
-    detector = Detector(get_network(recipe.network, 1, 16, mx.cpu(), None), CLASSES[:1], recipe, mx.cpu())
+    detector = make_detector()
     about = json.loads(describe(detector))
     for path in sorted((shared_data / "demo").glob("*.jpg")):
         image = read_image(path)

@@ -8,10 +8,9 @@ import shutil
 import sys
 from dataclasses import replace
 
-import mxnet as mx
 import numpy as np
 import pytest
-from narrow_network import NAME
+from random_detector import CLASSES, random_network
 from tiny_training import tiny_recipe
 
 from aploss_mx.checkpoint import Checkpoint, parameters_of
@@ -23,22 +22,16 @@ from aploss_mx.detection.exported import ExportedError
 from aploss_mx.detection.quantize import has_int8_units, quantize
 from aploss_mx.geometry.anchors import PAPERS, STRIDES
 from scripts import export
-from symbols.retinanet import get_network
 
 onnx, onnxruntime = (pytest.importorskip(name, reason="of the extra dev") for name in ("onnx", "onnxruntime"))
-CLASSES = ("cat", "dog", "bird")
 
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
     """A calibrated detector of random weights, with scores that differ."""
-    mx.random.seed(0)
-    network = get_network(NAME, len(CLASSES), 16, mx.cpu(), None)
-    for head in (network.class_head, network.box_head):
-        head[-1].weight.set_data(mx.nd.random.normal(0, 0.02, head[-1].weight.shape))
     recipe = tiny_recipe(test_short=96, test_long=160)
     path = tmp_path_factory.mktemp("trained") / "last.npz"
-    trained = Checkpoint(recipe, CLASSES, 1, 1, 1, 0.0, {}, (), parameters_of(network), {})
+    trained = Checkpoint(recipe, CLASSES, 1, 1, 1, 0.0, {}, (), parameters_of(random_network(recipe)), {})
     replace(trained, best_f1_score=0.3, calibration=(1.5, 0.25)).save(path)
     yield path
     path.unlink()
@@ -164,8 +157,7 @@ def other(checkpoint, tmp_path):
 
 
 def test_no_network_stands_beside_another_ones_description(checkpoint, exported, other, photograph, tmp_path):
-    folder = tmp_path / "exported"
-    shutil.copytree(exported, folder)
+    folder = shutil.copytree(exported, tmp_path / "exported")
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     with pytest.raises(SystemExit, match=r"holds model-symbol\.json, which model\.json does not say to be of this"):
         export.main(["--params", str(other), "--output", str(folder), "--format", "onnx"])
@@ -179,28 +171,24 @@ def test_no_network_stands_beside_another_ones_description(checkpoint, exported,
         np.testing.assert_allclose(found.predict(photograph).scores, expected.scores, atol=1e-5)
 
 
-def test_an_export_that_fails_leaves_no_description(exported, other, tmp_path, monkeypatch):
-    folder = tmp_path / "exported"
-    shutil.copytree(exported, folder)
-
+@pytest.fixture
+def failing(monkeypatch):
     def fail(*_):
         raise ExportError("no more")
 
     monkeypatch.setattr(commands_export, "export_onnx", fail)
+
+
+def test_an_export_that_fails_leaves_no_description(exported, other, tmp_path, failing):
+    folder = shutil.copytree(exported, tmp_path / "exported")
     with pytest.raises(SystemExit, match="no more"):
         export.main(["--params", str(other), "--output", str(folder), "--onnx"])
     with pytest.raises(ExportedError, match=r"no .*model\.json"):
         Detector.load(folder)
 
 
-def test_an_export_that_fails_spoils_none_of_the_same_detector(checkpoint, exported, photograph, tmp_path, monkeypatch):
-    folder = tmp_path / "exported"
-    shutil.copytree(exported, folder)
-
-    def fail(*_):
-        raise ExportError("no more")
-
-    monkeypatch.setattr(commands_export, "export_onnx", fail)
+def test_an_export_that_fails_spoils_none_of_the_same_detector(checkpoint, exported, photograph, tmp_path, failing):
+    folder = shutil.copytree(exported, tmp_path / "exported")
     for _ in range(2):
         with pytest.raises(SystemExit, match="no more"):
             export.main(["--params", str(checkpoint), "--output", str(folder), "--format", "onnx"])
@@ -209,8 +197,7 @@ def test_an_export_that_fails_spoils_none_of_the_same_detector(checkpoint, expor
 
 
 def test_networks_with_boxes_are_of_the_test_settings_too(checkpoint, exported, tmp_path):
-    folder = tmp_path / "exported"
-    shutil.copytree(exported, folder)
+    folder = shutil.copytree(exported, tmp_path / "exported")
     (folder / "detector.onnx").write_text("of before")
     was = Checkpoint.load(checkpoint)
     replace(was, recipe=was.recipe.override(nms_threshold=0.7)).save(tmp_path / "other.npz")
@@ -274,6 +261,15 @@ def test_descriptions_that_cannot_be_used(exported, tmp_path, change, message):
         Detector.load(tmp_path)
 
 
+@pytest.mark.parametrize("classes", [["cat", "dog"], ["cat", "dog", "bird", "fox"]])
+def test_a_description_of_fewer_or_more_classes_than_the_network_has_is_told(exported, tmp_path, photograph, classes):
+    folder = shutil.copytree(exported, tmp_path / "exported")
+    about = {**json.loads((folder / "model.json").read_text()), "classes": classes}
+    (folder / "model.json").write_text(json.dumps(about))
+    with pytest.raises(ValueError, match=f"not of these {len(classes)} classes, cat, dog.* gives 3 logits an anchor"):
+        Detector.load(folder).predict(photograph)
+
+
 def test_networks_that_cannot_be_used(exported, tmp_path):
     with pytest.raises(ExportedError, match="holds no exported network: none of [a-z0-9., -]*$"):
         Detector.load(tmp_path)
@@ -287,8 +283,7 @@ def test_networks_that_cannot_be_used(exported, tmp_path):
 
 
 def test_exports_of_before_have_the_papers_anchors(exported, tmp_path):
-    folder = tmp_path / "exported"
-    shutil.copytree(exported, folder)
+    folder = shutil.copytree(exported, tmp_path / "exported")
     about = json.loads((folder / "model.json").read_text())
     del about["anchors"]
     (folder / "model.json").write_text(json.dumps(about))

@@ -8,7 +8,7 @@ import cv2
 import mxnet as mx
 import numpy as np
 import pytest
-from tiny_training import tiny_recipe
+from random_detector import CLASSES, make_detector
 
 from aploss_mx.data.pixels import read_image
 from aploss_mx.detection.description import describe
@@ -16,21 +16,9 @@ from aploss_mx.detection.detector import Detector
 from aploss_mx.detection.export import ExportError, export_onnx, export_onnx_boxes
 from aploss_mx.evaluation.calibration import Calibration
 from aploss_mx.geometry.boxes import pairwise_iou
-from symbols.retinanet import get_network
 
-CLASSES = ("cat", "dog", "bird")
 onnx, onnxruntime = (pytest.importorskip(name, reason="of the extra dev") for name in ("onnx", "onnxruntime"))
 pytest.importorskip("onnx.mapping", reason="of the extra onnx")
-
-
-def make_detector(**settings) -> Detector:
-    """A detector of random weights that finds many boxes, of scores that differ."""
-    recipe = tiny_recipe(**{"test_short": 96, "test_long": 150, "topk": 50, **settings})
-    mx.random.seed(0)
-    network = get_network(recipe.network, len(CLASSES), 16, mx.cpu(), None, recipe.background, recipe.anchors.per_cell)
-    for head in (network.class_head, network.box_head):
-        head[-1].weight.set_data(mx.nd.random.normal(0, 0.02, head[-1].weight.shape))
-    return Detector(network, CLASSES, recipe, mx.cpu())
 
 
 def open_session(detector: Detector, folder):

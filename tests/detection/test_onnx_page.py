@@ -9,7 +9,8 @@ import sys
 
 import numpy as np
 from PIL import Image
-from test_onnx_boxes import make_detector, open_session
+from random_detector import make_detector
+from test_onnx_boxes import open_session
 from tiny_training import REPOSITORY
 
 from aploss_mx.detection.export import export_onnx, export_onnx_boxes

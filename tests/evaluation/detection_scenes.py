@@ -46,7 +46,7 @@ def perfect_detections(samples, seed=0):
 
 
 @st.composite
-def scenes(draw, pixels_per_unit=1, distinct_scores=False, difficult=True):
+def scenes(draw, pixels_per_unit=1):
     """Up to 4 images of up to 4 objects and 6 detections, crowded enough to overlap, share objects and tie.
 
     Coordinates are multiples of 1 / pixels_per_unit: sums and products of them are exact in float64.
@@ -65,14 +65,10 @@ def scenes(draw, pixels_per_unit=1, distinct_scores=False, difficult=True):
 
     counts = draw(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 6)), min_size=1, max_size=4))
     total = sum(found for _, found in counts)
-    ranks = (
-        draw(st.permutations(range(total)))
-        if distinct_scores
-        else draw(st.lists(st.integers(0, 3), min_size=total, max_size=total))
-    )
+    ranks = draw(st.lists(st.integers(0, 3), min_size=total, max_size=total))
     samples, detections = [], {}
     for number, (objects, found) in enumerate(counts):
-        flags = draw(st.lists(st.booleans(), min_size=objects, max_size=objects)) if difficult else None
+        flags = draw(st.lists(st.booleans(), min_size=objects, max_size=objects))
         samples.append(make_sample(f"{number:06d}", boxes(objects), labels(objects), flags))
         scores, ranks = np.array(ranks[:found]) / 32, ranks[found:]
         detections[f"{number:06d}"] = make_detections(boxes(found), scores, labels(found))

@@ -1,4 +1,4 @@
-"""COCO figures against closed forms and a plain transcription of the matching."""
+"""COCO figures against closed forms; `test_coco_ties.py` holds them to pycocotools' own."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_figures_by_size():
     assert [figures[name] for name in ("APs", "APm", "APl", "ARs", "ARm", "ARl")] == pytest.approx([1, 0, 1, 1, 0, 1])
 
 
-@settings(deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(scenes())
 def test_above_96_squared_the_figures_are_those_of_large_objects(scene):
     samples = [dataclasses.replace(sample, boxes=40 * sample.boxes) for sample in scene[0]]
@@ -109,60 +109,6 @@ def test_no_objects_have_no_figures(samples):
 def test_prints_nothing(capsys):
     coco_average_precision([make_sample("a", [SMALL])], {}, CLASSES)
     assert capsys.readouterr() == ("", "")
-
-
-# ---- COCO's rules without crowds, with a loop for everything ----
-
-
-def overlap(box, other):
-    sides = [max(0.0, float(min(box[i + 2], other[i + 2])) - float(max(box[i], other[i]))) for i in (0, 1)]
-    areas = [float(b[2] - b[0]) * float(b[3] - b[1]) for b in (box, other)]
-    return sides[0] * sides[1] / (sum(areas) - sides[0] * sides[1])
-
-
-def coco_ap50(samples, detections, label):
-    objects, rows = 0, []
-    for sample in samples:
-        free = [box for box, its in zip(sample.boxes, sample.labels) if its == label]
-        objects += len(free)
-        found = detections[sample.image_id]
-        for i in sorted(np.flatnonzero(found.labels == label), key=lambda i, scores=found.scores: -scores[i]):
-            # Unlike in PASCAL VOC a detection goes to the best object that is still free; of equals, to the last.
-            best = max(range(len(free)), key=lambda j: (overlap(found.boxes[i], free[j]), j), default=None)
-            hit = best is not None and overlap(found.boxes[i], free[best]) >= 0.5
-            if hit:
-                del free[best]
-            rows.append((found.scores[i], hit))
-    if not objects:
-        return math.nan
-    hits = [hit for _, hit in sorted(rows, key=lambda row: -row[0])]
-    curve = [(sum(hits[:n]) / objects, sum(hits[:n]) / n) for n in range(1, len(hits) + 1)]
-    return np.mean([max((p for r, p in curve if r >= point), default=0) for point in np.linspace(0, 1, 101)])
-
-
-@settings(max_examples=60, deadline=None)
-@given(scene=scenes(difficult=False))
-def test_ap50_equals_plain_loops(scene):
-    samples, detections = scene
-    metric = coco_average_precision(samples, detections, CLASSES)
-    expected = [coco_ap50(samples, detections, label) for label in range(len(CLASSES))]
-    np.testing.assert_allclose(metric.ap50, expected, rtol=1e-9)
-    if not np.isnan(expected).all():
-        assert metric.metrics["AP50"] == pytest.approx(np.nanmean(expected))
-
-
-# ---- invariances ----
-
-
-@settings(max_examples=20, deadline=None)
-@given(scene=scenes(distinct_scores=True), seed=st.integers(0, 2**16))
-def test_order_of_images_does_not_matter(scene, seed):
-    samples, detections = scene
-    order = np.random.default_rng(seed).permutation(len(samples))
-    metric = coco_average_precision(samples, detections, CLASSES)
-    shuffled = coco_average_precision([samples[i] for i in order], detections, CLASSES)
-    np.testing.assert_allclose(shuffled.ap, metric.ap, rtol=1e-9)
-    assert shuffled.metrics == pytest.approx(metric.metrics, nan_ok=True)
 
 
 @settings(max_examples=20, deadline=None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 from pathlib import Path
+from typing import Sequence
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from pycocotools.cocoeval import COCOeval
 
 from aploss_mx.data.check import check_dataset
 from aploss_mx.data.coco import COCODetection
+from aploss_mx.data.sample import Sample
 from aploss_mx.evaluation.coco import METRICS, coco_average_precision
 from aploss_mx.evaluation.detections import save_coco_results
 from aploss_mx.geometry.detections import Detections
@@ -28,7 +30,7 @@ def dataset(root) -> COCODetection:
     return COCODetection(root, "train2017")
 
 
-def detections_near(dataset: COCODetection, seed: int) -> dict[str, Detections]:
+def detections_near(dataset: Sequence[Sample], seed: int) -> dict[str, Detections]:
     """What a fair detector may find: objects missed, shifted, found twice or as another class, and some that are not.
 
     No two scores are equal: what a tie is worth depends on the order of the images.
@@ -71,8 +73,9 @@ def assert_as_official(metric, evaluation: COCOeval) -> None:
     assert len(evaluation.stats) == len(METRICS) == 12
     for name, expected in zip(METRICS, evaluation.stats):
         assert metric.metrics[name] == pytest.approx(expected, rel=0, abs=1e-12), name
-    by_class = evaluation.eval["precision"][:, :, :, 0, -1].mean(axis=(0, 1))
-    np.testing.assert_allclose(metric.ap, np.where(by_class == -1, np.nan, by_class), rtol=0, atol=1e-12)
+    by_class = evaluation.eval["precision"][..., 0, -1].mean(axis=1)  # (IoUs, classes)
+    for ours, theirs in ((metric.ap, by_class.mean(axis=0)), (metric.ap50, by_class[0])):
+        np.testing.assert_allclose(ours, np.where(theirs == -1, np.nan, theirs), rtol=0, atol=1e-12)
 
 
 def test_what_the_data_hold(dataset):
@@ -106,10 +109,10 @@ def test_figures_are_pycocotools_own(root, dataset, tmp_path):
 
 def test_figures_do_not_depend_on_the_order_of_classes_and_images(root, dataset):
     backwards = COCODetection(root, "train2017", dataset.classes[::-1])
-    found = detections_near(dataset, 2)
+    found = detections_near(dataset[::4], 2)
     turned = {key: Detections(item.boxes, item.scores, 79 - item.labels) for key, item in found.items()}
-    one = coco_average_precision(dataset, found, dataset.classes)
-    other = coco_average_precision(backwards[::-1], turned, backwards.classes)
+    one = coco_average_precision(dataset[::4], found, dataset.classes)
+    other = coco_average_precision(backwards[::4][::-1], turned, backwards.classes)
     assert other.metrics == pytest.approx(one.metrics, rel=0, abs=1e-12)
     np.testing.assert_allclose(other.ap[::-1], one.ap, rtol=0, atol=1e-12)
 
@@ -127,22 +130,3 @@ def test_figures_of_the_images_that_an_id_list_names(root, dataset, tmp_path):
             root / "annotations" / "instances_train2017.json", tmp_path / "results.json", list(map(int, image_ids))
         ),
     )
-
-
-def test_perfect_detections_score_1(root, dataset, tmp_path):
-    found = {
-        sample.image_id: Detections(
-            sample.boxes[~sample.difficult],
-            np.full((~sample.difficult).sum(), 0.5, np.float32),
-            sample.labels[~sample.difficult],
-        )
-        for sample in dataset
-    }
-    save_coco_results(tmp_path / "results.json", found, dataset.samples, dataset.category_ids)
-    metric = coco_average_precision(dataset, found, dataset.classes)
-    for name in ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR100"):
-        assert metric.metrics[name] == pytest.approx(1, abs=1e-9), name
-    assert metric.metrics["AR1"] < 1
-    # By pycocotools' reading of the file, too, although that leaves boxes over the edge as they are.
-    stats = official(root / "annotations" / "instances_train2017.json", tmp_path / "results.json").stats
-    assert stats[METRICS.index("AP")] == pytest.approx(1, abs=5e-4)

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
+from test_coco_official import assert_as_official, official
 
 from aploss_mx.data.coco import COCODetection
-from aploss_mx.evaluation.coco import METRICS, coco_average_precision
+from aploss_mx.evaluation.coco import coco_average_precision
 from aploss_mx.evaluation.detections import load_detections, save_coco_results
 
 CATEGORIES = [{"id": 2, "name": "cat"}, {"id": 7, "name": "dog"}]
@@ -53,16 +50,6 @@ def write_scene(root: Path, make_id, make_score, seed: int) -> tuple[Path, Path]
     return annotations, root / "results.json"
 
 
-def official_figures(annotations: Path, results: Path) -> list[float]:
-    with contextlib.redirect_stdout(io.StringIO()):
-        truth = COCO(str(annotations))
-        evaluation = COCOeval(truth, truth.loadRes(str(results)), "bbox")
-        evaluation.evaluate()
-        evaluation.accumulate()
-        evaluation.summarize()
-    return evaluation.stats.tolist()
-
-
 @pytest.mark.parametrize("make_score", SCORES.values(), ids=list(SCORES))
 @pytest.mark.parametrize("make_id", IDS.values(), ids=list(IDS))
 def test_figures_are_pycocotools_own(tmp_path, make_id, make_score):
@@ -70,13 +57,12 @@ def test_figures_are_pycocotools_own(tmp_path, make_id, make_score):
     dataset = COCODetection(tmp_path, "val")
     found = load_detections(results, dataset.classes, [s.image_id for s in dataset], dataset.category_ids)
     metric = coco_average_precision(dataset.samples, found, dataset.classes)
-    assert list(metric.metrics.values()) == pytest.approx(official_figures(annotations, results), rel=0, abs=1e-12)
-    assert list(metric.metrics) == list(METRICS)
+    assert_as_official(metric, official(annotations, results))
 
     # The same figures from the file that we write, with the ids that the data have.
     again = tmp_path / "again.json"
     save_coco_results(again, found, dataset.samples, dataset.category_ids)
-    assert official_figures(annotations, again) == pytest.approx(official_figures(annotations, results), abs=1e-12)
+    assert_as_official(metric, official(annotations, again))
 
 
 def test_the_order_of_images_is_worth_something_here(tmp_path):

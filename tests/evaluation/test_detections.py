@@ -7,7 +7,7 @@ import os
 
 import numpy as np
 import pytest
-from detection_scenes import CLASSES, make_detections, make_sample, scenes
+from detection_scenes import CLASSES, make_detections, make_sample
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -105,15 +105,6 @@ def test_round_trip(tmp_path_factory, corners, seed):
     for image in loaded.values():
         np.testing.assert_allclose(image.boxes, boxes, rtol=0, atol=1e-9)
     assert_equal({key: Detections(boxes, image.scores, image.labels) for key, image in loaded.items()}, found)
-
-
-@settings(max_examples=20, deadline=None)
-@given(scene=scenes(pixels_per_unit=64))
-def test_round_trip_keeps_order_and_images_without_detections(tmp_path_factory, scene):
-    samples, found = scene
-    path = tmp_path_factory.mktemp("detections") / "detections.json"
-    save_detections(path, found, CLASSES)
-    assert_equal(load_detections(path, CLASSES, [sample.image_id for sample in samples]), found)
 
 
 def test_failed_save_keeps_the_old_file(tmp_path, monkeypatch):

@@ -7,9 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from detection_scenes import CLASSES, make_detections, make_sample, perfect_detections
+from detection_scenes import CLASSES, make_detections, make_sample
 
-from aploss_mx.data.voc import VOCDetection
 from aploss_mx.evaluation.coco import METRICS
 from aploss_mx.evaluation.evaluate import evaluate, format_table
 
@@ -94,13 +93,3 @@ def test_without_ground_truth():
     assert metrics.pop("per_class") == {}
     assert set(metrics.pop("calibration").values()) == {None}
     assert set(metrics.values()) == {None}
-
-
-def test_perfect_detections_on_real_ground_truth(shared_data):
-    data = VOCDetection(shared_data / "VOCdevkit", splits="2007_val")
-    samples = data.samples
-    metrics = evaluate(samples, perfect_detections(samples), data.classes)
-    assert sum(row["objects"] for row in metrics["per_class"].values()) == sum((~s.difficult).sum() for s in samples)
-    assert np.concatenate([s.difficult for s in samples]).any()
-    for name in ("AP", "AP50", "AP75", "VOC07_AP50", "VOC10_AP50"):
-        assert metrics[name] == pytest.approx(1, abs=1e-9), name

@@ -198,7 +198,7 @@ def devkit_class(samples, detections, label, threshold):
 
 
 @pytest.mark.parametrize("pixels_per_unit", [1, 64])
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(data=st.data(), threshold=st.sampled_from([0.25, 0.5, 0.75]))
 def test_equals_the_kit(pixels_per_unit, data, threshold):
     samples, detections = data.draw(scenes(pixels_per_unit))
@@ -214,24 +214,6 @@ def test_equals_the_kit(pixels_per_unit, data, threshold):
 
 
 @settings(max_examples=60, deadline=None)
-@given(scene=scenes(distinct_scores=True), seed=st.integers(0, 2**16))
-def test_order_of_images_and_detections_does_not_matter(scene, seed):
-    samples, detections = scene
-    rng = np.random.default_rng(seed)
-    orders = {image_id: rng.permutation(len(found)) for image_id, found in detections.items()}
-    shuffled = {
-        image_id: Detections(
-            found.boxes[orders[image_id]], found.scores[orders[image_id]], found.labels[orders[image_id]]
-        )
-        for image_id, found in detections.items()
-    }
-    assert_same(
-        voc_average_precision([samples[i] for i in rng.permutation(len(samples))], shuffled, CLASSES),
-        voc_average_precision(samples, detections, CLASSES),
-    )
-
-
-@settings(max_examples=60, deadline=None)
 @given(scene=scenes())
 def test_only_the_order_of_scores_matters(scene):
     samples, detections = scene
@@ -240,42 +222,6 @@ def test_only_the_order_of_scores_matters(scene):
         for image_id, found in detections.items()
     }
     assert_same(voc_average_precision(samples, moved, CLASSES), voc_average_precision(samples, detections, CLASSES))
-
-
-@settings(max_examples=60, deadline=None)
-@given(scene=scenes(distinct_scores=True))
-def test_every_image_twice_changes_nothing_but_the_number_of_objects(scene):
-    # Each detection ties with its copy alone: the precision between the two never exceeds those around them.
-    samples, detections = scene
-    copies = [dataclasses.replace(sample, image_id=sample.image_id + "copy") for sample in samples]
-    twice = voc_average_precision(
-        samples + copies, {**detections, **{f"{key}copy": found for key, found in detections.items()}}, CLASSES
-    )
-    once = voc_average_precision(samples, detections, CLASSES)
-    assert_same(dataclasses.replace(twice, objects=twice.objects // 2), once)
-
-
-@settings(max_examples=60, deadline=None)
-@given(scene=scenes(), score=st.sampled_from([-1.0, 0.05, 2.0]), label=st.integers(0, 2))
-def test_difficult_object_and_its_detections_change_nothing(scene, score, label):
-    samples, detections = scene
-    first, *rest = samples
-    found = detections[first.image_id]
-    harder = dataclasses.replace(
-        first,
-        boxes=np.vstack([np.float32([FAR]), first.boxes]),
-        labels=np.append(label, first.labels),
-        difficult=np.append(True, first.difficult),
-    )
-    more = Detections(
-        np.vstack([np.float32([FAR, FAR]), found.boxes]),
-        np.append(np.float32([score] * 2), found.scores),
-        np.append([label] * 2, found.labels),
-    )
-    assert_same(
-        voc_average_precision([harder, *rest], {**detections, first.image_id: more}, CLASSES),
-        voc_average_precision(samples, detections, CLASSES),
-    )
 
 
 @given(st.lists(st.tuples(st.sampled_from([0.1, 0.2, 0.5, 0.9]), st.booleans()), max_size=12), st.integers(0, 5))

@@ -103,12 +103,7 @@ def test_corners_in_place_of_widths_are_noticed(shapes, tmp_path, capsys):
     ("text", "told"),
     [
         ("[{", "is not a JSON file"),
-        ("", "is not a JSON file"),
-        ("{}", "must hold a list"),
-        ('[{"image_id": "val_000000"}]', "entry 0 (from 0) lacks category, bbox, score"),
         ('[{"image_id": "val_000000", "category": "disc", "bbox": [0, 0, 1, 1], "score": 1}]', "disc"),
-        ('[{"image_id": "other", "category": "circle", "bbox": [0, 0, 1, 1], "score": 1}]', "other"),
-        ('[{"image_id": "val_000000", "category": "circle", "bbox": [0, 0, NaN, 1], "score": 1}]', "four finite"),
     ],
 )
 def test_detections_that_cannot_be_used_are_told(shapes, tmp_path, text, told):
@@ -139,15 +134,6 @@ def test_evaluate_takes_one_source(source, capsys):
         evaluate.main([*source, "--dataset-root", "data", "--split", "2007_val"])
     assert end.value.code == 2
     assert "--detections" in capsys.readouterr().err
-
-
-def test_evaluate_overwrites_no_file_that_it_reads(shapes, tmp_path):
-    found = tmp_path / "found.json"
-    found.write_text("[]")
-    data = ["--dataset-root", str(shapes), "--split", "2007_val", "--classes", "circle,square,triangle,star,cross"]
-    with pytest.raises(SystemExit, match="is read from"):
-        evaluate.main(["--detections", str(found), *data, "--output", str(found)])
-    assert found.read_text() == "[]"
 
 
 @pytest.mark.parametrize(

@@ -159,7 +159,7 @@ def test_results_of_the_other_layout_are_refused_at_once(
     assert not (tmp_path / "results").exists()
 
 
-@pytest.mark.parametrize("flag", ["--coco-results", "--voc-results"])
+@pytest.mark.parametrize("flag", ["--coco-results", "--voc-results", "--output"])
 def test_no_file_that_is_read_is_overwritten(coco, shapes, tmp_path, no_work, flag):
     found = tmp_path / "found.json"
     found.write_text("[]")

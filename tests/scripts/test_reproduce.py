@@ -14,9 +14,12 @@ from narrow_network import NAME
 from PIL import Image
 from tiny_training import STARTED
 
-from aploss_mx.commands import reproduce
+from aploss_mx.commands import evaluate, reproduce
+from aploss_mx.data.check import check_dataset
+from aploss_mx.data.shapes import SHAPES_CLASSES
+from aploss_mx.data.voc import VOCDetection
 from aploss_mx.report.plan import REPORTED, SCALES
-from aploss_mx.report.runs import RunError, Runner
+from aploss_mx.report.runs import DONE, RunError, Runner
 from aploss_mx.theory.optimisers import CONTENDERS
 
 RESULTS = reproduce.REPOSITORY / "results"
@@ -83,15 +86,28 @@ def tiny(monkeypatch) -> None:
     monkeypatch.setattr(reproduce, "SMOKE_IMAGES", (8, 4))
     monkeypatch.setenv("PYTHONPATH", STARTED)
     smoke = SCALES["smoke"]
-    settings = {
-        **smoke.settings,
-        "network": NAME,
-        "epochs": 1,
-        "lr_decay_epoch": (),
-        "num_workers": 0,
-        "log_interval": 1,
-    }
+    changes = {"network": NAME, "epochs": 1, "lr_decay_epoch": (), "num_workers": 0, "log_interval": 1}
+    settings = {**smoke.settings, **changes}
     monkeypatch.setitem(SCALES, "smoke", replace(smoke, settings=settings, optimisers={}))
+
+
+def without_processes(trained: Path, monkeypatch, real: str = "") -> list[list[str]]:
+    """Make trainings copies of `trained`, but for the run `real`, and evaluate here; returns the copies' commands."""
+    commands, finish = [], Runner.finish
+
+    def stand_in(self, command, folder, where):
+        if folder.name == real:
+            finish(self, command, folder, where)
+        elif not (folder / DONE).exists():
+            if "evaluate" in command:
+                evaluate.main([*command[command.index("evaluate") + 1 :], *where, "--num-workers", "0"])
+            else:
+                commands.append(command)
+                shutil.copytree(trained, folder, dirs_exist_ok=True)
+            (folder / DONE).write_text(json.dumps({"commit": "", "command": command}), encoding="utf-8")
+
+    monkeypatch.setattr(Runner, "finish", stand_in)
+    return commands
 
 
 def run(tmp_path: Path, *flags: str) -> None:
@@ -99,7 +115,8 @@ def run(tmp_path: Path, *flags: str) -> None:
     reproduce.main([*flags, "--scale", "smoke", *folders])
 
 
-def test_table_and_figure_of_the_same_runs(tmp_path, tiny, capsys):
+def test_table_and_figure_of_the_same_runs(tmp_path, tiny, trained, capsys, monkeypatch):
+    without_processes(trained, monkeypatch, real="quickstart_ap_seed0")
     run(tmp_path, "table2", "--only", "ap", "focal")
     printed = capsys.readouterr().out
     assert "# Table 2, scale `smoke`" in printed
@@ -142,7 +159,8 @@ def test_three_optimisers(tmp_path, tiny):
     assert (tmp_path / "results" / "smoke" / "figure5b.png").exists()
 
 
-def test_multi_scale_tests_the_same_run_again(tmp_path, tiny):
+def test_multi_scale_tests_the_same_run_again(tmp_path, tiny, trained, monkeypatch):
+    without_processes(trained, monkeypatch)
     run(tmp_path, "table3")
     assert [path.name for path in (tmp_path / "runs" / "smoke").iterdir()] == ["quickstart_ap_seed0"]
     with (tmp_path / "results" / "smoke" / "table3.csv").open(newline="") as file:
@@ -156,18 +174,23 @@ def test_multi_scale_tests_the_same_run_again(tmp_path, tiny):
     assert float(rows["multi-scale"]["AP50"]) == pytest.approx(100 * tested["AP50"], abs=0.005)
 
 
-def test_learning_rates_are_compared_without_the_test_images(tmp_path, tiny, capsys):
+def test_learning_rates_are_compared_without_the_test_images(tmp_path, tiny, trained, monkeypatch):
+    commands = without_processes(trained, monkeypatch)
     run(tmp_path, "learning_rates", "--only", "ohem, lr 0.001")
     text = (tmp_path / "results" / "smoke" / "learning_rates.md").read_text(encoding="utf-8")
     assert text.startswith("# Learning rates, scale `smoke`")
     assert "| row | seeds | AP | AP50 | AP75 |" in text
-    sets = tmp_path / "runs" / "smoke" / "held_out" / "ImageSets" / "Main"
-    assert (sets / "2007_train.txt").read_text().split() == [f"train_{index:06d}" for index in (1, 2, 3, 4, 6, 7)]
-    assert (sets / "2007_val.txt").read_text().split() == ["train_000000", "train_000005"]
+    (flags,) = (dict(zip(command, command[1:])) for command in commands)
+    assert (flags["--loss"], flags["--lr"]) == ("ohem", "0.001")
+    for split, numbers in (("2007_train", (1, 2, 3, 4, 6, 7)), ("2007_val", (0, 5))):
+        dataset = VOCDetection(flags["--dataset-root"], split, SHAPES_CLASSES)
+        assert [sample.image_id for sample in dataset.samples] == [f"train_{number:06d}" for number in numbers]
+        assert check_dataset(dataset, progress=False).ok
 
 
-def test_a_failed_run_does_not_stop_the_others(tmp_path, tiny, capsys, monkeypatch):
-    real, table = Runner.finish, tmp_path / "results" / "smoke" / "table2.csv"
+def test_a_failed_run_does_not_stop_the_others(tmp_path, tiny, trained, monkeypatch):
+    without_processes(trained, monkeypatch)
+    finish, table = Runner.finish, tmp_path / "results" / "smoke" / "table2.csv"
 
     def fail_focal(self, command, folder, where):
         if "focal" in folder.name:
@@ -177,7 +200,7 @@ def test_a_failed_run_does_not_stop_the_others(tmp_path, tiny, capsys, monkeypat
             while not table.exists() or "ohem, VOC07" not in table.read_text(encoding="utf-8"):
                 assert time.monotonic() < end
                 time.sleep(0.05)
-        real(self, command, folder, where)
+        finish(self, command, folder, where)
 
     monkeypatch.setattr(Runner, "finish", fail_focal)
     with pytest.raises(SystemExit, match=r"1 run\(s\) failed: quickstart_loss_focal_seed0"):
