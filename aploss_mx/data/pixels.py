@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Union
 
 import cv2
 import numpy as np
 from PIL import Image
 
 from aploss_mx.data.images import open_image, orientation_of, reason_of, turned, turned_back
+
+if TYPE_CHECKING:
+    import mxnet as mx
+
+Picture = Union[np.ndarray, "mx.nd.NDArray", Image.Image, str, Path]
 
 
 class Pixels(NamedTuple):
@@ -34,6 +39,31 @@ MEAN_COLOUR = (124, 116, 104)
 TIFF_SAMPLE_FORMAT, UNSIGNED = 339, 1
 AS_STORED = cv2.IMREAD_ANYDEPTH | cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
 DEPTHS = (8, 10, 12, 14, 16, 24, 32)  # bits of a grey or a colour that cameras and scanners deliver
+
+
+def as_array(image: Picture) -> np.ndarray:
+    """Return a picture as a uint8 array (H, W, 3) in RGB.
+
+    Parameters
+    ----------
+    image : ndarray or NDArray of uint8, shape (H, W, 3), Pillow's image or a file's path
+        In RGB. Of a file the pixels are those of the picture as it is shown, turned as its orientation tag says.
+
+    Raises
+    ------
+    ValueError
+        If it has another shape or type.
+    OSError
+        If a file cannot be read as an image.
+    """
+    if isinstance(image, (str, Path)):
+        return read_image(image, exif_orientation=True)
+    array = image.asnumpy() if hasattr(image, "asnumpy") else np.asarray(image)
+    if array.dtype != np.uint8 or array.shape[2:] != (3,) or not array.size:
+        raise ValueError(
+            f"images must be RGB, uint8 of shape (H, W, 3), not a {type(image).__name__} of {array.dtype} {array.shape}"
+        )
+    return array
 
 
 def read_image(path: str | Path, exif_orientation: bool = False) -> np.ndarray:

@@ -13,7 +13,7 @@ from PIL import Image
 from aploss_mx.checkpoint import Checkpoint
 from aploss_mx.config import TEST_SETTINGS, ConfigError, Recipe
 from aploss_mx.data.loader import EvaluationSet, Loader, evaluation_loader
-from aploss_mx.data.pixels import read_image
+from aploss_mx.data.pixels import Picture, as_array
 from aploss_mx.data.processes import LoaderProcesses
 from aploss_mx.data.sample import Sample
 from aploss_mx.data.transforms import EvalTransform, View
@@ -25,7 +25,6 @@ from aploss_mx.model_zoo import model_path
 from aploss_mx.progress import track
 
 Images = Union[np.ndarray, mx.nd.NDArray]
-Picture = Union[np.ndarray, mx.nd.NDArray, Image.Image, str, Path]
 
 
 class Detector:
@@ -117,8 +116,7 @@ class Detector:
         Parameters
         ----------
         images : ndarray or NDArray of uint8, shape (H, W, 3), Pillow's image or a file's path, or iterable of such
-            In RGB; all are held in memory, so give many files in parts. Of a file the pixels are those of the picture
-            as it is shown, turned as its orientation tag says.
+            As `pixels.as_array` takes them, in RGB; all are held in memory, so give many files in parts.
         batch_size : int
             How many of several images go through the network together, at most; those that it sees in one size do.
 
@@ -132,7 +130,7 @@ class Detector:
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, not {batch_size}")
         alone = isinstance(images, (str, Path, Image.Image)) or getattr(images, "ndim", 4) != 4
-        arrays = [_to_array(image) for image in ([images] if alone else images)]  # type: ignore[list-item,union-attr]
+        arrays = [as_array(image) for image in ([images] if alone else images)]  # type: ignore[list-item,union-attr]
         alike: dict[tuple, list[int]] = {}
         for index, image in enumerate(arrays):
             shapes = tuple(view.transform.input_shape(*image.shape[:2]) for view in self.views)
@@ -213,17 +211,6 @@ class Detector:
         if self.calibration:
             kept = [replace(found, confidence=self.calibration.confidence(found.scores)) for found in kept]
         return kept
-
-
-def _to_array(image: Picture) -> np.ndarray:
-    if isinstance(image, (str, Path)):
-        return read_image(image, exif_orientation=True)
-    array = image.asnumpy() if isinstance(image, mx.nd.NDArray) else np.asarray(image)
-    if array.dtype != np.uint8 or array.shape[2:] != (3,) or not array.size:
-        raise ValueError(
-            f"images must be RGB, uint8 of shape (H, W, 3), not a {type(image).__name__} of {array.dtype} {array.shape}"
-        )
-    return array
 
 
 def views_of(recipe: Recipe) -> list[View]:

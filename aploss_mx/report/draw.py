@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 
 from aploss_mx.atomic import replacing
+from aploss_mx.data.pixels import Picture, as_array
 from aploss_mx.geometry.detections import Detections
 from aploss_mx.palette import BLUE, GREEN, ORANGE, PURPLE, SKY_BLUE, VERMILION, YELLOW
 from aploss_mx.report.fonts import font_of
@@ -210,11 +211,13 @@ def contact_sheet(images: Sequence[np.ndarray], columns: int, captions: Sequence
     return np.array(sheet)
 
 
-def annotate(image: np.ndarray, found: Detections, classes: Sequence[str], min_score: float) -> np.ndarray:
+def annotate(image: Picture, found: Detections, classes: Sequence[str], min_score: float = 0) -> np.ndarray:
     """Draw detections of `min_score` or more; small pictures are enlarged, so that captions leave something to see.
 
-    Captions have the confidence, of a calibrated detector, or else the score.
+    Captions have the confidence, of a calibrated detector, or else the score. The image is what `Detector.predict`
+    took: an array, Pillow's image or a file's path.
     """
+    image = as_array(image)
     factor = max(1, LEGIBLE // max(image.shape[:2]))
     image = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC)
     kept = found.scores >= min_score
@@ -232,8 +235,9 @@ def tile(picture: np.ndarray) -> np.ndarray:
     return cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
 
 
-def write_picture(path: Path, picture: np.ndarray) -> None:
+def write_picture(path: str | Path, picture: np.ndarray) -> None:
     """Write an RGB picture, in the format of the path's suffix."""
+    path = Path(path)
     try:
         done, data = cv2.imencode(path.suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
     except cv2.error:

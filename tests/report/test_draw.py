@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
+from PIL import Image
 
+from aploss_mx.data.pixels import read_image
 from aploss_mx.geometry.detections import Detections
 from aploss_mx.report.draw import (
     LEGIBLE,
@@ -187,6 +189,16 @@ def test_what_scores_enough_is_captioned_with_its_confidence():
     scores, confidence = np.float32([0.5, 0.4]), np.float32([0.31, 0.87])
     drawn = annotate(grey(400, 400), Detections(boxes, scores, labels, confidence), CLASSES, min_score=0.5)
     np.testing.assert_array_equal(drawn, draw_detections(grey(400, 400), boxes[:1], [0], confidence[:1], CLASSES))
+
+
+def test_whatever_a_detector_takes_can_be_annotated(shared_data):
+    file = shared_data / "demo" / "dog.jpg"
+    found = Detections(np.float32([[9, 9, 99, 99]]), np.ones(1), np.zeros(1, int))
+    drawn = [annotate(image, found, CLASSES) for image in (file, str(file), Image.open(file), read_image(file))]
+    assert (drawn[0] != read_image(file)).any()
+    assert all((one == drawn[0]).all() for one in drawn)
+    with pytest.raises(ValueError, match="images must be RGB"):
+        annotate(np.zeros((9, 9)), found, CLASSES)
 
 
 @pytest.mark.parametrize(("shape", "smaller"), [((2, 3), (2, 3)), ((TILE, 9), (TILE, 9)), ((9, 3 * TILE), (3, TILE))])
