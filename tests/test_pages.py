@@ -144,7 +144,6 @@ def test_what_is_said_of_gpus_is_run():
     assert rows[-1][1] == "nothing"
     listed = (REPOSITORY / "tests" / "gpu" / "run.sh").read_text(encoding="utf-8")
     for name in (
-        "ap_loss_block",
         "focal_loss",
         "ohem_loss",
         "ranking_loss_blocks",

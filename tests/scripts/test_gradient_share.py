@@ -38,7 +38,7 @@ def test_the_box_norm_is_in_proportion_to_its_weight_and_the_class_norm_is_not(t
 
 
 @pytest.mark.parametrize(("loss", "weight"), [("class_loss", 0), ("box_loss", 1e4)])
-def test_the_norm_is_how_far_plain_gradient_descent_moves_what_is_shared(loss, weight, trained, samples, shapes, folder):
+def test_the_norm_is_how_far_plain_gradient_descent_moves_what_is_shared(loss, weight, samples, shapes, folder):
     """One batch of all images, ranked in groups; batch normalisation's statistics move as well, but have no gradient.
 
     The other loss counts for nothing, or for too little to tell.
