@@ -83,7 +83,7 @@ def problems(draw):
     return scores.astype(draw(st.sampled_from([np.float16, np.float32, np.float64]))), labels, delta
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 @given(problems())
 def test_it_is_the_sum_over_pairs(problem):
     assert_is_pairwise(*problem)
