@@ -60,11 +60,8 @@ def training_curves(arguments: argparse.Namespace) -> dict[str, np.ndarray]:
     with tempfile.TemporaryDirectory() as folder:
         root, classes, split = arguments.dataset_root, VOC_CLASSES, arguments.split
         if root is None:
-            root, classes, split = (
-                generate(Path(folder), num_train=IMAGES, num_val=1, progress=False),
-                SHAPES_CLASSES,
-                "2007_train",
-            )
+            root = generate(Path(folder), num_train=IMAGES, num_val=1, progress=False)
+            classes, split = SHAPES_CLASSES, "2007_train"
         if arguments.classes:
             classes = parse_classes(arguments.classes)
         samples = VOCDetection(root, split, classes).samples[:IMAGES]

@@ -199,7 +199,7 @@ def test_only_ignored_anchors_may_be_non_finite(method_and_function, ranking_sco
     assert np.isnan(solve_anchors(method, logits, class_targets, 2, ranking_scope)[0])
 
 
-@pytest.mark.parametrize("bad", [4, -2, 1.5, np.nan, 255, 256])
+@pytest.mark.parametrize("bad", [4, -2, 1.5, -0.5, np.nan, 255, 256])
 @pytest.mark.parametrize("ranking_scope", ["all", "class"])
 def test_bad_class_targets_are_refused(method_and_function, ranking_scope, bad):
     logits, class_targets = random_problem(9)
