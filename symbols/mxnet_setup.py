@@ -104,20 +104,26 @@ def after_mxnet(act: Callable[[], object]) -> None:
 
 
 class _Hook(MetaPathFinder):
-    """Waits for `import mxnet`, and then steps aside."""
+    """Acts around `import mxnet`, and then steps aside; whoever only looks for MXNet changes nothing."""
+
+    looking = False
 
     def find_spec(self, fullname: str, path: Any = None, target: ModuleType | None = None) -> ModuleSpec | None:
-        if fullname != "mxnet":
+        if fullname != "mxnet" or self.looking:
             return None
-        for act in _before:
-            act()
-        sys.meta_path.remove(self)  # once all went well: after an error the next import prepares anew
-        spec = importlib.util.find_spec(fullname)
+        self.looking = True
+        try:
+            spec = importlib.util.find_spec(fullname)
+        finally:
+            self.looking = False
         if spec and spec.loader:
             load = spec.loader.exec_module
 
             def load_and_act(module: ModuleType) -> None:
+                for act in _before:
+                    act()
                 load(module)
+                sys.meta_path.remove(self)  # once all went well: after an error the next import prepares anew
                 for act in _after:
                     act()
 

@@ -45,7 +45,7 @@ def pair_errors(scores: np.ndarray, labels: np.ndarray, activation: Activation) 
     Raises
     ------
     ValueError
-        If the shapes differ or a label is not in {-1, 0, 1}.
+        As `checks.check_labels`.
     """
     scores, labels = check_labels(scores, labels)
     valid = labels >= 0

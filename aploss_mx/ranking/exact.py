@@ -88,12 +88,6 @@ def auc_loss(delta: float = 1.0) -> PiecewiseRanking:
     return PiecewiseRanking(Objective.AUC, delta)
 
 
-def make_passes(breakpoints: Breakpoints, problem: RankingProblem) -> NumPyPasses | CompiledPasses:
-    """Return the passes over a problem's negatives, compiled where numba is there and knows the scores' type."""
-    compiled = problem.scores.dtype in (np.float32, np.float64)
-    return (fastest_passes() if compiled else NumPyPasses)(breakpoints, problem)
-
-
 @lru_cache(maxsize=None)
 def fastest_passes() -> type[NumPyPasses] | type[CompiledPasses]:
     """Return `passes_numba.CompiledPasses` where numba is there, or else `passes_numpy.NumPyPasses`."""
@@ -137,7 +131,8 @@ class PiecewiseRanking:
         ascending = np.argsort(positive_scores, kind="stable")
         positive_scores = positive_scores[ascending]
         breakpoints = Breakpoints(positive_scores, self.delta)
-        passes = (make_passes if self.compiled else NumPyPasses)(breakpoints, problem)
+        compiled = self.compiled and problem.scores.dtype in (np.float32, np.float64)  # which numba knows
+        passes = (fastest_passes() if compiled else NumPyPasses)(breakpoints, problem)
 
         own = breakpoints.accumulate(positive_scores, breakpoints.bins_of(positive_scores))
         # f(0) = 0.5 of a positive itself gives way to the 1 of its own rank.

@@ -10,7 +10,7 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import lru_cache
-from typing import Any, Callable, Iterator, Sequence
+from typing import Any, Callable, Sequence
 
 import numpy as np
 from numba import float32, float64, int32, int64, njit, types, void
@@ -24,14 +24,15 @@ STEPS_DOWN = 8  # among a cell's breakpoints, before a binary search takes over
 
 
 class CompiledPasses:
-    """As `passes.NumPyPasses`."""
+    """As `passes_numpy.NumPyPasses`."""
 
     def __init__(self, breakpoints: Breakpoints, problem: RankingProblem):
         self.size = len(breakpoints.values)
         self.scores = np.ascontiguousarray(problem.scores.reshape(-1))
         columns = problem.scores.shape[1]
         # The chunks of NumPy's passes: a sum's bits depend on them.
-        self.step = max(1, CHUNK // max(1, columns)) * columns
+        step = max(1, CHUNK // columns) * columns
+        self.ranges = [(start, min(len(self.scores), start + step)) for start in range(0, len(self.scores), step)]
         ignored = np.zeros(0, bool) if problem.ignored is None else problem.ignored
         self.data = (self.scores, columns, ignored, problem.positives, breakpoints.lowest(self.scores.dtype))
         # A bin, or its complement where a breakpoint stands in the cell: that is the last bin it may be.
@@ -45,10 +46,8 @@ class CompiledPasses:
         """Return count and sum of heights of each bin, float64 (2, 2P); the first pass."""
         total = np.zeros((self.size, 2))
         at_once = max(1, STATISTICS_BYTES // total.nbytes)
-        ranges = list(self._ranges())
-        for first in range(0, len(ranges), at_once):
-            some = ranges[first : first + at_once]
-            for statistics in _in_threads(self._accumulate, some):
+        for first in range(0, len(self.ranges), at_once):
+            for statistics in _in_threads(self._accumulate, self.ranges[first : first + at_once]):
                 total += statistics
         return np.ascontiguousarray(total.T)
 
@@ -58,10 +57,7 @@ class CompiledPasses:
         def write(limits: tuple[int, int]) -> None:
             _write(*self.data, *self.search, values, slopes, *limits, grad)
 
-        _in_threads(write, list(self._ranges()))
-
-    def _ranges(self) -> Iterator[tuple[int, int]]:
-        return ((start, min(len(self.scores), start + self.step)) for start in range(0, len(self.scores), self.step))
+        _in_threads(write, self.ranges)
 
     def _accumulate(self, limits: tuple[int, int]) -> np.ndarray:
         statistics = np.zeros((self.size, 2))

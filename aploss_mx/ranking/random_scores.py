@@ -17,14 +17,8 @@ BATCHES = {"small": ((2, 5_000, 20), 100), "voc": ((8, 32_736, 20), 600), "coco"
 
 def random_scores(size: int, positives: int, regime: str, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Return float32 scores and int8 labels of `size` entries, the positives at random places."""
-    rng = np.random.default_rng(seed)
-    (negative_mean, negative_deviation), (positive_mean, positive_deviation) = REGIMES[regime]
-    scores = rng.standard_normal(size, np.float32) * np.float32(negative_deviation) + np.float32(negative_mean)
-    where = rng.choice(size, positives, replace=False)
-    scores[where] = rng.normal(positive_mean, positive_deviation, positives)
-    labels = np.zeros(size, np.int8)
-    labels[where] = 1
-    return scores, labels
+    logits, class_targets = random_batch((1, size, 1), positives, regime, seed)
+    return logits.reshape(-1), class_targets.reshape(-1).astype(np.int8)
 
 
 def random_batch(shape: tuple[int, int, int], positives: int, regime: str, seed: int) -> tuple[np.ndarray, np.ndarray]:

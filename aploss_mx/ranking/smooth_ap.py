@@ -60,8 +60,7 @@ def smooth_ap_loss_and_grad(
     Raises
     ------
     ValueError
-        If the shapes differ, a label is not in {-1, 0, 1}, `temperature` is not in 1e-28 … 1e100, or `epsilon`
-        not in 1e-100 … 1e100.
+        As `checks.check_labels`, and if `temperature` is not in 1e-28 … 1e100 or `epsilon` not in 1e-100 … 1e100.
     """
     return solve_labels(smooth_ap_loss(temperature, epsilon), scores, labels)
 

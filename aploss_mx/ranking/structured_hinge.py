@@ -39,7 +39,7 @@ def structured_hinge_loss_and_grad(scores: np.ndarray, labels: np.ndarray) -> tu
     Raises
     ------
     ValueError
-        If the shapes differ or a label is not in {-1, 0, 1}.
+        As `checks.check_labels`.
     """
     return solve_labels(structured_hinge_loss, scores, labels)
 

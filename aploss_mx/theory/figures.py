@@ -131,9 +131,8 @@ def score_shift() -> tuple[Figure, str]:
     strips.legend(frameon=False, ncol=2, loc="upper center")
     shifts = np.linspace(0, 12, 61)
     losses = np.array([rankings.score_shift_losses(shift) for shift in shifts])
-    for column, name in enumerate(("each image for itself", "both together")):
-        color, style = CURVES[column]
-        curves.plot(shifts, losses[:, column], color=color, linestyle=style, label=name)
+    for name, column, (color, style) in zip(("each image for itself", "both together"), losses.T, CURVES):
+        curves.plot(shifts, column, color=color, linestyle=style, label=name)
     curves.set(xlabel="shift between the images (logits)", ylabel="AP-loss (0 to 1)", title="What a batch sees")
     curves.legend(frameon=False)
     alone, together = rankings.score_shift_losses(8.0)
@@ -172,9 +171,8 @@ def accuracy_and_ap() -> tuple[Figure, str]:
     counts = np.unique(np.geomspace(1, 100_000, 60).astype(int))
     values = np.array([rankings.accuracy_and_ap(count) for count in counts])
     figure, axes = _figure(1)
-    for column, name in enumerate(("classification accuracy", "average precision")):
-        color, style = CURVES[column]
-        axes.plot(counts, values[:, column], color=color, linestyle=style, label=name)
+    for name, column, (color, style) in zip(("classification accuracy", "average precision"), values.T, CURVES):
+        axes.plot(counts, column, color=color, linestyle=style, label=name)
     axes.set(xscale="log", xlabel="easy negatives among 12 other anchors", ylabel="0 to 1", ylim=(0, 1.05))
     axes.set_title("Figure 1: a poor detector looks accurate, its AP tells")
     axes.legend(frameon=False)

@@ -62,7 +62,7 @@ def gradient_norms(
     """Return the norms over the first `steps` batches of an epoch."""
     shared = [*network.backbone.collect_params().values(), *network.fpn.collect_params().values()]
     shared = [param for param in shared if param.grad_req != "null"]
-    class_loss, box_loss = make_class_loss(recipe), BoxLoss(recipe.box_loss_weight)
+    class_loss, box_loss = make_class_loss(recipe), BoxLoss(recipe.box_loss_weight, recipe.ranking_batch)
     transform = TrainTransform((recipe.data_shape,) * 2, "none", recipe.pixels)
     dataset = TrainingSet(samples, transform, recipe.seed, recipe.anchors)
     sampler = EpochSampler(len(dataset), recipe.batch_size, recipe.seed)

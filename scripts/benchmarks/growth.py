@@ -81,6 +81,8 @@ def main(argv: list[str] | None = None) -> None:
         parser.error(f"--output {arguments.output}: the picture is a .png file")
     if min(arguments.scores) <= FIXED_POSITIVES or max(arguments.positives) >= FIXED_SCORES:
         parser.error("there must be more scores than positives")
+    if min(len(set(sizes)) for sizes in (arguments.scores, arguments.positives)) < 2:
+        parser.error("--scores and --positives take two numbers or more: one tells no slope")
     rows = measure(sorted(arguments.scores), sorted(arguments.positives), arguments.repeats)
     print("\n".join(draw(rows, arguments.output)))
     write_csv(arguments.output.with_suffix(".csv"), rows)

@@ -6,12 +6,13 @@ Both compute loss and gradient of the same float32 scores in the same process. T
 lossless, and every positive then takes one pass over the others.
 
 The second table times forward and backward pass of every loss of aploss_mx.losses, as Gluon blocks on the CPU, on the
-logits and class targets of 8 images (sizes small and voc): what each of them adds to a training step.
+logits and class targets of 2 images (size small) or 8 (voc): what each of them adds to a training step.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import platform
 import tracemalloc
 from dataclasses import replace
@@ -27,6 +28,7 @@ from mxnet import autograd
 
 from aploss_mx.arguments import ArgumentParser
 from aploss_mx.atomic import write_csv
+from aploss_mx.commands.flags import positive_int
 from aploss_mx.config import SETTINGS_OF_LOSSES, Recipe
 from aploss_mx.losses.from_recipe import make_class_loss
 from aploss_mx.ranking.exact import ap_loss, ap_loss_and_grad
@@ -38,8 +40,7 @@ from aploss_mx.timing import median_seconds, timed
 DELTA = 1.0
 FIRST_POSITIVES = 3  # visited to estimate what the whole loop would take
 
-# Scores and positives. voc and coco: 8 images of 512x512, 32,736 anchors each, times 20 or 80 classes.
-SIZES = {"small": (200_000, 100), "voc": (5_237_760, 600), "coco": (20_951_040, 2_000)}
+SIZES = {name: (math.prod(shape), positives) for name, (shape, positives) in BATCHES.items()}  # scores, positives
 CONTENDERS = ("small", "voc")  # sizes of which the second table takes a batch
 
 EPILOG = """\
@@ -217,15 +218,8 @@ def time_contenders(size: str, regime: str, args: argparse.Namespace) -> list[di
             return loss.asscalar()
 
         value = step()
-        rows.append(
-            {
-                "scores": logits.size,
-                "regime": regime,
-                "contender": name,
-                "value": value,
-                "seconds": median_seconds(args.repeats, step),
-            }
-        )
+        seconds = median_seconds(args.repeats, step)
+        rows.append({"scores": logits.size, "regime": regime, "contender": name, "value": value, "seconds": seconds})
     for row in rows:
         row["to_ap"] = row["seconds"] / rows[0]["seconds"]
     return rows
@@ -240,20 +234,8 @@ def contender_line(row: dict[str, object]) -> str:
     return format_row(form.format(value) for form, value in zip(forms, row.values()))
 
 
-HEADER = [
-    "scores",
-    "positives",
-    "regime",
-    "kept",
-    "loss",
-    "exact (s)",
-    "NumPy (s)",
-    "loop (s)",
-    "speed-up",
-    "distance",
-    "copies",
-    "memory",
-]
+HEADER = ["scores", "positives", "regime", "kept", "loss", "exact (s)", "NumPy (s)", "loop (s)", "speed-up"]
+HEADER += ["distance", "copies", "memory"]
 
 
 def markdown_line(row: dict[str, object]) -> str:
@@ -276,43 +258,28 @@ def markdown_line(row: dict[str, object]) -> str:
     ])  # fmt: skip
 
 
-def parse_args(argv: list[str] | None) -> argparse.Namespace:
+def main(argv: list[str] | None = None) -> None:
     parser = ArgumentParser(description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
     sizes = ", ".join(f"{name}: {size:,} scores, {positives:,} positives" for name, (size, positives) in SIZES.items())
+    regimes = "early: all N(0, 0.1); mid: negatives N(-2, 1), positives N(0, 1); late: N(-4, 1) and N(2, 1)"
+    files = "write the unrounded rows as CSV, too; the contenders' as FILE's stem + _contenders.csv"
     parser.add_argument(
         "--sizes", nargs="+", choices=SIZES, default=["voc", "coco"], help=f"{sizes} (default: voc coco)"
     )
     parser.add_argument(
-        "--regimes",
-        nargs="+",
-        choices=REGIMES,
-        default=list(REGIMES),
-        help="early: all N(0, 0.1); mid: negatives N(-2, 1), positives N(0, 1); "
-        "late: N(-4, 1) and N(2, 1) (default: all three)",
+        "--regimes", nargs="+", choices=REGIMES, default=list(REGIMES), help=f"{regimes} (default: all three)"
     )
-    parser.add_argument("--repeats", type=int, default=5, help="runs of the exact loss (default: %(default)s)")
+    parser.add_argument("--repeats", type=positive_int, default=5, help="runs of the exact loss (default: %(default)s)")
     parser.add_argument(
         "--loop-seconds",
         type=float,
         default=30.0,
-        help="what a complete loop may take, by estimate (default: %(default)s)",
+        help="for a complete loop, by estimate (default: %(default)s)",
     )
     parser.add_argument("--complete", action="store_true", help="visit all positives, however long it takes")
     parser.add_argument("--seed", type=int, default=0, help="of the random scores (default: %(default)s)")
-    parser.add_argument(
-        "--output",
-        type=Path,
-        metavar="FILE",
-        help="write the unrounded rows as CSV, too; the contenders' as FILE's stem + _contenders.csv",
-    )
+    parser.add_argument("--output", type=Path, metavar="FILE", help=files)
     args = parser.parse_args(argv)
-    if args.repeats < 1:
-        parser.error("--repeats must be at least 1")
-    return args
-
-
-def main(argv: list[str] | None = None) -> None:
-    args = parse_args(argv)
     print(
         f"Python {platform.python_version()}, NumPy {np.__version__}, {platform.machine()}; delta = {DELTA}, "
         f"exact: median of {args.repeats}\n"

@@ -6,6 +6,7 @@ import mxnet as mx
 import numpy as np
 import pytest
 from mxnet.gluon import nn
+from narrow_network import NAME
 
 from aploss_mx.geometry.anchors import PAPERS, STRIDES, AnchorShapes, cell_anchors, level_shapes, make_anchors
 from symbols.fpn import FPN
@@ -95,7 +96,7 @@ def telling_head(fields: list[int]) -> nn.HybridSequential:
 
 @pytest.mark.parametrize(("height", "width"), [(96, 160), (64, 32)])
 def test_network_puts_each_output_where_its_anchor_is(height, width):
-    network = RetinaNet("resnet18_v1b", classes=2, channels=3)
+    network = RetinaNet(NAME, classes=2, channels=3)
     network.initialize_random()
     network.fpn = LocatedFPN(network.backbone.channels, 3)
     network.fpn.initialize()
@@ -111,7 +112,7 @@ def test_network_puts_each_output_where_its_anchor_is(height, width):
 
 
 def test_network_and_anchors_agree_in_number_for_all_sizes():
-    outputs = mx.sym.Group(RetinaNet("resnet18_v1b", classes=3, channels=8)(mx.sym.var("images")))
+    outputs = mx.sym.Group(RetinaNet(NAME, classes=3, channels=8)(mx.sym.var("images")))
     for height in range(32, 1056, 96):
         for width in range(32, 1056, 32):
             count = len(make_anchors(height, width))

@@ -8,25 +8,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from loss_blocks import MODES, in_mode, loss_and_grad
 from mxnet import autograd
 from scipy.special import expit, log_expit
 
 from aploss_mx.losses import FocalLoss
 
-MODES = {"imperative": None, "hybridized": {}, "static_shape": {"static_alloc": True, "static_shape": True}}
-
 
 @pytest.fixture(params=MODES)
 def make_block(request):
     """FocalLoss in each of Gluon's ways to run it."""
-    return lambda **attributes: build(request.param, **attributes)
-
-
-def build(mode, **attributes):
-    block = FocalLoss(**attributes)
-    if MODES[mode] is not None:
-        block.hybridize(**MODES[mode])
-    return block
+    return lambda **attributes: in_mode(request.param, FocalLoss(**attributes))
 
 
 def focal(logits, class_targets, alpha=0.25, gamma=2.0):
@@ -38,16 +30,6 @@ def focal(logits, class_targets, alpha=0.25, gamma=2.0):
     positives = max(1, np.sum(class_targets > 0))
     loss = (weight * wrong**gamma * -log_right).sum() / positives
     return loss, sign * weight * wrong**gamma * (gamma * right * log_right - wrong) / positives
-
-
-def loss_and_grad(block, logits, class_targets, scale=1):
-    logits = mx.nd.array(logits)
-    logits.attach_grad()
-    with autograd.record():
-        loss = scale * block(logits, mx.nd.array(class_targets, dtype=class_targets.dtype))
-    loss.backward()
-    assert loss.shape == (1,)
-    return loss.asscalar(), logits.grad.asnumpy()
 
 
 def assert_close(result, expected, rtol=2e-5, atol=1e-6):
@@ -63,7 +45,7 @@ def random_problem(seed, shape=(2, 30, 3)):
 
 def test_one_logit_of_0():
     # p = 1/2: alpha (1/2)^2 log 2, and its slope alpha (1/4)(2 (1/2) log(1/2) - 1/2)
-    loss, grad = loss_and_grad(FocalLoss(), np.zeros((1, 1, 1)), np.ones((1, 1)))
+    loss, grad = loss_and_grad(FocalLoss(), np.zeros((1, 1, 1), np.float32), np.ones((1, 1)))
     assert loss == pytest.approx(np.log(2) / 16, rel=1e-6)
     assert grad.item() == pytest.approx(-(np.log(2) + 0.5) / 16, rel=1e-6)
 
@@ -94,15 +76,15 @@ def test_it_is_the_formula_for_any_shape(shape, mode, alpha, gamma, dtype, data)
     elements = st.floats(-8, 8, width=32) | st.sampled_from([-80, -20, 20, 80])
     logits = data.draw(hnp.arrays(np.float32, shape, elements=elements))
     class_targets = data.draw(hnp.arrays(dtype, shape[:2], elements=st.integers(-1, shape[-1])))
-    result = loss_and_grad(build(mode, alpha=alpha, gamma=gamma), logits, class_targets)
+    result = loss_and_grad(in_mode(mode, FocalLoss(alpha, gamma)), logits, class_targets)
     assert_close(result, focal(logits, class_targets, alpha, gamma))
 
 
 @pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0, 2.0, 5.0])
-@pytest.mark.parametrize("logit", [-200.0, -80.0, -20.0, 20.0, 80.0, 200.0])
 @pytest.mark.parametrize("target", [0, 1])
-def test_saturated_logits(make_block, target, logit, gamma):
-    problem = np.full((1, 1, 1), logit, np.float32), np.full((1, 1), target, np.float32)
+def test_saturated_logits(make_block, target, gamma):
+    logits = np.array([-200, -80, -20, 20, 80, 200], np.float32)
+    problem = logits.reshape(1, 6, 1), np.full((1, 6), target, np.float32)
     loss, grad = loss_and_grad(make_block(gamma=gamma), *problem)
     assert np.isfinite(loss)
     assert np.isfinite(grad).all()
@@ -113,7 +95,8 @@ def test_saturated_logits(make_block, target, logit, gamma):
 @pytest.mark.parametrize("target", [0, 1])
 def test_easy_logits_never_cost_less_than_nothing(target, gamma):
     for logit in np.arange(12, 24, 0.5) * (1 if target else -1):
-        loss, grad = loss_and_grad(FocalLoss(gamma=gamma), np.full((1, 1, 1), logit), np.full((1, 1), target))
+        logits = np.full((1, 1, 1), logit, np.float32)
+        loss, grad = loss_and_grad(FocalLoss(gamma=gamma), logits, np.full((1, 1), target))
         assert loss >= 0, logit
         assert grad.item() * (-1 if target else 1) >= 0, logit  # descent on it must not make the logit a harder one
 
@@ -169,10 +152,10 @@ def test_one_block_follows_changing_shapes(make_block):
 def test_descent_lowers_it():
     logits, class_targets = random_problem(5)
     block, losses = FocalLoss(), []
-    for _ in range(200):
+    for _ in range(60):
         loss, grad = loss_and_grad(block, logits, class_targets)
         losses.append(loss)
-        logits -= 5 * grad
+        logits -= 20 * grad
     assert losses[-1] < 0.1 * losses[0]
 
 

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import mxnet as mx
 import numpy as np
 import pytest
+from contexts import device
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from loss_blocks import MODES, in_mode, loss_and_grad, start
 from mxnet import autograd
 
 from aploss_mx.losses import APLoss, AUCLoss, SmoothAPLoss, StructuredHingeAPLoss
 from aploss_mx.ranking import exact, smooth_ap, structured_hinge
 from aploss_mx.ranking.problem import solve_anchors
-
-MODES = {"imperative": None, "hybridized": {}, "static_alloc": {"static_alloc": True}}
-MODES["static_shape"] = {"static_alloc": True, "static_shape": True}
 
 # Block, other attributes than the defaults, and the methods of the two.
 LOSSES = {
@@ -47,10 +48,7 @@ def mode(request):
 
 
 def build(name, mode="imperative", **attributes):
-    block = LOSSES[name][0](**attributes)
-    if MODES[mode] is not None:
-        block.hybridize(**MODES[mode])
-    return block
+    return in_mode(mode, LOSSES[name][0](**attributes))
 
 
 def random_problem(seed, shape=(4, 20, 3)):
@@ -62,16 +60,6 @@ def random_problem(seed, shape=(4, 20, 3)):
     return logits.astype(np.float32), class_targets.astype(np.float32)
 
 
-def loss_and_grad(block, logits, class_targets, scale=1):
-    logits = mx.nd.array(logits, dtype=logits.dtype)
-    logits.attach_grad()
-    with autograd.record():
-        loss = scale * block(logits, mx.nd.array(class_targets, dtype=class_targets.dtype))
-    loss.backward()
-    assert loss.shape == (1,)
-    return loss.asscalar(), logits.grad.asnumpy()
-
-
 def assert_close(result, expected, scale=1, atol=1e-7):
     np.testing.assert_allclose(result[0], scale * expected[0], rtol=1e-5, atol=atol)
     np.testing.assert_allclose(result[1], scale * expected[1], rtol=1e-5, atol=atol)
@@ -80,15 +68,14 @@ def assert_close(result, expected, scale=1, atol=1e-7):
 # --- the numbers ---
 
 
-@pytest.mark.parametrize("ranking_scope", ["all", "class"])
-@pytest.mark.parametrize("ranking_batch", [0, 1, 2])
 @pytest.mark.parametrize("others", [False, True])
-def test_it_is_the_function_of_all_groups(name, mode, others, ranking_batch, ranking_scope):
+def test_it_is_the_function_of_all_groups(name, mode, others):
     _, attributes, *methods = LOSSES[name]
-    groups = {"ranking_batch": ranking_batch, "ranking_scope": ranking_scope}
-    problem = random_problem(ranking_batch)
-    result = loss_and_grad(build(name, mode, **groups, **(attributes if others else {})), *problem)
-    assert_close(result, solve_anchors(methods[others], *problem, **groups))
+    for ranking_batch, ranking_scope in product([0, 1, 2], ["all", "class"]):
+        groups = {"ranking_batch": ranking_batch, "ranking_scope": ranking_scope}
+        problem = random_problem(ranking_batch)
+        result = loss_and_grad(build(name, mode, **groups, **(attributes if others else {})), *problem)
+        assert_close(result, solve_anchors(methods[others], *problem, **groups))
 
 
 @settings(deadline=None, max_examples=80)
@@ -137,17 +124,48 @@ def test_one_block_follows_changing_shapes(name, mode):
 
 
 def test_forward_passes_before_a_backward_do_not_mix(name, mode):
-    block, problems, started = build(name, mode), [random_problem(seed) for seed in range(3)], []
-    for values, class_targets in problems:
-        logits = mx.nd.array(values)
-        logits.attach_grad()
-        with autograd.record():
-            started.append((logits, block(logits, mx.nd.array(class_targets))))
+    block, problems = build(name, mode), [random_problem(seed) for seed in range(3)]
+    started = [start(block, *problem) for problem in problems]
+    block(*map(mx.nd.array, random_problem(3))).wait_to_read()  # nor with what is not recorded
     for number in (1, 2, 0):
         started[number][1].backward()
     for (logits, loss), problem in zip(started, problems):
         expected = solve_anchors(LOSSES[name][2], *problem)
         assert_close((loss.asscalar(), logits.grad.asnumpy()), expected)
+
+
+def test_gradients_add_up_where_asked_to(name, mode):
+    block, problems = build(name, mode), [random_problem(seed) for seed in range(2)]
+    logits = mx.nd.zeros(problems[0][0].shape)
+    logits.attach_grad(grad_req="add")
+    for values, class_targets in problems:
+        logits[:] = mx.nd.array(values)
+        with autograd.record():
+            loss = block(logits, mx.nd.array(class_targets))
+        loss.backward()
+    total = sum(solve_anchors(LOSSES[name][2], *problem)[1] for problem in problems)
+    np.testing.assert_allclose(logits.grad.asnumpy(), total, rtol=1e-5, atol=1e-6)
+
+
+def test_two_devices_at_once_compute_what_one_does(name, mode):
+    block, problems = build(name, mode), [random_problem(seed, (2, 100, 3)) for seed in range(10)]
+    for pair in zip(problems[::2], problems[1::2]):
+        started = [start(block, *problem, ctx=device(number)) for number, problem in enumerate(pair)]
+        autograd.backward([loss for _, loss in started])
+        for (logits, loss), problem in zip(started, pair):
+            assert loss.context == logits.context
+            expected = solve_anchors(LOSSES[name][2], *problem)
+            assert_close((loss.asscalar(), logits.grad.asnumpy()), expected)
+
+
+def test_it_takes_symbols(name):
+    loss = build(name)(mx.sym.var("logits"), mx.sym.var("class_targets"))
+    assert len(loss.list_outputs()) == 1
+    logits, class_targets = random_problem(3)
+    executor = loss.simple_bind(device(), logits=logits.shape)
+    executor.forward(is_train=True, logits=logits, class_targets=class_targets)
+    expected, _ = solve_anchors(LOSSES[name][2], logits, class_targets)
+    np.testing.assert_allclose(executor.outputs[0].asnumpy(), [expected], rtol=1e-5)
 
 
 def test_ignored_anchors_never_matter(name, mode):
@@ -157,6 +175,14 @@ def test_ignored_anchors_never_matter(name, mode):
     result = loss_and_grad(build(name, mode), logits, class_targets)
     assert_close(result, expected)
     assert not result[1][class_targets == -1].any()
+
+
+def test_a_nan_shows_in_the_loss(name, mode):
+    logits, class_targets = random_problem(3)
+    logits[0, 0, 0] = np.nan  # of a positive
+    loss, grad = loss_and_grad(build(name, mode), logits, class_targets)
+    assert np.isnan(loss)
+    assert np.isnan(grad[0, 0]).all()
 
 
 @pytest.mark.parametrize("fill", [0, -1])
@@ -219,10 +245,10 @@ def test_descent_lowers_it(name, ranking_scope):
     rng = np.random.default_rng(7)
     logits, class_targets = rng.normal(size=(2, 30, 3)).astype(np.float32), rng.choice([-1, 0, 0, 0, 1, 2, 3], (2, 30))
     block, losses = build(name, ranking_scope=ranking_scope), []
-    for _ in range(200):
+    for _ in range(50):
         loss, grad = loss_and_grad(block, logits, class_targets)
         losses.append(loss)
-        logits -= 2 * grad
+        logits -= 10 * grad
     assert losses[-1] < 0.1 * losses[0]
 
 

@@ -11,14 +11,9 @@ from aploss_mx.ranking import reference
 
 
 def replicate(class_targets, classes):
-    """Labels of the anchors' K copies, one by one: 1 positive, 0 negative, -1 ignored."""
-    labels = np.zeros((*class_targets.shape, classes), np.int64)
-    for image, anchor, copy in np.ndindex(labels.shape):
-        target = int(class_targets[image, anchor])
-        if target == -1:
-            labels[image, anchor, copy] = -1
-        elif target == copy + 1:
-            labels[image, anchor, copy] = 1
+    """Labels (B, N, K) of the anchors' copies: 1 positive, 0 negative, -1 ignored."""
+    labels = (class_targets[..., None] == np.arange(1, classes + 1)).astype(np.int8)
+    labels[class_targets == -1] = -1
     return labels
 
 

@@ -50,12 +50,6 @@ def test_one_positive_and_one_negative(ap_loss, gap, delta):
     np.testing.assert_allclose(grad, [-loss, loss], rtol=1e-6)
 
 
-def test_one_positive_and_one_negative_at_the_same_score_is_a_third(ap_loss):
-    loss, grad = ap_loss(np.array([7.5, 7.5], np.float32), np.array([0, 1]))
-    assert loss == pytest.approx(1 / 3, rel=1e-12)
-    np.testing.assert_allclose(grad, [1 / 3, -1 / 3], rtol=1e-6)
-
-
 @pytest.mark.parametrize(("positives", "negatives"), [(1, 9), (4, 1), (7, 200), (50, 50)])
 @pytest.mark.parametrize("interpolated", [False, True])
 def test_equal_scores_everywhere(ap_loss, positives, negatives, interpolated):

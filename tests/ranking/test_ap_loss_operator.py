@@ -170,7 +170,7 @@ def test_two_forward_passes_before_a_backward_do_not_mix(order):
 
 
 def test_two_devices_at_once_compute_what_one_does():
-    problems = [random_problem(seed, (2, 200, 4)) for seed in range(60)]
+    problems = [random_problem(seed, (2, 200, 4)) for seed in range(30)]
     running = []
     for number, problem in enumerate(problems):
         ctx = device(number % 2)
@@ -188,7 +188,7 @@ def test_two_devices_at_once_compute_what_one_does():
 
 
 def test_python_threads_do_not_disturb_one_another():
-    problems = [random_problem(seed, (2, 100, 3)) for seed in range(100)]
+    problems = [random_problem(seed, (2, 100, 3)) for seed in range(40)]
     alone = [loss_and_grad(*problem) for problem in problems]
     devices = [device(number % 2) for number in range(len(problems))]
     with ThreadPoolExecutor(max_workers=4) as threads:

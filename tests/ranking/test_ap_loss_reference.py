@@ -6,12 +6,11 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from ap_loss_cases import DELTAS, EPSILON
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from aploss_mx.ranking.reference import ap_loss_and_grad
-
-EPSILON = np.finfo(np.float64).eps
 
 
 def rational_ap_loss(scores, labels, delta, interpolated):
@@ -56,7 +55,6 @@ def assert_rational(scores, labels, delta, interpolated):
 
 
 LABELS = st.sampled_from([-1, 0, 0, 1, 1])
-DELTAS = st.sampled_from([0.05, 0.25, 0.5, 1.0, 2.0, 4.0]) | st.floats(0.05, 4.0)
 
 
 @settings(deadline=None, max_examples=200)

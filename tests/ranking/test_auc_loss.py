@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from ap_loss_cases import assert_close, score_rounding
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from aploss_mx.ranking.exact import auc_loss_and_grad
-
-EPSILON = np.finfo(np.float64).eps
 
 
 def pairwise_auc_loss(scores, labels, delta=1.0):
@@ -28,13 +27,9 @@ def pairwise_auc_loss(scores, labels, delta=1.0):
 
 
 def assert_is_pairwise(scores, labels, delta):
-    loss, grad = auc_loss_and_grad(scores, labels, delta)
-    expected_loss, expected_grad = pairwise_auc_loss(scores, labels, delta)
-    valid = np.abs(scores[labels != -1].astype(np.float64))
-    rounding = 4 * EPSILON * valid.size * (1 + valid.max(initial=0) / delta)  # of scores, on a slope of 1/(2 delta)
-    assert abs(loss - expected_loss) <= 1e-6 * expected_loss + rounding
-    assert grad.dtype == np.float32
-    assert np.abs(grad - expected_grad).sum() <= 1e-6 * np.abs(expected_grad).sum() + rounding
+    result = auc_loss_and_grad(scores, labels, delta)
+    assert result[1].dtype == np.float32
+    assert_close(result, pairwise_auc_loss(scores, labels, delta), score_rounding(scores, labels, delta))
 
 
 @pytest.mark.parametrize("delta", [0.05, 1.0, 4.0])
@@ -83,7 +78,7 @@ def problems(draw):
     return scores.astype(draw(st.sampled_from([np.float16, np.float32, np.float64]))), labels, delta
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 @given(problems())
 def test_it_is_the_sum_over_pairs(problem):
     assert_is_pairwise(*problem)
@@ -97,10 +92,3 @@ def test_it_is_the_sum_over_pairs_of_many(positives, negatives, shift):
     scores = (rng.normal(size=labels.size) + shift * (labels == 1)).astype(np.float32)
     for delta in (0.1, 1.0):
         assert_is_pairwise(scores, labels, delta)
-
-
-@pytest.mark.parametrize("delta", [0, -1.0, np.nan, np.inf])
-@pytest.mark.parametrize("labels", [[1, 0], [0, 0]])
-def test_a_bad_delta_is_refused(labels, delta):
-    with pytest.raises(ValueError, match="delta"):
-        auc_loss_and_grad(np.zeros(2), np.array(labels), delta)

@@ -111,19 +111,6 @@ def test_softmax_terms_give_the_gradient_of_cross_entropy(problem):
     assert loss == pytest.approx(probabilities[onehot == 0].sum(), rel=1e-12)
 
 
-@settings(deadline=None, max_examples=100)
-@given(classifications())
-def test_the_augmented_step_gives_the_gradient_of_the_hinge_loss(problem):
-    scores, true = problem
-    onehot = (np.arange(len(scores)) == true).astype(np.int8)
-    margins = 1 + scores - scores[true]
-    away_from_kinks = np.abs(margins) > 1e-9  # on one, either side's slope is a subgradient
-    scores, onehot, margins = scores[away_from_kinks], onehot[away_from_kinks], margins[away_from_kinks]
-    _, grad = error_driven_update(scores, onehot, augmented_step)
-    expected = np.where(onehot == 0, margins > 0, 0.0)
-    np.testing.assert_array_equal(grad, expected - expected.sum() * onehot)
-
-
 @pytest.mark.parametrize("activation", [ap_terms(), auc_terms(3), softmax_terms, augmented_step])
 def test_ignored_scores_get_and_give_nothing(activation):
     scores, labels = np.array([0.3, 1.0, 0.1, -0.5, 0.2, 9.0]), np.array([1, 0, 0, 1, 0, -1])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,21 +14,16 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from aploss_mx.ranking import exact, passes_numba
-from aploss_mx.ranking.breakpoints import Breakpoints
 from aploss_mx.ranking.passes_numba import CompiledPasses
-from aploss_mx.ranking.passes_numpy import NumPyPasses
-from aploss_mx.ranking.problem import RankingProblem, solve_anchors
+from aploss_mx.ranking.problem import solve_anchors
 from aploss_mx.ranking.random_scores import REGIMES, random_batch
 
 METHODS = {"ap": exact.ap_loss(), "plain ap": exact.ap_loss(0.1, False), "auc": exact.auc_loss(2.0)}
 
 
 def assert_same_bits(method, logits, class_targets, ranking_batch=0):
-    results = []
-    for passes in (NumPyPasses, CompiledPasses):
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(exact, "make_passes", passes)
-            results.append(solve_anchors(METHODS[method], logits, class_targets, ranking_batch))
+    methods = METHODS[method], replace(METHODS[method], compiled=False)
+    results = [solve_anchors(one, logits, class_targets, ranking_batch) for one in methods]
     (loss, grad), (expected_loss, expected_grad) = results
     assert loss == expected_loss
     assert grad.tobytes() == expected_grad.tobytes()
@@ -43,7 +39,7 @@ def batches(draw):
 
 
 @pytest.mark.parametrize("method", METHODS)
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 @given(batch=batches())
 def test_small_batches(method, batch):
     assert_same_bits(method, *batch)
@@ -98,13 +94,12 @@ def test_no_other_types_are_compiled():
     )
 
 
-@pytest.mark.parametrize(("dtype", "passes"), [
-    (np.float32, CompiledPasses), (np.float64, CompiledPasses), (np.float16, NumPyPasses),
-])  # fmt: skip
-def test_scores_of_types_that_numba_knows_have_compiled_passes(dtype, passes):
-    problem = RankingProblem.from_class_targets(np.array([[[1], [0]]], dtype), np.array([[1, 0]]))
-    breakpoints = Breakpoints(problem.positive_scores, 1.0)
-    assert type(exact.make_passes(breakpoints, problem)) is passes
+@pytest.mark.parametrize(("dtype", "compiled"), [(np.float32, True), (np.float64, True), (np.float16, False)])
+def test_scores_of_types_that_numba_knows_have_compiled_passes(dtype, compiled, monkeypatch):
+    asked = []
+    monkeypatch.setattr(exact, "fastest_passes", lambda: asked.append(dtype) or CompiledPasses)
+    exact.ap_loss_and_grad(np.array([1, 0], dtype), [1, 0])
+    assert asked == [dtype] * compiled
 
 
 def test_without_numba_numpy_serves():

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from operator_cases import replicate
 
 from aploss_mx.ranking import exact, smooth_ap, structured_hinge
 from aploss_mx.ranking.problem import solve_anchors
@@ -31,15 +32,6 @@ def loss_and_grad(request):
 @pytest.fixture(params=METHODS)
 def method_and_function(request):
     return METHODS[request.param]
-
-
-def replicate(class_targets, classes):
-    """Labels of the anchors' K copies, one by one: 1 positive, 0 negative, -1 ignored."""
-    labels = np.zeros((*class_targets.shape, classes), np.int64)
-    for image, anchor, copy in np.ndindex(labels.shape):
-        target = class_targets[image, anchor]
-        labels[image, anchor, copy] = -1 if target == -1 else target == copy + 1
-    return labels
 
 
 def group_by_group(function, logits, class_targets, ranking_batch=0, ranking_scope="all"):
@@ -207,7 +199,7 @@ def test_only_ignored_anchors_may_be_non_finite(method_and_function, ranking_sco
     assert np.isnan(solve_anchors(method, logits, class_targets, 2, ranking_scope)[0])
 
 
-@pytest.mark.parametrize("bad", [4, -2, 1.5, np.nan, 255, 256])
+@pytest.mark.parametrize("bad", [4, -2, 1.5, -0.5, np.nan, 255, 256])
 @pytest.mark.parametrize("ranking_scope", ["all", "class"])
 def test_bad_class_targets_are_refused(method_and_function, ranking_scope, bad):
     logits, class_targets = random_problem(9)

@@ -117,7 +117,7 @@ def test_without_a_negative_it_is_zero(size):
 # --- the maximum ---
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(problems(most=(3, 3)))
 def test_it_is_the_best_of_all_rankings(problem):
     loss, _ = structured_hinge_loss_and_grad(*problem)

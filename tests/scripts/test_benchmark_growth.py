@@ -36,7 +36,10 @@ def test_picture_and_table(tmp_path, monkeypatch, capsys):
     assert all(float(row["seconds"]) > 0 for row in rows)
 
 
-def test_more_positives_than_scores_are_told(tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("scores", "told"), [(["500", "1000"], "more scores than positives"), (["1000", "1000"], "one tells no slope")]
+)
+def test_numbers_that_tell_no_slope_are_refused(scores, told, tmp_path, capsys):
     with pytest.raises(SystemExit):
-        benchmark_growth.main(["--scores", "500", "--output", str(tmp_path / "growth.png")])
-    assert "more scores than positives" in capsys.readouterr().err
+        benchmark_growth.main(["--scores", *scores, "--output", str(tmp_path / "growth.png")])
+    assert told in capsys.readouterr().err

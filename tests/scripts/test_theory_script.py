@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from narrow_network import NAME
 from PIL import Image
 from tiny_training import paint_shapes
 
 from aploss_mx.data.shapes import SHAPES_CLASSES
+from aploss_mx.theory import counterexample, optimisers
 from scripts import theory
+from symbols.retinanet import get_network
 
 FAST = ["accuracy_and_ap", "step_functions", "observation_1", "accumulated_loss", "stuck_descent", "score_shift"]
 
@@ -22,13 +25,15 @@ def assert_drawn(folder, names, capsys):
             assert len(picture.convert("L").getcolors(1 << 16)) > 10
 
 
-def test_figures(tmp_path, capsys):
+def test_figures(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(counterexample, "descend", lambda _, descend=counterexample.descend: descend(100))
     theory.main(["--output", str(tmp_path / "figures"), "--only", *FAST])
     assert_drawn(tmp_path / "figures", FAST, capsys)
 
 
 @pytest.mark.parametrize("real", [pytest.param(False, marks=pytest.mark.slow), True])
-def test_optimisers_on_generated_and_on_given_images(real, tmp_path, capsys):
+def test_optimisers_on_generated_and_on_given_images(real, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(optimisers, "get_network", lambda _, *sizes, **kwargs: get_network(NAME, *sizes, **kwargs))
     flags = ["--output", str(tmp_path / "figures"), "--only", "optimisers", "--steps", "2"]
     if real:
         shapes = paint_shapes(tmp_path / "shapes")

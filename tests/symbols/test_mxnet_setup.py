@@ -1,11 +1,14 @@
-"""The cores that a container's quota leaves, and the environment that MXNet finds."""
+"""The cores that a container's quota leaves, and the process and its environment as MXNet finds them."""
 
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from tiny_training import REPOSITORY
 
 from aploss_mx.devices import sharing_cores
 from symbols import mxnet_setup
@@ -60,17 +63,58 @@ def test_a_system_without_control_groups(tmp_path):
     assert count_cores(tmp_path) == 8
 
 
-def test_what_is_set_for_mxnet_is_not_taken_for_given(monkeypatch):
-    monkeypatch.setattr(mxnet_setup, "count_cores", lambda: 6)
-    monkeypatch.setattr("aploss_mx.devices.count_cores", lambda: 6)
+@pytest.fixture
+def prepare(monkeypatch):
+    """`prepare` with a number of threads in the environment, or none; returns what it leaves there."""
     monkeypatch.setattr(mxnet_setup, "variables_set", set())
     monkeypatch.setattr("aploss_mx.devices.variables_set", mxnet_setup.variables_set)
     monkeypatch.setenv("GOMP_SPINCOUNT", "7")
-    monkeypatch.delenv("OMP_NUM_THREADS")
-    mxnet_setup.prepare()
-    assert (os.environ["OMP_NUM_THREADS"], os.environ["GOMP_SPINCOUNT"]) == ("6", "7")
+
+    def prepare_with(threads: str | None) -> str:
+        if threads is None:
+            monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+        else:
+            monkeypatch.setenv("OMP_NUM_THREADS", threads)
+        mxnet_setup.prepare()
+        return os.environ["OMP_NUM_THREADS"]
+
+    return prepare_with
+
+
+@pytest.mark.parametrize("threads", ["0", "-1", "two", "1.5", "2,", "2,0", " "])
+def test_what_is_no_number_of_threads_is_told(threads, prepare):
+    with pytest.raises(ValueError, match=f"must be a number of threads, at least 1, not '{threads}'$"):
+        prepare(threads)
+
+
+@pytest.mark.parametrize(("given", "threads"), [("1", "1"), ("3", "3"), ("4,2", "4,2"), (None, "8"), ("", "8")])
+def test_a_number_of_threads_is_left_alone_and_without_one_all_cores_are_used(given, threads, prepare):
+    assert prepare(given) == threads
+
+
+def test_what_is_set_for_mxnet_is_not_taken_for_given(prepare, monkeypatch):
+    assert (prepare(None), os.environ["GOMP_SPINCOUNT"]) == ("8", "7")
     environment = sharing_cores(2)
-    assert (environment["OMP_NUM_THREADS"], environment["GOMP_SPINCOUNT"]) == ("3", "7")
+    assert (environment["OMP_NUM_THREADS"], environment["GOMP_SPINCOUNT"]) == ("4", "7")
     monkeypatch.setenv("OMP_NUM_THREADS", "5")
     mxnet_setup.variables_set.clear()
     assert sharing_cores(2)["OMP_NUM_THREADS"] == "5"
+
+
+def test_only_an_import_prepares_and_after_an_error_the_next_one_does_so_anew():
+    program = """
+import importlib.util, os, sys
+os.environ["OMP_NUM_THREADS"] = "two"
+import aploss_mx
+assert importlib.util.find_spec("mxnet")
+try:
+    import mxnet
+except ValueError:
+    os.environ["OMP_NUM_THREADS"] = "1"
+import mxnet
+print(os.environ["GOMP_SPINCOUNT"], "aploss_mx.losses" in sys.modules)
+"""
+    environment = {name: value for name, value in os.environ.items() if name != "GOMP_SPINCOUNT"}
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "20000 True\n"), done.stderr

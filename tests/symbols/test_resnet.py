@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from gluoncv.model_zoo import get_model
 from mxnet import autograd
+from narrow_network import NAME
 
 from symbols.resnet import BACKBONES, BATCH_NORM_ROLES, ResNetFeatures
 
@@ -33,10 +34,10 @@ def values(backbone: ResNetFeatures) -> dict[str, np.ndarray]:
     return {name: param.data().asnumpy() for name, param in named(backbone).items()}
 
 
-def random_backbone(frozen=lambda name: False) -> ResNetFeatures:
-    """A ResNet-18 with initial values, frozen as if the parameters of which `frozen` holds were pretrained."""
+def random_backbone(frozen=lambda name: False, network: str = NAME) -> ResNetFeatures:
+    """A backbone with initial values, frozen as if the parameters of which `frozen` holds were pretrained."""
     mx.random.seed(3)
-    backbone = ResNetFeatures("resnet18_v1b")
+    backbone = ResNetFeatures(network)
     backbone.initialize_random([mx.cpu()])
     backbone.freeze({name for name in named(backbone) if frozen(name)})
     return backbone
@@ -78,7 +79,7 @@ def test_unknown_name():
 
 
 def test_initial_values_are_he_et_als():
-    for name, array in values(random_backbone()).items():
+    for name, array in values(random_backbone(network="resnet18_v1b")).items():
         if is_norm(name):
             assert (array == (1 if name.endswith(("gamma", "running_var")) else 0)).all(), name
         else:
@@ -130,7 +131,7 @@ def test_network_at_random_keeps_on_learning_all():
 
 def test_wholly_pretrained_network_learns_convolutions_from_the_second_stage_on():
     gradients = train_once(random_backbone(frozen=lambda name: True))
-    convolutions = {name for name in named(ResNetFeatures("resnet18_v1b")) if not is_norm(name)}
+    convolutions = {name for name in named(ResNetFeatures(NAME)) if not is_norm(name)}
     assert set(gradients) == {name for name in convolutions if name.startswith(("layer2.", "layer3.", "layer4."))}
     assert all(gradient.any() for gradient in gradients.values())
 

@@ -71,7 +71,7 @@ def test_the_margin_of_what_cannot_be_separated_is_0():
 def test_no_direction_has_a_larger_margin(seed):
     rng = np.random.default_rng(seed)
     problem = random_problem(rng, separable=True, dimensions=2)
-    angles = np.linspace(0, 2 * np.pi, 100_000)
+    angles = np.linspace(0, 2 * np.pi, 20_000)
     directions = np.stack([np.cos(angles), np.sin(angles)])
     best = (problem.differences.reshape(-1, 2) @ directions).min(axis=0).max()
     assert margin(problem) == pytest.approx(best, rel=1e-3, abs=1e-3 * problem.radius)

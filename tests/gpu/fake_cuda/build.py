@@ -47,7 +47,7 @@ def build(folder: Path) -> None:
     sources = [*HERE.glob("*.cpp"), objects / "kernels.cpp"]
     with ThreadPoolExecutor() as pool:
         list(pool.map(lambda source: _compile(source, objects), sources))
-    # By its file, since aploss_mx wants a driver before Python may as much as look for the module.
+    # By its distribution: the CPU's build has a module of the same name.
     imports = _imports(Path(distribution("mxnet-cu112").locate_file("mxnet/libmxnet.so")))
     for begin, (name, parts) in LIBRARIES.items():
         own = [objects / f"{part}.o" for part in parts]
