@@ -198,7 +198,7 @@ def _hardly_covered(dataset: Dataset, found: Objects, label: int, share: str, da
     )
 
 
-def check_crowding(sample: Sample, max_detections: int) -> list[Problem]:
+def check_crowding(sample: Sample, max_detections: float) -> list[Problem]:
     """Say it where an image has more objects than boxes that count: of all classes, or of one by COCO's rules."""
     labels = sample.labels[~sample.difficult]
     of_a_class = int(np.bincount(labels).max(initial=0))

@@ -121,7 +121,8 @@ def generate(
 
 
 def _is_empty_folder(path: Path) -> bool:
-    return path.is_dir() and not any(path.iterdir())
+    """Whether a folder holds nothing, or only what a process that was killed left unfinished in it."""
+    return path.is_dir() and all(item.name.startswith(f".{path.name}-") for item in path.iterdir())
 
 
 def _check_parameters(counts: dict, size: int, seed: int) -> None:

@@ -84,7 +84,14 @@ def draw_detections(
     -------
     ndarray of uint8, shape (H, W, 3)
         The annotated picture.
+
+    Raises
+    ------
+    ValueError
+        If a label has no name.
     """
+    if len(labels) and np.max(labels) >= len(classes):
+        raise ValueError(f"labels must lie in 0..{len(classes) - 1}, got {np.min(labels)}..{np.max(labels)}")
     boxes = np.asarray(boxes, np.float64).reshape(-1, 4)
     height, width = image.shape[:2]
     corners = np.clip(np.rint(boxes), 0, [width - 1, height - 1, width, height]).astype(int)

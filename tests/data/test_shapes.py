@@ -283,6 +283,12 @@ def test_an_interruption_leaves_nothing_behind(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_a_killed_process_left_in_an_empty_folder_is_no_hindrance(tmp_path):
+    (tmp_path / f".{tmp_path.name}-k1ll3d" / "shapes").mkdir(parents=True)
+    generate(tmp_path, 1, 1, progress=False)
+    assert (tmp_path / "shapes.json").is_file()
+
+
 @pytest.mark.parametrize(("arguments", "message"), [
     ({"num_train": 0}, "'train', got 0"),
     ({"num_val": -1}, "'val', got -1"),

@@ -199,6 +199,8 @@ def test_whatever_a_detector_takes_can_be_annotated(shared_data):
     assert all((one == drawn[0]).all() for one in drawn)
     with pytest.raises(ValueError, match="images must be RGB"):
         annotate(np.zeros((9, 9)), found, CLASSES)
+    with pytest.raises(ValueError, match=r"labels must lie in 0\.\.1, got 2\.\.2"):
+        annotate(file, Detections(found.boxes, found.scores, np.array([2])), CLASSES)
 
 
 @pytest.mark.parametrize(("shape", "smaller"), [((2, 3), (2, 3)), ((TILE, 9), (TILE, 9)), ((9, 3 * TILE), (3, TILE))])
