@@ -46,8 +46,8 @@ def as_array(image: Picture) -> np.ndarray:
 
     Parameters
     ----------
-    image : ndarray or NDArray of uint8, shape (H, W, 3), Pillow's image or a file's path
-        In RGB. Of a file the pixels are those of the picture as it is shown, turned as its orientation tag says.
+    image : ndarray or NDArray of uint8, shape (H, W, 3), in RGB, Pillow's image of any mode, or a file's path
+        Of a file the pixels are those of the picture as it is shown, turned as its orientation tag says.
 
     Raises
     ------
@@ -58,7 +58,10 @@ def as_array(image: Picture) -> np.ndarray:
     """
     if isinstance(image, (str, Path)):
         return read_image(image, exif_orientation=True)
-    array = image.asnumpy() if hasattr(image, "asnumpy") else np.asarray(image)
+    if isinstance(image, Image.Image):
+        array = to_rgb(image)
+    else:
+        array = image.asnumpy() if hasattr(image, "asnumpy") else np.asarray(image)
     if array.dtype != np.uint8 or array.shape[2:] != (3,) or not array.size:
         raise ValueError(
             f"images must be RGB, uint8 of shape (H, W, 3), not a {type(image).__name__} of {array.dtype} {array.shape}"

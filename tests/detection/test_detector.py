@@ -117,7 +117,7 @@ def test_images_without_a_box_are_there_too(of_one_box, tmp_path):
         (np.zeros((64, 64, 4), np.uint8), r"uint8 \(64, 64, 4\)"),
         (np.zeros((64, 64), np.uint8), r"uint8 \(64, 64\)"),
         (np.zeros((0, 64, 3), np.uint8), r"uint8 \(0, 64, 3\)"),
-        (Image.new("L", (64, 64)), r"uint8 \(64, 64\)"),
+        (Image.new("L", (0, 64)), r"uint8 \(64, 0, 3\)"),
     ],
 )
 def test_images_of_another_kind_are_refused(of_one_box, image, told):
@@ -134,7 +134,8 @@ def test_pictures_files_and_arrays_of_mxnet_are_images_too(checkpoint, tmp_path)
     Image.fromarray(np.rot90(image)).save(turned, exif=exif)
     expected = detector.predict(image)
     assert len(expected)
-    pictures = (Image.fromarray(image), turned, str(turned), mx.nd.array(image, dtype=np.uint8), image)
+    pillow = Image.fromarray(image)
+    pictures = (pillow, pillow.convert("RGBA"), turned, str(turned), mx.nd.array(image, dtype=np.uint8), image)
     for found in (*detector.predict(iter(pictures)), *map(detector.predict, pictures)):
         np.testing.assert_array_equal(found.boxes, expected.boxes)
 
