@@ -1,7 +1,8 @@
 #!/usr/bin/env python
 """Train torchvision's RetinaNet, with its focal loss, on the images and the weights of our own small trainings.
 
-It runs in an environment with torch and torchvision, and without MXNet; our evaluation scores what it detects:
+It runs in an environment without MXNet (`pip install . torch torchvision opencv-python-headless defusedxml tqdm`); our
+evaluation, in the usual one, scores what it detects:
 
 python scripts/benchmarks/torchvision_retinanet.py --dataset-root ~/data/VOCdevkit --pretrained resnet18.npz \\
     --lr 0.001 --backbone-lr-mult 0.1 --epochs 3 --lr-decay-epoch 2 --save-prefix runs/torchvision
