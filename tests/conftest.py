@@ -43,9 +43,10 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_runtest_teardown(item, nextitem) -> None:
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_protocol(item, nextitem):
     """Free networks, which refer to themselves, before the next test makes its own."""
+    yield  # until pytest has let go of the test's fixtures, too: what is frozen with them stays until the file ends
     if nextitem is None or nextitem.path != item.path:
         gc.unfreeze()  # what the tests of a file had in common
     gc.collect()

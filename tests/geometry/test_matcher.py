@@ -136,4 +136,4 @@ def test_a_picture_of_many_objects_takes_no_gigabytes():
     matches = match_anchors(anchors, boxes)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert (matches >= 0).any() and peak < 1e8  # all pairs at once: 0.3 GB
+    assert (matches >= 0).any() and peak < 5.5e7  # all pairs at once: 0.3 GB; all their IoUs: 66 MB

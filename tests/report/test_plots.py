@@ -65,8 +65,9 @@ def test_curves_hold_the_numbers_of_the_log(tmp_path, figures):
 
 
 def test_one_row_without_an_evaluation(tmp_path, figures):
-    plot_training(write_log(tmp_path, TRAINING_ROW.format(epoch=1, step=10)), tmp_path / "run.png")
-    assert_is_picture(tmp_path / "run.png")
+    path = tmp_path / "new" / "run.pdf"  # a folder is made, and PNG whatever the name
+    plot_training(write_log(tmp_path, TRAINING_ROW.format(epoch=1, step=10)), path)
+    assert_is_picture(path)
     losses, precisions = curves(figures[0])
     assert losses["total"].tolist() == [[10, 1.5]]
     assert precisions == {}

@@ -150,7 +150,7 @@ def test_two_workers_make_the_steps_of_two_devices_and_none_outlives_the_other(s
     with pytest.raises(SystemExit) as end:
         launch_local.main(launch(*flags, "--resume", "auto"))
     assert end.value.code == 0
-    assert f"epoch {epoch}" in capfd.readouterr().out
+    assert f"resuming from {last}, epoch {epoch}" in capfd.readouterr().out
     tiny_run(shapes, folder / "devices", cpus=2, epochs=epoch + EPOCHS).run()
     devices, workers = (Checkpoint.load(folder / name / "last.npz") for name in ("devices", "workers"))
     assert devices.step == workers.step == 2 * (epoch + EPOCHS)
@@ -216,6 +216,7 @@ def test_evaluation_is_the_work_of_one(shapes, tmp_path):
 def test_a_batch_must_divide_over_the_workers(shapes, tmp_path, monkeypatch):
     for name, value in WHOLE.items():
         monkeypatch.setenv(name, value)
+    monkeypatch.setattr(setup, "Workers", lambda *_: pytest.fail("it waits for the others"))
     with pytest.raises(SystemExit, match="batch_size 4 cannot be split evenly over 3 devices"):
         train_voc.main([*flags_of(shapes, tmp_path / "run"), "--kv-store", "dist_sync"])
     assert not (tmp_path / "run").exists()
