@@ -19,6 +19,14 @@ def positive_int(text: str) -> int:
     return number
 
 
+def count(text: str) -> int:
+    """Return a number from 0 for argparse, which reports others."""
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"must be 0 or more, not {number}")
+    return number
+
+
 def fraction(text: str) -> float:
     """Return a number from 0 to 1 for argparse, which reports others."""
     number = float(text)
@@ -36,10 +44,10 @@ def add_workers_flag(parser: argparse.ArgumentParser) -> None:
     """Add ``--num-workers``."""
     parser.add_argument(
         "--num-workers",
-        type=int,
+        type=count,
         default=min(8, count_cores()),
         metavar="N",
-        help="processes that load images (default: %(default)s)",
+        help="processes that load images; 0: this one does (default: %(default)s)",
     )
 
 

@@ -87,10 +87,15 @@ class Detector:
             As `exported.load_exported`.
         ConfigError
             If a setting cannot be used, or belongs to the network as it was trained.
+        TypeError
+            If `device` is no Context.
         """
         others = sorted(set(settings) - set(TEST_SETTINGS))
         if others:
-            raise ConfigError(f"{', '.join(others)}: of a trained detector, only {', '.join(TEST_SETTINGS)} may change")
+            allowed = f"{', '.join(TEST_SETTINGS)} may change, and its device"
+            raise ConfigError(f"{', '.join(others)}: of a trained detector, only {allowed}")
+        if not isinstance(device, (mx.Context, type(None))):
+            raise TypeError(f"device must be a context of MXNet, such as mx.cpu() or mx.gpu(0), not {device!r}")
         device = device or mx.cpu()
         path = model_path(path)
         if is_exported(path):
@@ -129,7 +134,8 @@ class Detector:
         """
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, not {batch_size}")
-        alone = isinstance(images, (str, Path, Image.Image)) or getattr(images, "ndim", 4) != 4
+        one = (str, bytes, Path, Image.Image, type(None))  # None is what OpenCV reads of a missing file
+        alone = isinstance(images, one) or getattr(images, "ndim", 4) != 4
         arrays = [as_array(image) for image in ([images] if alone else images)]  # type: ignore[list-item,union-attr]
         alike: dict[tuple, list[int]] = {}
         for index, image in enumerate(arrays):

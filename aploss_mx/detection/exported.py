@@ -6,6 +6,7 @@ Each stands beside the ``model.json`` that `description.describe` wrote.
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +90,9 @@ def load_exported(path: Path, device: mx.Context) -> tuple[Any, Recipe, dict[str
     else:
         params = path.with_name(path.name[: -len(SYMBOL)] + "-0000.params")
         try:
-            network = mx.gluon.SymbolBlock.imports(str(path), ["data"], str(params), ctx=device)
+            with warnings.catch_warnings():  # of the type of the input, which the parameters tell
+                warnings.filterwarnings("ignore", "Cannot decide type")
+                network = mx.gluon.SymbolBlock.imports(str(path), ["data"], str(params), ctx=device)
         except (mx.MXNetError, OSError, ValueError, AssertionError) as error:
             reason = str(error).strip().splitlines()[-1]
             raise ExportedError(f"{path} and {params.name} are no network of MXNet's ({reason})") from error

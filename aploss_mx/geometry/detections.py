@@ -11,6 +11,8 @@ import numpy as np
 class Detections:
     """The detections of one image, in any order; ``Detections()`` holds none, ``found[found.scores > 0.5]`` some.
 
+    What they are made of may be lists, too, and becomes arrays. Those of equal fields are equal.
+
     Attributes
     ----------
     boxes : ndarray of float32 or float64, shape (D, 4)
@@ -36,6 +38,8 @@ class Detections:
     confidence: np.ndarray | None = None
 
     def __post_init__(self) -> None:
+        for name, value in list(vars(self).items()):
+            object.__setattr__(self, name, value if value is None else np.asarray(value))
         count = len(self.boxes)
         if self.boxes.shape != (count, 4) or self.scores.shape != (count,) or self.labels.shape != (count,):
             raise ValueError(
@@ -52,6 +56,9 @@ class Detections:
             raise ValueError("detections hold a box or score that is not finite: has the network diverged?")
         if (self.boxes[:, 2:] < self.boxes[:, :2]).any():
             raise ValueError("detections hold a box with x2 < x1 or y2 < y1: boxes are corners [x1, y1, x2, y2]")
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Detections) and all(map(np.array_equal, vars(self).values(), vars(other).values()))
 
     def __len__(self) -> int:
         return len(self.boxes)

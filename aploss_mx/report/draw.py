@@ -242,9 +242,10 @@ def tile(picture: np.ndarray) -> np.ndarray:
     return cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
 
 
-def write_picture(path: str | Path, picture: np.ndarray) -> None:
-    """Write an RGB picture, in the format of the path's suffix."""
+def write_picture(path: str | Path, picture: Picture) -> None:
+    """Write a picture, whatever `annotate` takes and gives, in the format of the path's suffix."""
     path = Path(path)
+    picture = as_array(picture)
     try:
         done, data = cv2.imencode(path.suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
     except cv2.error:

@@ -118,6 +118,8 @@ def test_images_without_a_box_are_there_too(of_one_box, tmp_path):
         (np.zeros((64, 64), np.uint8), r"uint8 \(64, 64\)"),
         (np.zeros((0, 64, 3), np.uint8), r"uint8 \(0, 64, 3\)"),
         (Image.new("L", (0, 64)), r"uint8 \(64, 0, 3\)"),
+        (None, "NoneType of object"),
+        (b"JPEG", "bytes of"),
     ],
 )
 def test_images_of_another_kind_are_refused(of_one_box, image, told):
@@ -179,6 +181,12 @@ OF_THE_NETWORK = [("anchor_size", 8), ("pixels", "caffe"), ("classes", "a,b"), (
 def test_wrong_settings_are_refused_by_name(checkpoint, name, value):
     with pytest.raises(ConfigError, match=name):
         Detector.load(checkpoint, **{name: value})
+
+
+@pytest.mark.parametrize("device", ["cpu", 0, [mx.cpu()]])
+def test_devices_are_contexts(checkpoint, device):
+    with pytest.raises(TypeError, match=r"device must be a context of MXNet, such as mx\.cpu.* not "):
+        Detector.load(checkpoint, device)
 
 
 def test_sides_in_the_wrong_order_are_refused_by_name(checkpoint):

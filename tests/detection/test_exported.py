@@ -50,6 +50,7 @@ def photograph(shared_data):
     return read_image(shared_data / "demo" / "dog.jpg")
 
 
+@pytest.mark.filterwarnings("error:Cannot decide type")
 @pytest.mark.parametrize("name", ["", "model-symbol.json", "model.onnx"])
 def test_the_same_is_found(checkpoint, exported, photograph, name):
     ours, theirs = Detector.load(checkpoint), Detector.load(exported / name)

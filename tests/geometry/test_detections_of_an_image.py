@@ -27,3 +27,18 @@ def test_they_are_no_sequence():
         Detections()[0]
     with pytest.raises(TypeError):
         iter(Detections())
+
+
+def test_lists_become_arrays():
+    found = Detections([[0, 1, 2, 3], [0, 0, 9, 9]], [0.9, 0.5], [2, 0])
+    assert found[found.scores < 0.9].boxes.tolist() == [[0, 0, 9, 9]]
+    with pytest.raises(ValueError, match=r"got \(1, 3\), \(1,\) and \(1,\)"):
+        Detections([[0, 1, 2]], [0.9], [2])
+
+
+def test_those_of_equal_fields_are_equal():
+    boxes, labels = np.arange(12.0).reshape(3, 4), np.array([2, 0, 1])
+    found = Detections(boxes, SCORES, labels)
+    assert found == Detections(boxes.copy(), SCORES.copy(), labels.copy())
+    assert found in [Detections(), found[:2], Detections(boxes, SCORES, labels, SCORES), found[[0, 1, 2]]]
+    assert found not in [Detections(), found[:2], Detections(boxes, SCORES, labels, SCORES)]

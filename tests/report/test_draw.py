@@ -215,6 +215,13 @@ def test_pictures_too_large_for_their_format_are_named(tmp_path, suffix, side):
     assert not list(tmp_path.iterdir())
 
 
+def test_whatever_can_be_annotated_can_be_written_and_the_rest_is_named(tmp_path):
+    write_picture(tmp_path / "sheet.png", Image.new("RGB", (3, 2), (1, 2, 3)))
+    np.testing.assert_array_equal(np.array(Image.open(tmp_path / "sheet.png")), np.full((2, 3, 3), (1, 2, 3)))
+    with pytest.raises(ValueError, match="images must be RGB, uint8 .* not a ndarray of float64"):
+        write_picture(tmp_path / "sheet.png", np.zeros((2, 3, 3)))
+
+
 # ---- colours ----
 
 
