@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
         "--recipe", metavar="FILE|NAME", help="of the training that the data are for; flags override it"
     )
     add_settings(
-        parser.add_argument_group("settings", "Of the training that the data are for. In brackets: the defaults."),
+        parser.add_argument_group("settings", "Of the training that the data are for. In brackets: without --recipe."),
         ("data_shape", "anchor_size", "anchor_scales", "anchor_ratios", "augmentation", "pixels"),
     )
     parser.add_argument(

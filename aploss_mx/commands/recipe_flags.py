@@ -70,21 +70,18 @@ def add_recipe_flags(parser: RecipeParser, default: str) -> None:
 
 def add_test_flags(parser: argparse.ArgumentParser) -> None:
     """Add a flag for each of TEST_SETTINGS."""
-    add_settings(
-        parser.add_argument_group(
-            "test settings", "Without a flag, the checkpoint's recipe decides. In brackets: the defaults."
-        ),
-        TEST_SETTINGS,
-    )
+    group = parser.add_argument_group("test settings", "Without a flag, the checkpoint's recipe decides.")
+    add_settings(group, TEST_SETTINGS, brackets=False)
 
 
-def add_settings(group: argparse._ArgumentGroup, names: Sequence[str]) -> None:
-    """Add a flag for each of the named settings, with the default recipe's values in brackets."""
+def add_settings(group: argparse._ArgumentGroup, names: Sequence[str], brackets: bool = True) -> None:
+    """Add a flag for each of the named settings, with the default recipe's values in brackets or without."""
     for name in names:
         default = Recipe.__dataclass_fields__[name].default
         # A flag that is true or false may stand alone for true.
         alone: dict[str, Any] = {"nargs": "?", "const": "true"} if isinstance(default, bool) else {}
-        group.add_argument(f"--{name.replace('_', '-')}", metavar="…", help=_help(name, default), **alone)
+        help = _help(name, default if brackets else "")
+        group.add_argument(f"--{name.replace('_', '-')}", metavar="…", help=help, **alone)
 
 
 def _help(name: str, value: Any) -> str:

@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
         "--output",
         type=html_file,
         metavar="FILE",
-        help=f"the page (default: {REPORT} in the RUN, or here where there is none)",
+        help=f"the page (default: {REPORT}, of a single RUN in its folder, else here)",
     )
     parser.add_argument("--png", type=Path, metavar="FOLDER", help="write the charts as PNG, too")
     arguments = parser.parse_args(argv)

@@ -58,7 +58,8 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
     for name in (*TABLES, *FIGURES):
         _add_run_flags(commands.add_parser(name, help=f"train, test and report {name}"))
     for name in TUNINGS:
-        help = f"compare {name.replace('_', ' ')} for each loss on a fifth of the training images, held out of the rest"
+        what = {"learning_rates_longer": "the two best of these in longer trainings"}.get(name, name.replace("_", " "))
+        help = f"compare {what} for each loss on a fifth of the training images, held out of the rest"
         _add_run_flags(commands.add_parser(name, help=help))
     report = commands.add_parser("report", help="make Markdown and pictures of the CSV files again in --results")
     help = "folder (default: %(default)s, those of a checkout; runs of your own have theirs in RUNS/results)"

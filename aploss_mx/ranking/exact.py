@@ -42,8 +42,8 @@ def ap_loss_and_grad(
     Parameters
     ----------
     scores : ndarray of float, any shape
-        Logits of the replicated anchors of a batch, all of them one ranking whatever the shape. (For a ranking a query,
-        call it for each.) In float64, differences of a few last places, and a `delta` as small, are rounded.
+        Logits of the replicated anchors of a batch, all of them one ranking whatever the shape. (To rank each query by
+        itself, call it for each.) In float64, differences of a few last places, and a `delta` as small, are rounded.
     labels : ndarray, shape of `scores`
         1 positive, 0 negative, -1 ignored.
     delta : float

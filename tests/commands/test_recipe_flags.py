@@ -8,9 +8,9 @@ from itertools import chain
 
 import pytest
 
-from aploss_mx.commands import train_coco, train_voc
+from aploss_mx.commands import demo, evaluate, train_coco, train_voc
 from aploss_mx.commands.recipe_flags import GROUPS
-from aploss_mx.config import Recipe, load_recipe, recipe_names
+from aploss_mx.config import TEST_SETTINGS, Recipe, load_recipe, recipe_names
 
 DEFAULTS = {train_voc: "voc07_resnet50", train_coco: "coco_resnet50"}
 
@@ -48,6 +48,12 @@ def test_brackets_typed_as_flags_are_the_recipe(command, name, capsys):
     assert f"In brackets: {name}'s." in printed
     titles = [f"\n{title}:\n" for title in ("recipe", *GROUPS)]
     assert [title for title in titles if title in printed] == titles
+
+
+@pytest.mark.parametrize("command", [demo, evaluate])
+def test_no_brackets_where_the_checkpoint_decides(command, capsys):
+    shown = brackets(help_of(command.main, [], capsys))
+    assert {name: shown[name] for name in TEST_SETTINGS} == dict.fromkeys(TEST_SETTINGS, "")
 
 
 def test_a_recipe_of_ones_own(tmp_path, capsys):
