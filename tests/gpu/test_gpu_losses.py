@@ -72,5 +72,5 @@ def test_kernels_are_compiled_once_and_all_of_them_run(monkeypatch):
     rtc._compiled.cache_clear()
     for number in range(2):
         step(APLoss(), *random_batch((2, 600, 3), targets=(0, 1)), mx.gpu(number))
-    assert compiled == [(launches.read_source(), launches.COMPILER_OPTIONS)]
+    assert compiled == [(launches.read_source(), (*launches.COMPILER_OPTIONS, rtc.ARCHITECTURE))]
     assert launched == set(launches.read_kernels())

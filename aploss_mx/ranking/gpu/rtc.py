@@ -18,12 +18,16 @@ from typing import Any, Iterator
 import mxnet as mx
 import numpy as np
 
+from aploss_mx.cuda import CODE
 from aploss_mx.ranking.exact import PiecewiseRanking, ap_loss
 from aploss_mx.ranking.gpu.launches import COMPILER_OPTIONS, MAX_SCORES, THREADS, read_kernels, read_source, solve_group
 from aploss_mx.ranking.problem import Method, images_of_group
 
 # Custom operators of several GPUs run in threads of their own, and MXNet's table of loaded kernels has no lock.
 _LOCK = threading.RLock()
+
+# The oldest, whose PTX newer ones take, too: MXNet would compile for the first GPU, and another may be older.
+ARCHITECTURE = "--gpu-architecture=compute_{}{}".format(*CODE[0])
 
 SWITCH = "APLOSS_MX_GPU_KERNELS"
 PATIENCE_SECONDS = 60  # compiling takes seconds, and then a launch is a matter of microseconds
@@ -52,7 +56,7 @@ class MXNetGPU:
 @lru_cache(maxsize=None)
 def _compiled() -> dict[str, Any]:
     """Compile all kernels, for every device; MXNet does it again in each process."""
-    module = mx.rtc.CudaModule(read_source(), COMPILER_OPTIONS)
+    module = mx.rtc.CudaModule(read_source(), (*COMPILER_OPTIONS, ARCHITECTURE))
     kernels = {
         name: module.get_kernel(name, ", ".join(f"{kind} {parameter}" for kind, parameter in kernel.parameters))
         for name, kernel in read_kernels().items()

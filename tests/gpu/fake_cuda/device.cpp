@@ -96,9 +96,13 @@ void set_current_device(int device) {
     device_now = device;
 }
 bool usable() { return owner() == getpid(); }
-int capability() { return setting("FAKE_CUDA_CAPABILITY", 52); }
+// FAKE_CUDA_CAPABILITY is one of all devices, or of two: 86,75.
+int capability(int device) {
+    const char *text = getenv("FAKE_CUDA_CAPABILITY"), *second = text ? strchr(text, ',') : nullptr;
+    return text ? atoi(device && second ? second + 1 : text) : 52;
+}
 int driver_version() { return setting("FAKE_CUDA_DRIVER", 11080); }
-bool has_machine_code() { return capability() < 90; }
+bool has_machine_code() { return capability(device_now) < 90; }
 
 // ---- memory ----
 

@@ -12,7 +12,7 @@
 
 namespace {
 
-enum { SUCCESS = 0, INVALID_IMAGE = 200, UNSUPPORTED_PTX_VERSION = 222, NOT_FOUND = 500 };
+enum { SUCCESS = 0, INVALID_IMAGE = 200, INVALID_PTX = 218, UNSUPPORTED_PTX_VERSION = 222, NOT_FOUND = 500 };
 
 struct Module {
     std::string ptx;
@@ -44,6 +44,7 @@ int cuDevicePrimaryCtxRetain(void **context, int) {
 int cuGetErrorString(int error, const char **text) {
     switch (error) {
         case INVALID_IMAGE: *text = "device kernel image is invalid"; break;
+        case INVALID_PTX: *text = "a PTX JIT compilation failed"; break;
         case UNSUPPORTED_PTX_VERSION: *text = "the provided PTX was compiled with an unsupported toolchain."; break;
         case NOT_FOUND: *text = "named symbol not found"; break;
         default: *text = "error";
@@ -56,6 +57,8 @@ int cuModuleLoadData(Module **module, const void *image) {
     int major, minor;
     if (!version || sscanf(version, ".version %d.%d", &major, &minor) != 2) return INVALID_IMAGE;
     if (10 * major + minor > ptx_of_driver()) return UNSUPPORTED_PTX_VERSION;
+    const char *target = strstr(version, ".target sm_");
+    if (!target || atoi(target + strlen(".target sm_")) > fake::capability(fake::current_device())) return INVALID_PTX;
     *module = new Module{(const char *)image};
     return (*module)->ptx.find(".entry") == std::string::npos ? INVALID_IMAGE : SUCCESS;
 }
