@@ -7,6 +7,7 @@ python=$1 devices=${2:-fake}
 if [ "$devices" = real ]; then
     folders='import glob, sysconfig; print(":".join(glob.glob(sysconfig.get_path("purelib") + "/nvidia/*/lib")))'
     libraries=$("$python" -c "$folders")
+    export NVIDIA_TF32_OVERRIDE=0  # or convolutions would round to 10 bits from Ampere on
 else
     libraries=$PWD/build/fake_cuda
     PYTHONPATH=$PWD "$python" tests/gpu/fake_cuda/build.py "$libraries"

@@ -90,6 +90,19 @@ def test_kernels_that_the_driver_does_not_take_are_told_and_the_host_ranks(versi
 
 
 @fake_only
+def test_kernels_run_on_gpus_of_any_age_together():
+    """The faster GPU is number 0; MXNet would compile for it alone."""
+    code = """
+import aploss_mx, mxnet as mx
+from aploss_mx.ranking.gpu import rtc
+print([rtc.is_available(mx.gpu(number)) for number in (0, 1)])
+"""
+    given = {**os.environ, "PYTHONPATH": str(ROOT), "FAKE_CUDA_CAPABILITY": "86,50"}
+    done = subprocess.run([sys.executable, "-c", code], env=given, capture_output=True, text=True, timeout=60)
+    assert done.stdout == "[True, True]\n", done.stderr
+
+
+@fake_only
 def test_check_gpu_tells_of_a_driver_older_than_the_compiler(monkeypatch):
     monkeypatch.setenv("FAKE_CUDA_DRIVER", "11070")
     with pytest.raises(SystemExit, match=r"the driver is of CUDA 11\.7, .* wants one of 11\.8 or newer"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import mxnet as mx
 import numpy as np
 import pytest
@@ -72,5 +74,17 @@ def test_kernels_are_compiled_once_and_all_of_them_run(monkeypatch):
     rtc._compiled.cache_clear()
     for number in range(2):
         step(APLoss(), *random_batch((2, 600, 3), targets=(0, 1)), mx.gpu(number))
-    assert compiled == [(launches.read_source(), launches.COMPILER_OPTIONS)]
+    assert compiled == [(launches.read_source(), (*launches.COMPILER_OPTIONS, rtc.ARCHITECTURE))]
     assert launched == set(launches.read_kernels())
+
+
+def test_a_thread_that_has_not_used_cuda_launches_all_kernels():
+    """One of those that MXNet adds for operators: it may get all its memory from the pool, and never call CUDA."""
+    assert rtc.is_available(mx.gpu(0))
+    device = rtc.MXNetGPU(mx.gpu(0))
+    places, scores = mx.nd.arange(2, ctx=mx.gpu(0), dtype="int32"), mx.nd.array([0, 1], mx.gpu(0))
+    merged = device.zeros(2, "int32"), device.zeros(2, "float32")
+    mx.nd.waitall()
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(device.launch, "merge_runs", 1, 2, 1, places, scores, *merged).result()
+    assert device.read(merged[0]).tolist() == [0, 1]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import os
+import subprocess
 import sys
 import time
 from types import SimpleNamespace
@@ -110,6 +112,19 @@ def test_without_cupy_or_gpu(monkeypatch):
         check_gpu.main([])
     with pytest.raises(SystemExit, match="MXNet sees no GPU"):
         check_gpu.main(["--mxnet"])
+
+
+def test_convolutions_are_not_rounded_to_tf32():
+    """Rounded so on the CPU, the gradients of `training_step` differ by 5 % from those that are not."""
+    code = """
+import os, aploss_mx
+from symbols.mxnet_setup import before_mxnet
+before_mxnet(lambda: print(os.environ["NVIDIA_TF32_OVERRIDE"], flush=True))  # as the libraries are loaded
+import aploss_mx.commands.check_gpu
+"""
+    given = {name: value for name, value in os.environ.items() if name != "NVIDIA_TF32_OVERRIDE"}
+    done = subprocess.run([sys.executable, "-c", code], env=given, capture_output=True, text=True)
+    assert done.stdout == "0\n", done.stderr
 
 
 def test_a_table_that_is_not_made_cannot_be_written(capsys):

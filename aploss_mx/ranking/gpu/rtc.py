@@ -18,12 +18,16 @@ from typing import Any, Iterator
 import mxnet as mx
 import numpy as np
 
+from aploss_mx.cuda import CODE
 from aploss_mx.ranking.exact import PiecewiseRanking, ap_loss
 from aploss_mx.ranking.gpu.launches import COMPILER_OPTIONS, MAX_SCORES, THREADS, read_kernels, read_source, solve_group
 from aploss_mx.ranking.problem import Method, images_of_group
 
 # Custom operators of several GPUs run in threads of their own, and MXNet's table of loaded kernels has no lock.
 _LOCK = threading.RLock()
+
+# The oldest, whose PTX newer ones take, too: MXNet would compile for the first GPU, and another may be older.
+ARCHITECTURE = "--gpu-architecture=compute_{}{}".format(*CODE[0])
 
 SWITCH = "APLOSS_MX_GPU_KERNELS"
 PATIENCE_SECONDS = 60  # compiling takes seconds, and then a launch is a matter of microseconds
@@ -52,7 +56,7 @@ class MXNetGPU:
 @lru_cache(maxsize=None)
 def _compiled() -> dict[str, Any]:
     """Compile all kernels, for every device; MXNet does it again in each process."""
-    module = mx.rtc.CudaModule(read_source(), COMPILER_OPTIONS)
+    module = mx.rtc.CudaModule(read_source(), (*COMPILER_OPTIONS, ARCHITECTURE))
     kernels = {
         name: module.get_kernel(name, ", ".join(f"{kind} {parameter}" for kind, parameter in kernel.parameters))
         for name, kernel in read_kernels().items()
@@ -88,19 +92,23 @@ def is_available(context: mx.Context) -> bool:
 def _is_available(context: mx.Context) -> bool:
     try:
         with _breaking_silence(context):
-            # One negative above one positive: all kernels run but the one that merges many positives.
-            logits, class_targets = (mx.nd.array(values, context) for values in ([[[0.5], [0]]], [[0, 1]]))
-            outputs = mx.nd.empty((1,), context), mx.nd.empty((1, 2, 1), context)
+            # One negative above so many equal positives that all kernels run. MXNet asks CUDA for a kernel when it is
+            # first launched, and a thread that launches one later may have no CUDA context.
+            positives = THREADS + 1
+            values = [[[0.5], *[[0]] * positives]], [[0, *[1] * positives]]
+            logits, class_targets = (mx.nd.array(array, context) for array in values)
+            outputs = mx.nd.empty((1,), context), mx.nd.empty(logits.shape, context)
             solve_anchors(ap_loss(), context, logits, class_targets, 0, *outputs)
-            found = [number for output in outputs for number in output.asnumpy().ravel()]
+            found = np.concatenate([output.asnumpy().ravel() for output in outputs])
     except (mx.MXNetError, AttributeError, OSError) as error:
         reasons = [line.strip() for line in str(error).splitlines() if "rror" in line]
         _tell_fallback(f"mx.rtc cannot run their kernels on {context} ({reasons[-1] if reasons else repr(error)})")
         return False
-    # The step at 0.5 is 0.75 high, the positive's own rank 1.
-    loss = 0.75 / 1.75
-    if not np.allclose(found, [loss, loss, -loss], rtol=1e-5):
-        _tell_fallback(f"their kernels give wrong numbers on {context} ({found}, not {loss:.6f} and ± that)")
+    # The step at 0.5 is 0.75 high, and 0.5 at the other positives.
+    loss = 0.75 / (0.75 + 1 + 0.5 * (positives - 1))
+    expected = np.array([loss, loss, *[-loss / positives] * positives])
+    if not np.allclose(found, expected, rtol=1e-5, atol=0):
+        _tell_fallback(f"their kernels give wrong numbers on {context} (as {found[:3]} for {expected[:3]})")
         return False
     return True
 

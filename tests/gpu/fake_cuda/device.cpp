@@ -45,6 +45,7 @@ struct Device {
 };
 
 thread_local int device_now = 0;
+thread_local bool context_now = false;
 
 pid_t owner() {
     static const pid_t first = getpid();
@@ -94,17 +95,24 @@ int current_device() { return device_now; }
 void set_current_device(int device) {
     if (device < 0 || device >= device_count()) fail("there is no device %d", device);
     device_now = device;
+    context_now = true;
 }
+bool has_context() { return context_now; }
 bool usable() { return owner() == getpid(); }
-int capability() { return setting("FAKE_CUDA_CAPABILITY", 52); }
+// FAKE_CUDA_CAPABILITY is one of all devices, or of two: 86,75.
+int capability(int device) {
+    const char *text = getenv("FAKE_CUDA_CAPABILITY"), *second = text ? strchr(text, ',') : nullptr;
+    return text ? atoi(device && second ? second + 1 : text) : 52;
+}
 int driver_version() { return setting("FAKE_CUDA_DRIVER", 11080); }
-bool has_machine_code() { return capability() < 90; }
+bool has_machine_code() { return capability(device_now) < 90; }
 
 // ---- memory ----
 
 void *allocate(int number, size_t bytes) {
     Lock lock(mutex);
     Device &device = device_at(number);
+    context_now = true;
     const size_t size = rounded_up(bytes ? bytes : 1, ALIGNMENT), pages = rounded_up(size, PAGE) + PAGE;
     if (device.used + size + ALIGNMENT > SPACE) fail("device %d gave away all its addresses", number);
     char *begin = (char *)mmap(nullptr, pages, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -249,6 +257,7 @@ int device_of(Stream *stream) {
 
 void submit(Stream *stream, Work work) {
     Lock lock(mutex);
+    context_now = true;
     // The default stream and the others wait for one another.
     if (!stream) finish_device(device_now);
     else finish(nullptr);

@@ -15,10 +15,11 @@ namespace fake {
 int device_count();
 int current_device();
 void set_current_device(int device);
+bool has_context();      // whether this thread has used a device
 bool usable();           // not in a process forked from one that used a device
-int capability();        // 52: 5.2, the paper's Titan X
+int capability(int device);  // 52: 5.2, the paper's Titan X
 int driver_version();    // 11080: of CUDA 11.8
-bool has_machine_code(); // whether the wheel brings code for that capability
+bool has_machine_code(); // whether the wheel brings code for the current device
 
 void *allocate(int device, size_t bytes);
 void release(void *address);

@@ -154,10 +154,10 @@ int cudaSetDevice(int device) {
 }
 int cudaDriverGetVersion(int *version) { return *version = fake::driver_version(), SUCCESS; }
 int cudaRuntimeGetVersion(int *version) { return *version = 11020, SUCCESS; }
-int cudaDeviceGetAttribute(int *value, int attribute, int) {
+int cudaDeviceGetAttribute(int *value, int attribute, int device) {
     switch (attribute) {
-        case 75: *value = fake::capability() / 10; break;
-        case 76: *value = fake::capability() % 10; break;
+        case 75: *value = fake::capability(device) / 10; break;
+        case 76: *value = fake::capability(device) % 10; break;
         case 1: case 2: case 3: *value = 1024; break;  // threads of a block
         case 8: *value = 48 << 10; break;              // its shared memory
         case 10: *value = 32; break;                   // of a warp
@@ -167,7 +167,7 @@ int cudaDeviceGetAttribute(int *value, int attribute, int) {
     }
     return SUCCESS;
 }
-int cudaGetDeviceProperties(void *properties, int) {
+int cudaGetDeviceProperties(void *properties, int device) {
     struct {  // the begin of CUDA 11's cudaDeviceProp
         char name[256], uuid[16], luid[8];
         unsigned mask;
@@ -184,7 +184,7 @@ int cudaGetDeviceProperties(void *properties, int) {
     begin.memory = size_t(8) << 30, begin.shared = 48 << 10, begin.registers = 65536, begin.warp = 32;
     begin.threads = begin.block[0] = begin.block[1] = 1024, begin.block[2] = 64;
     begin.grid[0] = 0x7FFFFFFF, begin.grid[1] = begin.grid[2] = 65535;
-    begin.major = fake::capability() / 10, begin.minor = fake::capability() % 10, begin.multiprocessors = 24;
+    begin.major = fake::capability(device) / 10, begin.minor = fake::capability(device) % 10, begin.multiprocessors = 24;
     memcpy(properties, &begin, sizeof begin);
     return SUCCESS;
 }

@@ -244,7 +244,7 @@ def nvrtc():
 
 
 @pytest.mark.parametrize(
-    "version", [52, *(pytest.param(version, marks=pytest.mark.slow) for version in (60, 70, 75, 80, 86)), 89]
+    "version", [50, *(pytest.param(version, marks=pytest.mark.slow) for version in (52, 60, 70, 75, 80, 86)), 89]
 )
 def test_the_runtime_compiler_takes_the_source(nvrtc, version):
     program = ctypes.c_void_p()
