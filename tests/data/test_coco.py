@@ -54,6 +54,13 @@ def test_polygons_take_no_memory(tmp_path):
     assert most < 4 * path.stat().st_size  # its bytes and its text; with the polygons' numbers eight times as much
 
 
+def test_reading_many_images_says_how_far_it_is(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("aploss_mx.data.coco.PROGRESS_BAR_FROM", 0)
+    monkeypatch.setattr("aploss_mx.progress.SECONDS_BETWEEN_LINES", 0)
+    read_objects(tmp_path, object_of())
+    assert capsys.readouterr().err == "reading annotations: 1 of 1 images\n"
+
+
 def test_images_keep_the_files_order_and_those_without_boxes_stay(tmp_path):
     write_split(tmp_path, "instances_train", [image_of(9), image_of(2), image_of(5)], [object_of(2), object_of(9)])
     dataset = COCODetection(tmp_path, "train")
