@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import os
 import secrets
+import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Iterator, Mapping, Sequence
@@ -40,8 +42,7 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # A file in its place would be no device any more, and /dev/stdout no link.
-    if path.exists() and (not (path.is_file() or path.is_dir()) or path.parent.absolute() == Path("/dev")):
+    if _is_device(path):
         with naming(path):
             yield path
         return
@@ -57,6 +58,25 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
             os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_target(path: Path) -> None:
+    """Raise OSError where `replacing` could not write a file, before the work whose result it is to hold."""
+    if _is_device(path):
+        return
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise type(error)(error.errno, error.strerror, str(path)) from error
+
+
+def _is_device(path: Path) -> bool:
+    """Whether a path is written itself: a file in its place would be no device any more, and /dev/stdout no link."""
+    return path.exists() and (not (path.is_file() or path.is_dir()) or path.parent.absolute() == Path("/dev"))
 
 
 def remove_unfinished(folder: Path, pattern: str) -> None:

@@ -9,6 +9,7 @@ from typing import Any, Iterable, Iterator, Sized
 from tqdm import tqdm
 
 SECONDS_BETWEEN_LINES = 60.0
+PROGRESS_BAR_FROM = 2000  # files; fewer are read before a bar would be of use
 
 
 def track(

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Sequence
 
 from aploss_mx.arguments import ArgumentParser
+from aploss_mx.atomic import check_target
 from aploss_mx.commands.errors import readable_errors
 from aploss_mx.commands.flags import add_gpus_flag, add_workers_flag, one_device
 from aploss_mx.commands.recipe_flags import add_test_flags, settings_of_test
@@ -103,6 +104,8 @@ def run(arguments: argparse.Namespace) -> None:
         if target.resolve() in taken:
             raise ValueError(f"{target} {taken[target.resolve()]}: write elsewhere")
         taken[target.resolve()] = "would be written twice"
+    for target in filter(None, targets):
+        check_target(target)  # detecting may take hours
     voc_split = re.fullmatch(r"(\d{4})_(\w+)", arguments.split)
     coco = is_coco(arguments.dataset_root, arguments.split)
     if arguments.voc_results and (coco or not voc_split):

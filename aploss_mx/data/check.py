@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Iterator, Protocol, Sequence
 
 import numpy as np
 from PIL import Image
@@ -25,15 +26,16 @@ from aploss_mx.data.problems import (
 )
 from aploss_mx.data.repeats import repeated_boxes
 from aploss_mx.data.sample import Sample
-from aploss_mx.data.voc import PROGRESS_BAR_FROM
 from aploss_mx.geometry.anchors import PAPERS, AnchorShapes
-from aploss_mx.progress import track
+from aploss_mx.progress import PROGRESS_BAR_FROM, track
 from aploss_mx.text import visible
 
 MATCH = 0.5  # IoU from which on an anchor is an object's (`geometry.matcher`)
 HARDLY_COVERED = 0.3  # share of a class's objects without such an anchor from which on it is told
 ENOUGH_OBJECTS = 20  # for a share to mean something
 COCO_DETECTIONS = 100  # of a class in an image that COCO's metrics count
+READERS = 8  # threads: a disk in the network lets each image wait for some answers
+PART = 200  # images that an interrupt waits for
 JPEG_END = b"\xff\xd9"
 MAYBE_TURNED = "EXIF turn that the size does not tell"  # by half, mirrored, or of a square
 EXPLAINED = "explains it"
@@ -224,8 +226,8 @@ def check_images(dataset: Dataset, progress: bool = True) -> list[Problem]:
         Show progress, if there are many images.
     """
     hidden = not progress or len(dataset.samples) <= PROGRESS_BAR_FROM
-    samples = track(dataset.samples, "checking images", unit="images", hidden=hidden)
-    problems = [problem for sample in samples for problem in _check_image(sample)]
+    found = track(_check_all(dataset.samples), "checking images", len(dataset.samples), unit="images", hidden=hidden)
+    problems = [problem for of_image in found for problem in of_image]
     if any(EXPLAINED in problem.message for problem in problems if problem.kind == SIZE_MISMATCH):
         told = "its boxes are turned, as those of other pictures here: turn the stored pixels and strip the tag"
         problems = [
@@ -233,6 +235,13 @@ def check_images(dataset: Dataset, progress: bool = True) -> list[Problem]:
             for problem in problems
         ]
     return problems
+
+
+def _check_all(samples: Sequence[Sample]) -> Iterator[list[Problem]]:
+    """Problems of each image, in the order of the samples."""
+    with ThreadPoolExecutor(READERS) as pool:
+        for start in range(0, len(samples), PART):
+            yield from pool.map(_check_image, samples[start : start + PART])
 
 
 def _check_image(sample: Sample) -> list[Problem]:

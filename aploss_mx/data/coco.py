@@ -26,6 +26,7 @@ from aploss_mx.data.problems import (
 )
 from aploss_mx.data.repeats import shared_pictures
 from aploss_mx.data.sample import Sample
+from aploss_mx.progress import PROGRESS_BAR_FROM, track
 from aploss_mx.text import cut, shown
 
 ABSENT = -1  # the category id of a class that the data lack
@@ -167,7 +168,8 @@ class COCODetection(Sequence):
         for image_id, count in strangers.items():
             message = f"{count} annotation(s) of image id {cut(str(image_id))}, which is not in the file"
             self.problems.append(Problem(ERROR, "annotation without an image", str(file.path), message))
-        for entry in file.images:
+        hidden = len(file.images) <= PROGRESS_BAR_FROM
+        for entry in track(file.images, "reading annotations", unit="images", hidden=hidden):
             if entry["id"] in objects:
                 kept = [item for item in objects.pop(entry["id"]) if item["category_id"] in labels]
                 self.samples.append(_to_sample(file, entry, kept, labels, self.problems))

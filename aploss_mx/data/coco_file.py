@@ -236,7 +236,8 @@ def annotation_files(root: Path) -> list[Path]:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_bytes())  # of bytes, for any mark of their order
+        # Of bytes, for any mark of their order.
+        content = json.loads(path.read_bytes(), object_hook=_without_mask)
     except (OSError, ValueError, RecursionError, MemoryError) as error:
         message = f"not readable as JSON: {str(error) or type(error).__name__}"
         raise DataError([Problem(ERROR, "broken annotation file", str(path), message)]) from error
@@ -244,6 +245,12 @@ def _read_json(path: Path) -> dict[str, Any]:
         message = f"it holds a {type(content).__name__}, not an object with images, annotations and categories"
         raise DataError([Problem(ERROR, "not in COCO's layout", str(path), message)])
     return content
+
+
+def _without_mask(entry: dict[str, Any]) -> dict[str, Any]:
+    """An object without its polygons, which nothing here reads: all of COCO's together are a gigabyte and more."""
+    entry.pop("segmentation", None)
+    return entry
 
 
 def _read_ids(root: Path, name: str) -> set[int]:

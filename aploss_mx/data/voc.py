@@ -19,15 +19,13 @@ from aploss_mx.data.repeats import shared_pictures
 from aploss_mx.data.sample import Sample
 from aploss_mx.data.voc_annotations import VOCAnnotation, VOCObject, parse_annotation
 from aploss_mx.data.voc_splits import ANNOTATIONS, PICTURES, Listed, list_images
-from aploss_mx.progress import track
+from aploss_mx.progress import PROGRESS_BAR_FROM, track
 from aploss_mx.text import unicode_forms
 
 VOC_CLASSES = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
     "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
 )  # fmt: skip
-
-PROGRESS_BAR_FROM = 2000  # files; fewer are read before a bar would be of use
 
 
 class VOCDetection(Sequence):

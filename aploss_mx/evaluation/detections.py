@@ -13,7 +13,7 @@ from typing import Any, Iterable, Mapping, Sequence
 
 import numpy as np
 
-from aploss_mx.atomic import replacing, write_text
+from aploss_mx.atomic import replacing
 from aploss_mx.data.coco import ABSENT
 from aploss_mx.data.sample import Sample
 from aploss_mx.geometry.detections import Detections
@@ -70,11 +70,24 @@ def save_detections(path: str | os.PathLike, detections: Mapping[str, Detections
     ValueError
         If a label has no class.
     """
-    entries = []
     for image_id, found in detections.items():
         _check_labels(f"detections of image {image_id}", found.labels, classes)
-        entries += [{"image_id": image_id, **entry} for entry in entries_of(found, classes)]
-    write_text(path, json.dumps(entries))
+    _write_list(
+        path,
+        (
+            [{"image_id": image_id, **entry} for entry in entries_of(found, classes)]
+            for image_id, found in detections.items()
+        ),
+    )
+
+
+def _write_list(path: str | os.PathLike, parts: Iterable[list[dict[str, Any]]]) -> None:
+    """Write parts as one JSON list, atomically: all of a large data set's at once would be gigabytes."""
+    with replacing(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
+        file.write("[")
+        for number, part in enumerate(filter(None, parts)):
+            file.write(", " * (number > 0) + json.dumps(part)[1:-1])
+        file.write("]")
 
 
 def entries_of(found: Detections, classes: Sequence[str]) -> list[dict[str, Any]]:
@@ -109,12 +122,16 @@ def save_coco_results(
         COCO's id of each class, in the order of the labels.
     """
     coco_ids = {sample.image_id: sample.coco_id for sample in samples}
-    entries = [
-        {"image_id": coco_ids[image_id], "category_id": category_ids[label], "bbox": bbox, "score": score}
-        for image_id, found in detections.items()
-        for label, bbox, score in zip(found.labels, _xywh(found.boxes), found.scores.tolist())
-    ]
-    write_text(path, json.dumps(entries))
+    _write_list(
+        path,
+        (
+            [
+                {"image_id": coco_ids[image_id], "category_id": category_ids[label], "bbox": bbox, "score": score}
+                for label, bbox, score in zip(found.labels, _xywh(found.boxes), found.scores.tolist())
+            ]
+            for image_id, found in detections.items()
+        ),
+    )
 
 
 def check_voc_names(image_ids: Iterable[str], classes: Sequence[str]) -> None:

@@ -6,6 +6,8 @@ import numpy as np
 
 from aploss_mx.geometry.anchors import PAPERS, STRIDES, AnchorShapes, cell_anchors, level_shapes
 
+CHUNK = 4096  # boxes at a time: each takes a kilobyte, and COCO has 860,001
+
 
 def best_anchor_overlaps(boxes: np.ndarray, height: int, width: int, shapes: AnchorShapes = PAPERS) -> np.ndarray:
     """Return the highest IoU that any anchor of a picture has with each box, without going through all anchors.
@@ -31,6 +33,9 @@ def best_anchor_overlaps(boxes: np.ndarray, height: int, width: int, shapes: Anc
         As `level_shapes`.
     """
     boxes = np.asarray(boxes, np.float64).reshape(-1, 1, 4)
+    if len(boxes) > CHUNK:
+        parts = (boxes[start : start + CHUNK] for start in range(0, len(boxes), CHUNK))
+        return np.concatenate([best_anchor_overlaps(part, height, width, shapes) for part in parts])
     sizes = boxes[..., 2:] - boxes[..., :2]
     centers = boxes[..., :2] + sizes / 2
     best = np.zeros(len(boxes))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +18,7 @@ from voc_files import write_image as write_image_of_voc
 from aploss_mx.commands import check
 from aploss_mx.commands.check import main
 from aploss_mx.data.check import check_dataset, check_images
+from aploss_mx.data.images import open_image
 from aploss_mx.data.problems import BOX_CLIPPED, BOX_LEFT_OUT, ERROR, SHOWN_PER_KIND, WARNING, DataError, Problem
 from aploss_mx.data.sample import Sample
 from aploss_mx.data.voc import VOCDetection
@@ -49,6 +51,22 @@ def only_problem(path: Path, **sample) -> Problem:
 
 
 # Images ------------------------------------------------------------------------------------------
+
+
+def test_images_are_waited_for_together_and_told_in_order(tmp_path, monkeypatch):
+    def waiting(path):
+        both.wait()
+        return open_image(path)
+
+    both = threading.Barrier(2, timeout=10)  # one image by itself would wait in vain
+    monkeypatch.setattr("aploss_mx.data.check.open_image", waiting)
+    paths = [tmp_path / f"{name}.jpg" for name in "cdab"]
+    for path in paths[::3]:
+        write_image(path)
+    problems = check_images(dataset_of(*map(sample_of, paths)))
+    assert [(problem.kind, problem.file) for problem in problems] == [
+        ("missing image", str(path)) for path in paths[1:3]
+    ]
 
 
 @pytest.mark.parametrize(

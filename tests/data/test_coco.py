@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from coco_files import CAT, DOG, HEIGHT, WIDTH, image_of, object_of, read_objects, write_image, write_split
@@ -38,6 +40,25 @@ def test_sample_is_exact(tmp_path):
     np.testing.assert_array_equal(sample.areas, [300.5, 7.75, 200])
     types = (sample.boxes.dtype, sample.labels.dtype, sample.difficult.dtype, sample.areas.dtype)
     assert types == (np.float64, np.int64, bool, np.float64)
+
+
+def test_polygons_take_no_memory(tmp_path):
+    objects = [object_of(segmentation=[[1.25] * 1000]) for _ in range(300)]
+    path = write_split(tmp_path, "instances_train", [image_of(1)], objects)
+    tracemalloc.start()
+    try:
+        assert len(COCODetection(tmp_path, "train")[0].boxes) == 300
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 4 * path.stat().st_size  # its bytes and its text; with the polygons' numbers eight times as much
+
+
+def test_reading_many_images_says_how_far_it_is(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("aploss_mx.data.coco.PROGRESS_BAR_FROM", 0)
+    monkeypatch.setattr("aploss_mx.progress.SECONDS_BETWEEN_LINES", 0)
+    read_objects(tmp_path, object_of())
+    assert capsys.readouterr().err == "reading annotations: 1 of 1 images\n"
 
 
 def test_images_keep_the_files_order_and_those_without_boxes_stay(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -105,6 +106,17 @@ def test_round_trip(tmp_path_factory, corners, seed):
     for image in loaded.values():
         np.testing.assert_allclose(image.boxes, boxes, rtol=0, atol=1e-9)
     assert_equal({key: Detections(boxes, image.scores, image.labels) for key, image in loaded.items()}, found)
+
+
+def test_saving_many_takes_less_memory_than_the_file(tmp_path):
+    box = make_detections([(0, 0, 1, 1)] * 20, [0.5] * 20)
+    tracemalloc.start()
+    try:
+        save_detections(tmp_path / "detections.json", {str(number): box for number in range(100)}, CLASSES)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < (tmp_path / "detections.json").stat().st_size
 
 
 def test_failed_save_keeps_the_old_file(tmp_path, monkeypatch):

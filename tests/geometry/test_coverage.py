@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -31,6 +33,19 @@ def test_the_best_of_all_anchors(shape, shapes, seed):
 def test_an_anchor_covers_itself():
     anchors = make_anchors(64, 96)
     np.testing.assert_allclose(best_anchor_overlaps(anchors, 64, 96), 1, atol=1e-6)
+
+
+def test_many_boxes_take_little_memory_and_are_covered_as_few():
+    corners = np.random.default_rng(0).uniform(0, 64, (20_000, 2))
+    boxes = np.concatenate([corners, corners + 9], axis=1)
+    tracemalloc.start()
+    try:
+        overlaps = best_anchor_overlaps(boxes, 64, 96)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 8e6  # all at once 11 MB
+    np.testing.assert_array_equal(overlaps[::1000], best_anchor_overlaps(boxes[::1000], 64, 96))
 
 
 def test_no_boxes():
