@@ -61,14 +61,17 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
 
 
 def check_target(path: Path) -> None:
-    """Raise OSError where `replacing` could not write a file, before the work whose result it is to hold."""
+    """Raise OSError where `replacing` could not write a file, before the work whose result it is to hold.
+
+    Nothing is made, no missing folder either: the work may come to nothing.
+    """
     if _is_device(path):
         return
     try:
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path.parent):
+        folder = next(parent for parent in path.absolute().parents if os.path.lexists(parent))
+        with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
         raise type(error)(error.errno, error.strerror, str(path)) from error

@@ -153,10 +153,10 @@ def test_results_of_the_other_layout_are_refused_at_once(
 ):
     (tmp_path / "source").write_text("[]")
     root = coco if layout == "coco" else shapes
-    flags = [source, tmp_path / "source", "--dataset-root", root, "--split", split, flag, tmp_path / "results"]
+    flags = [source, tmp_path / "source", "--dataset-root", root, "--split", split, flag, tmp_path / "new" / "results"]
     for more in ([], ["--detect-only"]):
         assert told in message_of(evaluate.main, [*flags, *more])
-    assert not (tmp_path / "results").exists()
+    assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.parametrize("flag", ["--coco-results", "--voc-results", "--output"])
