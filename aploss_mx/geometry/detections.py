@@ -39,6 +39,8 @@ class Detections:
 
     def __post_init__(self) -> None:
         for name, value in list(vars(self).items()):
+            if isinstance(value, list) and not value and name != "confidence":
+                value = getattr(Detections(), name)  # an empty list tells neither shape nor type
             object.__setattr__(self, name, value if value is None else np.asarray(value))
         count = len(self.boxes)
         if self.boxes.shape != (count, 4) or self.scores.shape != (count,) or self.labels.shape != (count,):

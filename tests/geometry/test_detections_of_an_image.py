@@ -32,6 +32,7 @@ def test_they_are_no_sequence():
 def test_lists_become_arrays():
     found = Detections([[0, 1, 2, 3], [0, 0, 9, 9]], [0.9, 0.5], [2, 0])
     assert found[found.scores < 0.9].boxes.tolist() == [[0, 0, 9, 9]]
+    assert Detections([], [], []) == Detections()
     with pytest.raises(ValueError, match=r"got \(1, 3\), \(1,\) and \(1,\)"):
         Detections([[0, 1, 2]], [0.9], [2])
 
