@@ -132,6 +132,15 @@ def test_a_killed_run_ends_alike_and_so_does_one_with_loader_processes(pictures,
     assert_same_arrays(end.optimizer, whole.optimizer)
 
 
+@pytest.mark.skipif(os.environ.get("APLOSS_MX_TEST_CUDA") != "fake", reason="a fake GPU can be made small")
+def test_memory_that_runs_out_is_told(pictures, tmp_path, monkeypatch):
+    monkeypatch.setenv("FAKE_CUDA_MEGABYTES", "8")
+    with running_script("train_voc.py", tiny_flags(pictures, tmp_path / "run", **SETTINGS)) as process:
+        told = process.communicate(timeout=100)[1]
+    assert process.returncode == 1
+    assert "out of memory; training needs less with a smaller --batch-size" in told.splitlines()[-1]
+
+
 def test_evaluation_finds_what_the_cpu_finds(pictures, on_gpus, tmp_path):
     found = {}
     for name, flags in (("cpu", []), ("gpu", ["--gpus", "0"])):
