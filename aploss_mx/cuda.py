@@ -7,7 +7,7 @@ import importlib.util
 import os
 from importlib import metadata
 from pathlib import Path
-from typing import Callable, NamedTuple
+from typing import Callable, Collection, NamedTuple
 
 MXNET = "mxnet-cu112"
 DRIVER = "libcuda.so.1"
@@ -130,6 +130,16 @@ def find_gpus() -> list[GPU]:
         major, minor = (_number(runtime.cudaDeviceGetAttribute, which, number) for which in (MAJOR, MINOR))
         gpus.append(GPU(number, properties.value.decode(), (major, minor)))
     return gpus
+
+
+def problems_of(numbers: Collection[int]) -> list[str]:
+    """Return why the wheel of MXNet cannot use some of these GPUs; empty where it can, or MXNet is another build."""
+    try:
+        metadata.distribution(MXNET)
+        gpus = find_gpus()
+    except (metadata.PackageNotFoundError, OSError):
+        return []
+    return [f"gpu({gpu.number}): {gpu.problem()}" for gpu in gpus if gpu.number in numbers and gpu.problem()]
 
 
 def _number(function: Callable[..., int], *arguments: int) -> int:

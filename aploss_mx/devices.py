@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from aploss_mx.cuda import problems_of
 from symbols.mxnet_setup import count_cores, variables_set
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ def parse_devices(gpus: str = "", cpus: int = 1) -> list[mx.Context]:
     Raises
     ------
     ValueError
-        If an id is no number, is named twice, or there is no such GPU.
+        If an id is no number, is named twice, or there is no such GPU, or none that MXNet can use.
     """
     import mxnet as mx  # here, since what only counts cores needs no MXNet
 
@@ -50,4 +51,7 @@ def parse_devices(gpus: str = "", cpus: int = 1) -> list[mx.Context]:
             f"--gpus {gpus}: MXNet {mx.__version__} sees {present} GPU(s) here; "
             "GPUs need the mxnet-cu112 build and a driver (docs/devices.md says which), without --gpus the CPU is used"
         )
+    problems = problems_of(ids)
+    if problems:
+        raise ValueError(f"--gpus {gpus}: {'; '.join(problems)}")
     return [mx.gpu(number) for number in ids]

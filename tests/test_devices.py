@@ -5,6 +5,7 @@ from __future__ import annotations
 import mxnet as mx
 import pytest
 
+from aploss_mx import cuda
 from aploss_mx.devices import parse_devices
 
 
@@ -33,6 +34,15 @@ def test_gpus_in_the_order_given_win_over_cpus(two_gpus, gpus, ids):
 def test_gpus_that_are_not_there_are_refused(two_gpus, gpus):
     with pytest.raises(ValueError, match=rf"--gpus {gpus}: .* sees 2 GPU\(s\)"):
         parse_devices(gpus)
+
+
+def test_gpus_that_mxnet_has_no_code_for_are_refused(two_gpus, monkeypatch):
+    gpus = [cuda.GPU(0, "RTX 3090", (8, 6)), cuda.GPU(1, "H100", (9, 0))]
+    monkeypatch.setattr(cuda.metadata, "distribution", lambda name: None)
+    monkeypatch.setattr(cuda, "find_gpus", lambda: gpus)
+    with pytest.raises(ValueError, match=r"--gpus 0,1: gpu\(1\): mxnet-cu112 1\.9\.1 has no code for .* 9\.0 \(Hopper"):
+        parse_devices("0,1")
+    assert parse_devices("0") == [mx.gpu(0)]
 
 
 def test_twice_the_same_gpu_is_refused(two_gpus):

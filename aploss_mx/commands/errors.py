@@ -6,7 +6,7 @@ import os
 import sys
 import time
 import traceback
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Iterator
 
 import mxnet as mx
@@ -19,6 +19,11 @@ from aploss_mx.training.distributed import TASK, leave_workers
 from aploss_mx.training.loop import TrainingError
 
 SECONDS_TO_LET_TELL = 10
+NO_MEMORY = ("out of memory", "ALLOC_FAILED", "Failed to allocate CPU Memory")  # MXNet, CUDA and cuDNN
+LESS_MEMORY = (
+    "; training needs less with a smaller --batch-size or --data-shape, or more --gpus, and whatever detects with a "
+    "smaller --test-short"
+)
 INTERRUPTED = 130  # exit status of a program that Ctrl-C ends
 
 
@@ -42,10 +47,13 @@ def readable_errors() -> Iterator[None]:
         message = str(error)
         if isinstance(error, mx.MXNetError):
             message = message.strip().splitlines()[-1]  # MXNet puts its own stack above
+            message += LESS_MEMORY if any(sign in message for sign in NO_MEMORY) else ""
         message = visible(message, lines=True)
         if isinstance(error, DataError) and os.environ.get(TASK, "0") != "0":
             time.sleep(SECONDS_TO_LET_TELL)  # the first worker on this machine has the same error
         leave_workers(1, f"error: {message}")
+        with suppress(mx.MXNetError):  # others that are pending, which would be told with a traceback at the end
+            mx.nd.waitall()
         sys.exit(f"error: {message}")
     except Exception:
         leave_workers(1, traceback.format_exc())

@@ -69,12 +69,12 @@ def load_exported(path: Path, device: mx.Context) -> tuple[Any, Recipe, dict[str
     path : Path
         A file of NETWORKS, or the folder that holds one.
     device : Context
-        Where an MXNet symbol computes; ONNX models compute on the CPU.
+        Where an MXNet symbol computes; ONNX models and networks in INT8 compute on the CPU alone.
 
     Raises
     ------
     ExportedError
-        If a file is missing or cannot be used.
+        If a file is missing or cannot be used, or not on this device.
     """
     if path.is_dir():
         found = [path / name for name in NETWORKS if (path / name).is_file()]
@@ -84,6 +84,8 @@ def load_exported(path: Path, device: mx.Context) -> tuple[Any, Recipe, dict[str
         path = found[0]
     if not path.is_file():
         raise ExportedError(f"no exported network {path}")
+    if device.device_type == "gpu" and (path.suffix == ".onnx" or b'"_sg_mkldnn_conv"' in path.read_bytes()):
+        raise ExportedError(f"{path} computes on the CPU alone: leave out --gpus, or give the checkpoint")
     about = _read_description(path.with_name(DESCRIPTION))
     if path.suffix == ".onnx":
         network = ONNXNetwork(path)

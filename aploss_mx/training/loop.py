@@ -146,13 +146,20 @@ class TrainingRun:
 
     def evaluate(self, after_batch: Callable[[], None] = lambda: None) -> dict[str, Any]:
         """Evaluate on the validation samples; writes ``detections.json`` and ``metrics.json``."""
+        self._free_buffers()
         detections = self.detector.detect(self.val_samples, self.val_loader, after_batch)
+        self._free_buffers()
         metrics = evaluate(self.val_samples, detections, self.classes)
         folder = self.options.save_prefix
         save_detections(folder / "detections.json", detections, self.classes)
         write_text(folder / "metrics.json", json.dumps({"epoch": self.epoch, **metrics}, indent=1) + "\n")
         tqdm.write(f"epoch {self.epoch}: {format_summary(metrics)}")
         return metrics
+
+    def _free_buffers(self) -> None:
+        """Give back what the network keeps for steps or tests: MXNet would hold the one's buffers through the other."""
+        self._ranked = ()
+        self.network.hybridize(static_alloc=True)
 
     def _evaluate_and_log(self, checkpoint: Checkpoint, interrupt: GracefulInterrupt) -> dict[str, Any]:
         """Evaluate after an epoch whose `checkpoint` is saved already; keep it if it is the best so far."""

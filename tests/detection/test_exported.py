@@ -8,6 +8,7 @@ import shutil
 import sys
 from dataclasses import replace
 
+import mxnet as mx
 import numpy as np
 import pytest
 from random_detector import CLASSES, random_network
@@ -82,6 +83,8 @@ def test_int8_is_near_float32_and_loads(checkpoint, photograph, shared_data, tmp
         assert np.corrcoef(ours.ravel(), theirs.ravel())[0, 1] > 0.9  # of random weights
         assert not np.array_equal(ours, theirs)
     assert len(quantized.predict(photograph)) > 5
+    with pytest.raises(ExportedError, match=f"{name} computes on the CPU alone: leave out --gpus"):
+        Detector.load(tmp_path, mx.gpu(0))
 
 
 @pytest.mark.parametrize("int8", [False, True])

@@ -8,6 +8,8 @@ if [ "$devices" = real ]; then
     folders='import glob, sysconfig; print(":".join(glob.glob(sysconfig.get_path("purelib") + "/nvidia/*/lib")))'
     libraries=$("$python" -c "$folders")
     export NVIDIA_TF32_OVERRIDE=0  # or convolutions would round to 10 bits from Ampere on
+    # A run that was killed is compared bit for bit: cuDNN's fastest may add up in any order, and be another each time.
+    export MXNET_ENFORCE_DETERMINISM=1 MXNET_CUDNN_AUTOTUNE_DEFAULT=0
 else
     libraries=$PWD/build/fake_cuda
     PYTHONPATH=$PWD "$python" tests/gpu/fake_cuda/build.py "$libraries"

@@ -8,6 +8,7 @@ import os
 import signal
 from pathlib import Path
 
+import mxnet as mx
 import numpy as np
 import pytest
 from coco_shapes import coco_flags
@@ -18,6 +19,7 @@ from tiny_training import (
     run_script,
     running_script,
     tiny_flags,
+    tiny_run,
     wait_until,
 )
 
@@ -130,6 +132,41 @@ def test_a_killed_run_ends_alike_and_so_does_one_with_loader_processes(pictures,
     assert (end.epoch, end.step) == (2, 2 * STEPS)
     assert_same_arrays(end.parameters, whole.parameters)
     assert_same_arrays(end.optimizer, whole.optimizer)
+
+
+fake_only = pytest.mark.skipif(os.environ.get("APLOSS_MX_TEST_CUDA") != "fake", reason="a fake GPU tells of each byte")
+
+
+def memory_taken() -> int:
+    mx.nd.waitall()
+    free, total = mx.context.gpu_memory_info(0)
+    return total - free
+
+
+@fake_only
+def test_evaluation_keeps_no_memory_from_training(pictures, tmp_path):
+    """Test images are larger; a training that fits must not end after its first evaluation."""
+    run = tiny_run(pictures, tmp_path, **SETTINGS, test_short=128, test_long=128)
+    batch = next(iter(run.loader))
+    taken = []
+    for _ in range(3):
+        run.update(batch, 1e-5)
+        taken.append(memory_taken())
+        run.evaluate()
+        taken.append(memory_taken())
+    run.held.close()
+    training, testing = taken[::2], taken[1::2]
+    assert max(training) <= 1.02 * training[0]
+    assert max(testing) < training[0] / 2
+
+
+@fake_only
+def test_memory_that_runs_out_is_told(pictures, tmp_path, monkeypatch):
+    monkeypatch.setenv("FAKE_CUDA_MEGABYTES", "8")
+    with running_script("train_voc.py", tiny_flags(pictures, tmp_path / "run", **SETTINGS)) as process:
+        told = process.communicate(timeout=100)[1]
+    assert process.returncode == 1
+    assert "out of memory; training needs less with a smaller --batch-size" in told.splitlines()[-1]
 
 
 def test_evaluation_finds_what_the_cpu_finds(pictures, on_gpus, tmp_path):

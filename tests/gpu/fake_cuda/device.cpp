@@ -38,7 +38,7 @@ struct Allocation {
 
 struct Device {
     char *space = nullptr;  // addresses that nobody may use, each given away once
-    size_t used = ALIGNMENT;
+    size_t used = ALIGNMENT, taken = 0;  // addresses given away, and memory that is not given back
     std::map<char *, Allocation> allocations;
     std::set<Stream *> streams;
     Stream *default_stream = nullptr;
@@ -109,18 +109,25 @@ bool has_machine_code() { return capability(device_now) < 90; }
 
 // ---- memory ----
 
+size_t memory() { return size_t(setting("FAKE_CUDA_MEGABYTES", 8192)) << 20; }
+size_t free_memory(int number) {
+    Lock lock(mutex);
+    return memory() - device_at(number).taken;
+}
+
 void *allocate(int number, size_t bytes) {
     Lock lock(mutex);
     Device &device = device_at(number);
     context_now = true;
     const size_t size = rounded_up(bytes ? bytes : 1, ALIGNMENT), pages = rounded_up(size, PAGE) + PAGE;
+    if (device.taken + bytes > memory()) return nullptr;
     if (device.used + size + ALIGNMENT > SPACE) fail("device %d gave away all its addresses", number);
     char *begin = (char *)mmap(nullptr, pages, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (begin == MAP_FAILED) fail("no memory for %zu bytes", bytes);
     mprotect(begin + pages - PAGE, PAGE, PROT_NONE);
     memset(begin, POISON, pages - PAGE);
     char *address = device.space + device.used;
-    device.used += size + ALIGNMENT;
+    device.used += size + ALIGNMENT, device.taken += bytes;
     device.allocations[address] = {bytes, begin + pages - PAGE - size, begin, pages};
     return address;
 }
@@ -141,6 +148,7 @@ void release(void *address) {
             fail("something was written beside an array of %zu bytes of device %d", own.size, number);
     }
     munmap(own.begin, own.pages);
+    device.taken -= own.size;
     device.allocations.erase(found);
 }
 

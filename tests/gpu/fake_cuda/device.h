@@ -21,7 +21,9 @@ int capability(int device);  // 52: 5.2, the paper's Titan X
 int driver_version();    // 11080: of CUDA 11.8
 bool has_machine_code(); // whether the wheel brings code for the current device
 
-void *allocate(int device, size_t bytes);
+size_t memory();  // of each device: FAKE_CUDA_MEGABYTES, or 8 GiB
+size_t free_memory(int device);
+void *allocate(int device, size_t bytes);  // null where there is not as much
 void release(void *address);
 void *allocate_pinned(size_t bytes);
 void release_pinned(void *address);

@@ -18,7 +18,7 @@ using fake::Stream;
 
 namespace {
 
-enum Error { SUCCESS = 0, INITIALIZATION_ERROR = 3, NO_DEVICE = 100, NO_KERNEL_IMAGE = 209 };
+enum Error { SUCCESS = 0, OUT_OF_MEMORY = 2, INITIALIZATION_ERROR = 3, NO_DEVICE = 100, NO_KERNEL_IMAGE = 209 };
 enum Kind { HOST_TO_HOST, HOST_TO_DEVICE, DEVICE_TO_HOST, DEVICE_TO_DEVICE, ANY };
 
 thread_local int last_error = SUCCESS;
@@ -181,7 +181,7 @@ int cudaGetDeviceProperties(void *properties, int device) {
         int overlap, multiprocessors;
     } begin = {};
     strcpy(begin.name, "fake GPU");
-    begin.memory = size_t(8) << 30, begin.shared = 48 << 10, begin.registers = 65536, begin.warp = 32;
+    begin.memory = fake::memory(), begin.shared = 48 << 10, begin.registers = 65536, begin.warp = 32;
     begin.threads = begin.block[0] = begin.block[1] = 1024, begin.block[2] = 64;
     begin.grid[0] = 0x7FFFFFFF, begin.grid[1] = begin.grid[2] = 65535;
     begin.major = fake::capability(device) / 10, begin.minor = fake::capability(device) % 10, begin.multiprocessors = 24;
@@ -206,6 +206,7 @@ int cudaPeekAtLastError() { return last_error; }
 const char *cudaGetErrorString(int error) {
     switch (error) {
         case SUCCESS: return "no error";
+        case OUT_OF_MEMORY: return "out of memory";
         case INITIALIZATION_ERROR: return "initialization error";
         case NO_DEVICE: return "no CUDA-capable device is detected";
         case NO_KERNEL_IMAGE: return "no kernel image is available for execution on the device";
@@ -219,7 +220,7 @@ const char *cudaGetErrorName(int error) { return cudaGetErrorString(error); }
 int cudaMalloc(void **address, size_t bytes) {
     if (!fake::usable()) return fails(INITIALIZATION_ERROR);
     *address = fake::allocate(fake::current_device(), bytes);
-    return SUCCESS;
+    return *address ? SUCCESS : fails(OUT_OF_MEMORY);
 }
 int cudaMallocPitch(void **address, size_t *pitch, size_t width, size_t height) {
     *pitch = (width + 511) / 512 * 512;
@@ -239,7 +240,7 @@ int cudaFreeHost(void *address) {
     return SUCCESS;
 }
 int cudaMemGetInfo(size_t *free, size_t *total) {
-    *free = size_t(4) << 30, *total = size_t(8) << 30;
+    *free = fake::free_memory(fake::current_device()), *total = fake::memory();
     return SUCCESS;
 }
 int cudaMemcpy(void *to, const void *from, size_t bytes, int kind) {
