@@ -48,6 +48,8 @@ def readable_errors() -> Iterator[None]:
         if isinstance(error, mx.MXNetError):
             message = message.strip().splitlines()[-1]  # MXNet puts its own stack above
             message += LESS_MEMORY if any(sign in message for sign in NO_MEMORY) else ""
+            if "CustomOpFBFunc" in message:  # whose own error MXNet prints, and does not pass on
+                message = "an operator in Python failed, for the reason that is printed above"
         message = visible(message, lines=True)
         if isinstance(error, DataError) and os.environ.get(TASK, "0") != "0":
             time.sleep(SECONDS_TO_LET_TELL)  # the first worker on this machine has the same error

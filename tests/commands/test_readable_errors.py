@@ -24,6 +24,13 @@ def test_what_needs_less_memory_is_told(reason):
         raise mx.MXNetError(f"Traceback (most recent call last):\n  File storage.cc\n{reason}")
 
 
+def test_the_error_of_an_operator_in_python_stands_above(capsys):
+    logits, class_targets = mx.nd.zeros((1, 2, 3)), mx.nd.array([[4, 0]])  # of classes 1 to 3
+    with pytest.raises(SystemExit, match="error: an operator in Python failed, for the reason that is"), readable_errors():
+        mx.nd.Custom(logits, class_targets, op_type="aploss")[0].asnumpy()
+    assert "-1 … 3" in capsys.readouterr().out
+
+
 def test_errors_of_other_operators_are_not_left_to_the_programs_end():
     arrays = [mx.nd.random.normal(0, -1, (2,)) for _ in range(2)]  # of a deviation below 0
     with pytest.raises(SystemExit, match="error: "), readable_errors():
