@@ -12,18 +12,15 @@ from aploss_mx.devices import count_cores, parse_devices
 
 
 def positive_int(text: str) -> int:
-    """Return a number for argparse, which reports others."""
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, not {number}")
-    return number
+    """Return a number from 1 for argparse, which reports others."""
+    return count(text, least=1)
 
 
-def count(text: str) -> int:
-    """Return a number from 0 for argparse, which reports others."""
+def count(text: str, least: int = 0) -> int:
+    """Return a number from `least` for argparse, which reports others."""
     number = int(text)
-    if number < 0:
-        raise argparse.ArgumentTypeError(f"must be 0 or more, not {number}")
+    if number < least:
+        raise argparse.ArgumentTypeError(f"must be at least {least}, not {number}")
     return number
 
 

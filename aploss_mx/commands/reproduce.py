@@ -26,7 +26,7 @@ import numpy as np
 from aploss_mx.arguments import ArgumentParser
 from aploss_mx.atomic import write_text
 from aploss_mx.commands.errors import INTERRUPTED
-from aploss_mx.commands.flags import positive_int
+from aploss_mx.commands.flags import count, positive_int
 from aploss_mx.config import load_recipe
 from aploss_mx.console import safe_output
 from aploss_mx.data.dataset import open_dataset
@@ -89,7 +89,7 @@ def _add_run_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--coco-root", default="datasets/coco", help="folder of COCO (default: %(default)s)")
     parser.add_argument("--pretrained", help="backbone weights (default: the recipe's)")
     parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="rows with one of these in their name")
-    parser.add_argument("--seeds", nargs="+", type=seed, default=[0], metavar="N", help="(default: 0)")
+    parser.add_argument("--seeds", nargs="+", type=count, default=[0], metavar="N", help="(default: 0)")
     parser.add_argument("--gpus", nargs="+", default=[""], metavar="0,1",
                         help="GPUs of a run; '0,1 2,3': of two at a time (default: the CPU)")  # fmt: skip
     parser.add_argument(
@@ -99,13 +99,6 @@ def _add_run_flags(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--runs", type=Path, default=Path("runs/reproduce"), help="folder (default: %(default)s)")
     parser.add_argument("--results", type=Path, help="folder (default: results in that of --runs)")
-
-
-def seed(text: str) -> int:
-    """Return a seed for argparse, which reports others."""
-    if int(text) < 0:
-        raise argparse.ArgumentTypeError(f"must be 0 or more, not {text}")
-    return int(text)
 
 
 def _add_list_flags(parser: argparse.ArgumentParser) -> None:

@@ -40,7 +40,7 @@ def plot_training(metrics_csv_path: str | Path, output_png: str | Path) -> None:
     Raises
     ------
     OSError
-        If the log cannot be read or the plot cannot be written.
+        If the plot cannot be written.
     """
     log = read_log(Path(metrics_csv_path))
     figure = Figure(figsize=(10, 4), constrained_layout={"w_pad": 0.12})

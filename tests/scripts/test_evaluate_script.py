@@ -39,7 +39,7 @@ def test_evaluating_a_checkpoint_gives_what_training_gave(shapes, trained, tmp_p
 def test_workers_are_counted_from_0(capsys):
     with pytest.raises(SystemExit):  # with -1, scikit-learn takes all cores
         evaluate.main(["--params", "x", "--dataset-root", "x", "--split", "x", "--num-workers", "-1"])
-    assert "--num-workers: must be 0 or more, not -1" in capsys.readouterr().err
+    assert "--num-workers: must be at least 0, not -1" in capsys.readouterr().err
 
 
 def test_test_settings_change_what_is_found(shapes, trained, tmp_path):
