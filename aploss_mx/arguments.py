@@ -6,8 +6,9 @@ import argparse
 import os
 import sys
 from pathlib import Path
-from typing import Any, Sequence
+from typing import Any, Callable, Sequence
 
+from aploss_mx.atomic import check_target, check_target_folder
 from aploss_mx.console import safe_output
 
 
@@ -25,10 +26,28 @@ class ArgumentParser(argparse.ArgumentParser):
             super()._print_message(message, file)
 
 
+def output_file(name: str) -> Path:
+    """Return the path that a flag names, if a file can be written there: the work for it may take hours."""
+    return _writable(name, check_target)
+
+
+def output_folder(name: str) -> Path:
+    """Return the path that a flag names, if files can be written into it, or it can be made."""
+    return _writable(name, check_target_folder)
+
+
 def html_file(name: str) -> Path:
-    """Return the path that a flag names, if it is a page's: what it read by mistake would be overwritten."""
+    """Return the path of an `output_file` that is a page: what a flag named by mistake would be overwritten."""
     if not name.lower().endswith((".html", ".htm")):
         raise argparse.ArgumentTypeError(f"must end in .html, not be {name!r}: it would be overwritten")
+    return output_file(name)
+
+
+def _writable(name: str, check: Callable[[Path], None]) -> Path:
+    try:
+        check(Path(name))
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"cannot be written: {error.strerror}: {error.filename}") from error
     return Path(name)
 
 

@@ -61,20 +61,25 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
 
 
 def check_target(path: Path) -> None:
-    """Raise OSError where `replacing` could not write a file, before the work whose result it is to hold.
+    """Raise OSError where `replacing` could not write a file, before the work whose result it is to hold."""
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not _is_device(path):
+        check_target_folder(path.parent)
+
+
+def check_target_folder(path: Path) -> None:
+    """Raise OSError where no file could be written into a folder.
 
     Nothing is made, no missing folder either: the work may come to nothing.
     """
-    if _is_device(path):
-        return
+    path = path.absolute()
+    nearest = next(folder for folder in (path, *path.parents) if os.path.lexists(folder))
     try:
-        if path.is_dir():
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        folder = next(parent for parent in path.absolute().parents if os.path.lexists(parent))
-        with tempfile.TemporaryFile(dir=folder):
+        with tempfile.TemporaryFile(dir=nearest):
             pass
     except OSError as error:
-        raise type(error)(error.errno, error.strerror, str(path)) from error
+        raise type(error)(error.errno, error.strerror, str(nearest)) from error
 
 
 def _is_device(path: Path) -> bool:

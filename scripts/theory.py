@@ -18,7 +18,7 @@ from typing import Callable
 import numpy as np
 from matplotlib.figure import Figure
 
-from aploss_mx.arguments import ArgumentParser
+from aploss_mx.arguments import ArgumentParser, output_folder
 from aploss_mx.atomic import replacing
 from aploss_mx.commands.errors import readable_errors
 from aploss_mx.commands.flags import positive_int
@@ -73,7 +73,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     names = list(experiments(argparse.Namespace(seed=0)))
     parser.add_argument(
-        "--output", type=Path, default=Path("runs/theory"), help="folder of the figures (default: %(default)s)"
+        "--output", type=output_folder, default="runs/theory", help="folder of the figures (default: %(default)s)"
     )
     parser.add_argument(
         "--only", nargs="+", choices=names, metavar="NAME", default=names, help=f"of {', '.join(names)}"

@@ -1,4 +1,4 @@
-"""``~`` is the home folder in every flag of every program."""
+"""In every program, ``~`` is the home folder and a flag of a file to write looks whether it can be written."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from aploss_mx import cli
-from aploss_mx.arguments import ArgumentParser
+from aploss_mx.arguments import ArgumentParser, html_file, output_file, output_folder
 from aploss_mx.config import load_recipe
 from aploss_mx.data.voc import parse_classes
 
@@ -45,6 +45,39 @@ def test_other_tildes_stay():
 def test_every_program_reads_its_flags_so():
     own = {path.name for path in PROGRAMS if re.search(r"argparse\.ArgumentParser\(", path.read_text(encoding="utf-8"))}
     assert own == set()
+
+
+@pytest.mark.parametrize(
+    ("kind", "place", "at"),
+    [
+        (output_file, "file/a", "file"),
+        (output_file, "file/new/a", "file"),
+        (output_file, ".", "."),
+        (html_file, "file/a.html", "file"),
+        (output_folder, "file", "file"),
+        (output_folder, "file/new", "file"),
+    ],
+)
+def test_what_cannot_be_written_is_told_before_the_work(home, capsys, kind, place, at):
+    (home / "file").touch()
+    parser = ArgumentParser()
+    parser.add_argument("--to", type=kind, default=str(home / place))
+    for flags in ([], ["--to", str(home / place)]):
+        with pytest.raises(SystemExit):
+            parser.parse_args(flags)
+        assert re.search(rf"argument --to: cannot be written: .*: {re.escape(str(home / at))}$", capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("kind", [output_file, output_folder])
+def test_looking_whether_it_can_be_written_makes_nothing(home, kind):
+    assert kind(str(home / "new" / "a")) == home / "new" / "a"
+    assert list(home.iterdir()) == []
+
+
+def test_every_flag_of_something_to_write_looks_so():
+    flag = re.compile(r'add_argument\(\s*"([a-z-]+)"(?:(?!add_argument).)*?type=Path', re.DOTALL)
+    unchecked = {name for path in PROGRAMS for name in flag.findall(path.read_text(encoding="utf-8"))}
+    assert unchecked == {"runs", "--params", "--save-prefix"}  # the last is a training's, which looks itself
 
 
 @pytest.mark.parametrize("command", [[], ["shapes"]])

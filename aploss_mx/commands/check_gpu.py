@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import os
 import statistics
-from pathlib import Path
 from typing import Any, Callable, Sequence
 
 # Of cuDNN, before it is loaded: TF32, its default from Ampere on, has 10 bits, too few for the limits below.
@@ -26,7 +25,7 @@ import mxnet as mx
 import numpy as np
 from mxnet import autograd
 
-from aploss_mx.arguments import ArgumentParser
+from aploss_mx.arguments import ArgumentParser, output_file
 from aploss_mx.atomic import write_csv
 from aploss_mx.commands.errors import readable_errors
 from aploss_mx.commands.flags import positive_int
@@ -268,7 +267,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
     sizes = "; ".join(f"{name}: {count:,} positives of {np.prod(shape):,}" for name, (shape, count) in BATCHES.items())
     parser.add_argument("--sizes", nargs="+", choices=BATCHES, default=list(BATCHES), help=f"{sizes} (default: all)")
     parser.add_argument("--repeats", type=positive_int, default=20, help="timed runs (default: %(default)s)")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="write the table as CSV, too")
+    parser.add_argument("--output", type=output_file, metavar="FILE", help="write the table as CSV, too")
     arguments = parser.parse_args(argv)
     if arguments.mxnet and arguments.output:
         parser.error("--output takes the table of times, and --mxnet makes none")

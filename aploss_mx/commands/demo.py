@@ -26,7 +26,7 @@ from typing import Sequence
 import cv2
 from tqdm import tqdm
 
-from aploss_mx.arguments import ArgumentParser
+from aploss_mx.arguments import ArgumentParser, output_file, output_folder
 from aploss_mx.commands.errors import readable_errors
 from aploss_mx.commands.flags import add_gpus_flag, fraction, one_device, positive_int
 from aploss_mx.commands.recipe_flags import add_test_flags, settings_of_test
@@ -54,7 +54,9 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
     parser.add_argument(
         "--input", required=True, nargs="+", metavar="FILE|FOLDER|GLOB", help="pictures, or a film or a camera's number"
     )
-    parser.add_argument("--output", type=Path, default=Path("runs/demo"), metavar="FOLDER", help="default: %(default)s")
+    parser.add_argument(
+        "--output", type=output_folder, default="runs/demo", metavar="FOLDER", help="default: %(default)s"
+    )
     lowest = parser.add_mutually_exclusive_group()
     lowest.add_argument(
         "--min-score",
@@ -65,7 +67,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
     )
     lowest.add_argument("--min-confidence", type=fraction, metavar="C", help="lowest confidence drawn")
     parser.add_argument(
-        "--sheet", type=Path, metavar="FILE", help="also write all pictures side by side into this file"
+        "--sheet", type=output_file, metavar="FILE", help="also write all pictures side by side into this file"
     )
     parser.add_argument("--every", type=positive_int, default=1, metavar="N", help="of films, take every Nth frame")
     add_gpus_flag(parser)

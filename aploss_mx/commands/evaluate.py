@@ -15,8 +15,7 @@ import re
 from pathlib import Path
 from typing import Sequence
 
-from aploss_mx.arguments import ArgumentParser
-from aploss_mx.atomic import check_target
+from aploss_mx.arguments import ArgumentParser, output_file
 from aploss_mx.commands.errors import readable_errors
 from aploss_mx.commands.flags import add_gpus_flag, add_workers_flag, one_device
 from aploss_mx.commands.recipe_flags import add_test_flags, settings_of_test
@@ -58,7 +57,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
     parser.add_argument(
         "--classes", help="names joined by commas, or a file (default: the checkpoint's; else VOC's 20, COCO's own)"
     )
-    parser.add_argument("--output", type=Path, metavar="FILE", help="write the metrics as JSON")
+    parser.add_argument("--output", type=output_file, metavar="FILE", help="write the metrics as JSON")
     parser.add_argument(
         "--min-area",
         type=float,
@@ -68,14 +67,16 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
     )
     parser.add_argument(
         "--reliability",
-        type=Path,
+        type=output_file,
         metavar="PNG",
         help="draw how often detections are right by what scores and confidences say, and write the numbers as CSV",
     )
     parser.add_argument("--detect-only", action="store_true", help="do not score: the split has no annotations")
-    parser.add_argument("--save-detections", type=Path, metavar="FILE", help="write the network's detections as JSON")
-    parser.add_argument("--voc-results", type=Path, metavar="ZIP", help="write them for PASCAL's server (comp4)")
-    parser.add_argument("--coco-results", type=Path, metavar="FILE", help="write them for COCO's server")
+    parser.add_argument(
+        "--save-detections", type=output_file, metavar="FILE", help="write the network's detections as JSON"
+    )
+    parser.add_argument("--voc-results", type=output_file, metavar="ZIP", help="write them for PASCAL's server (comp4)")
+    parser.add_argument("--coco-results", type=output_file, metavar="FILE", help="write them for COCO's server")
     add_gpus_flag(parser)
     add_workers_flag(parser)
     add_test_flags(parser)
@@ -104,8 +105,6 @@ def run(arguments: argparse.Namespace) -> None:
         if target.resolve() in taken:
             raise ValueError(f"{target} {taken[target.resolve()]}: write elsewhere")
         taken[target.resolve()] = "would be written twice"
-    for target in filter(None, targets):
-        check_target(target)  # detecting may take hours
     voc_split = re.fullmatch(r"(\d{4})_(\w+)", arguments.split)
     coco = is_coco(arguments.dataset_root, arguments.split)
     if arguments.voc_results and (coco or not voc_split):

@@ -29,7 +29,7 @@ from typing import Sequence
 
 import numpy as np
 
-from aploss_mx.arguments import ArgumentParser
+from aploss_mx.arguments import ArgumentParser, output_file, output_folder
 from aploss_mx.atomic import write_text
 from aploss_mx.checkpoint import Checkpoint
 from aploss_mx.commands.demo import find_pictures
@@ -52,8 +52,8 @@ CALIBRATED = 32  # images
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
     parser = ArgumentParser(prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--params", required=True, metavar="FILE", help="checkpoint of the detector")
-    parser.add_argument("--output", type=Path, metavar="FOLDER", help="folder for symbol, parameters and ONNX")
-    parser.add_argument("--compact", type=Path, metavar="FILE", help="small checkpoint to write, .npz")
+    parser.add_argument("--output", type=output_folder, metavar="FOLDER", help="folder for symbol, parameters and ONNX")
+    parser.add_argument("--compact", type=output_file, metavar="FILE", help="small checkpoint to write, .npz")
     parser.add_argument(
         "--format", nargs="+", choices=FORMATS, default=["mxnet"], help="mxnet, onnx or both (default: mxnet)"
     )

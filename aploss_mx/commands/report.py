@@ -13,7 +13,7 @@ import shlex
 from pathlib import Path
 from typing import Sequence
 
-from aploss_mx.arguments import ArgumentParser, html_file
+from aploss_mx.arguments import ArgumentParser, html_file, output_folder
 from aploss_mx.commands.errors import readable_errors
 from aploss_mx.commands.flags import command_line
 from aploss_mx.data.check import Dataset
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
         metavar="FILE",
         help=f"the page (default: {REPORT}, of a single RUN in its folder, else here)",
     )
-    parser.add_argument("--png", type=Path, metavar="FOLDER", help="write the charts as PNG, too")
+    parser.add_argument("--png", type=output_folder, metavar="FOLDER", help="write the charts as PNG, too")
     arguments = parser.parse_args(argv)
     if bool(arguments.runs) == bool(arguments.detections) or len(arguments.runs) > MOST_RUNS:
         parser.error(f"give up to {MOST_RUNS} folders of runs, or --detections")

@@ -23,7 +23,7 @@ from typing import Sequence
 
 import numpy as np
 
-from aploss_mx.arguments import ArgumentParser
+from aploss_mx.arguments import ArgumentParser, output_folder
 from aploss_mx.atomic import write_text
 from aploss_mx.commands.errors import INTERRUPTED
 from aploss_mx.commands.flags import count, positive_int
@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
         _add_run_flags(commands.add_parser(name, help=help))
     report = commands.add_parser("report", help="make Markdown and pictures of the CSV files again in --results")
     help = "folder (default: %(default)s, those of a checkout; runs of your own have theirs in RUNS/results)"
-    report.add_argument("--results", type=Path, default=Path("results"), help=help)
+    report.add_argument("--results", type=output_folder, default="results", help=help)
     _add_list_flags(commands.add_parser("list", help="print the paper's figures and the commands for each"))
     arguments = parser.parse_args(argv)
     try:
@@ -97,8 +97,8 @@ def _add_run_flags(parser: argparse.ArgumentParser) -> None:
         type=positive_int,
         help="runs at a time, which share the CPU's cores (default: one for each of --gpus)",
     )
-    parser.add_argument("--runs", type=Path, default=Path("runs/reproduce"), help="folder (default: %(default)s)")
-    parser.add_argument("--results", type=Path, help="folder (default: results in that of --runs)")
+    parser.add_argument("--runs", type=output_folder, default="runs/reproduce", help="folder (default: %(default)s)")
+    parser.add_argument("--results", type=output_folder, help="folder (default: results in that of --runs)")
 
 
 def _add_list_flags(parser: argparse.ArgumentParser) -> None:

@@ -12,6 +12,7 @@ from typing import IO
 import mxnet as mx
 import portalocker
 
+from aploss_mx.atomic import check_target_folder
 from aploss_mx.config import ConfigError
 from aploss_mx.training.roll_call import TIMEOUTS, Timeouts
 
@@ -54,7 +55,8 @@ class Options:
         return self.save_prefix / "last.npz"
 
     def check_free(self) -> None:
-        """Raise ConfigError if another training is at work in the run's folder."""
+        """Raise ConfigError if another training is at work in the run's folder, OSError if it cannot be written."""
+        check_target_folder(self.save_prefix)
         if (self.save_prefix / LOCK).exists():
             with open(self.save_prefix / LOCK) as file:
                 self._take(file, portalocker.LOCK_SH)  # of which several may be held: workers look at the same time

@@ -11,13 +11,12 @@ of the detections worth showing how many there are, their mean confidence, and t
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any, Callable
 
 import cv2
 import numpy as np
 
-from aploss_mx.arguments import ArgumentParser
+from aploss_mx.arguments import ArgumentParser, output_file
 from aploss_mx.commands.errors import readable_errors
 from aploss_mx.data.dataset import open_dataset
 from aploss_mx.data.pixels import read_image
@@ -55,7 +54,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--params", required=True, metavar="FILE", help="checkpoint of the detector")
     parser.add_argument("--dataset-root", required=True, help="folder of the data set")
     parser.add_argument("--split", required=True, help="pictures, of which every second is fitted to")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="write the table as CSV")
+    parser.add_argument("--output", type=output_file, metavar="FILE", help="write the table as CSV")
     with readable_errors():
         run(parser.parse_args(argv))
 

@@ -24,7 +24,7 @@ import mxnet as mx
 import numpy as np
 from mxnet import autograd
 
-from aploss_mx.arguments import ArgumentParser
+from aploss_mx.arguments import ArgumentParser, output_file
 from aploss_mx.checkpoint import Checkpoint
 from aploss_mx.commands.errors import readable_errors
 from aploss_mx.commands.flags import add_gpus_flag, add_workers_flag, one_device, positive_int
@@ -88,7 +88,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--split", help="images (default: each checkpoint's --train-split)")
     parser.add_argument("--steps", type=positive_int, default=20, metavar="N", help="batches (default: %(default)s)")
     parser.add_argument("--start", action="store_true", help="measure each recipe before its first step, too")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="write the figures as CSV, too")
+    parser.add_argument("--output", type=output_file, metavar="FILE", help="write the figures as CSV, too")
     add_gpus_flag(parser)
     add_workers_flag(parser)
     with readable_errors():

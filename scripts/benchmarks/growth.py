@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from aploss_mx.arguments import ArgumentParser
+from aploss_mx.arguments import ArgumentParser, output_file
 from aploss_mx.atomic import replacing, write_csv
 from aploss_mx.commands.flags import positive_int
 from aploss_mx.progress import track
@@ -72,7 +72,9 @@ def draw(rows: list[dict[str, object]], path: Path) -> list[str]:
 
 def main(argv: list[str] | None = None) -> None:
     parser = ArgumentParser(description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, required=True, metavar="PNG", help="picture; a CSV goes beside it")
+    parser.add_argument(
+        "--output", type=output_file, required=True, metavar="PNG", help="picture; a CSV goes beside it"
+    )
     parser.add_argument("--scores", nargs="+", type=positive_int, default=SCORES, help="sizes of the first panel")
     parser.add_argument("--positives", nargs="+", type=positive_int, default=POSITIVES, help="those of the second")
     parser.add_argument("--repeats", type=positive_int, default=3, help="runs of each point (default: %(default)s)")

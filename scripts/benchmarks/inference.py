@@ -34,7 +34,7 @@ import mxnet as mx
 import numpy as np
 
 from aploss_mx.archive import write_params
-from aploss_mx.arguments import ArgumentParser
+from aploss_mx.arguments import ArgumentParser, output_file
 from aploss_mx.atomic import write_csv, write_text
 from aploss_mx.checkpoint import Checkpoint
 from aploss_mx.commands.errors import readable_errors
@@ -208,7 +208,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--rounds", type=positive_int, default=15, help="to measure (default: %(default)s)")
     parser.add_argument("--threads", type=positive_int, default=count_cores(), help="default: %(default)s")
     parser.add_argument("--torchvision", metavar="PYTHON", help="interpreter that has torch and torchvision")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="write the unrounded figures as CSV, too")
+    parser.add_argument("--output", type=output_file, metavar="FILE", help="write the unrounded figures as CSV, too")
     with readable_errors():
         run(parser.parse_args(argv))
 

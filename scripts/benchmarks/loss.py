@@ -16,7 +16,6 @@ import math
 import platform
 import tracemalloc
 from dataclasses import replace
-from pathlib import Path
 from typing import Callable, NamedTuple
 
 import aploss_mx  # noqa: F401  (prepares the process for `import mxnet`)
@@ -26,7 +25,7 @@ import mxnet as mx
 import numpy as np
 from mxnet import autograd
 
-from aploss_mx.arguments import ArgumentParser
+from aploss_mx.arguments import ArgumentParser, output_file
 from aploss_mx.atomic import write_csv
 from aploss_mx.commands.flags import positive_int
 from aploss_mx.config import SETTINGS_OF_LOSSES, Recipe
@@ -278,7 +277,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("--complete", action="store_true", help="visit all positives, however long it takes")
     parser.add_argument("--seed", type=int, default=0, help="of the random scores (default: %(default)s)")
-    parser.add_argument("--output", type=Path, metavar="FILE", help=files)
+    parser.add_argument("--output", type=output_file, metavar="FILE", help=files)
     args = parser.parse_args(argv)
     print(
         f"Python {platform.python_version()}, NumPy {np.__version__}, {platform.machine()}; delta = {DELTA}, "

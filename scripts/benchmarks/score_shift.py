@@ -18,7 +18,7 @@ from typing import Sequence
 
 import numpy as np
 
-from aploss_mx.arguments import ArgumentParser
+from aploss_mx.arguments import ArgumentParser, output_file
 from aploss_mx.commands.errors import readable_errors
 from aploss_mx.commands.flags import add_gpus_flag, add_workers_flag, one_device, positive_int
 from aploss_mx.commands.scoring import preflight
@@ -91,7 +91,7 @@ def main(argv: list[str] | None = None) -> None:
         help="images in a ranking, each number a divisor of the largest (default: 1 2 4 8)",
     )
     parser.add_argument("--seed", type=int, default=0, help="of the groups (default: %(default)s)")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="write the figures as CSV, too")
+    parser.add_argument("--output", type=output_file, metavar="FILE", help="write the figures as CSV, too")
     add_gpus_flag(parser)
     add_workers_flag(parser)
     arguments = parser.parse_args(argv)

@@ -29,7 +29,7 @@ import aploss_mx  # noqa: F401  (prepares the process for `import mxnet`)
 import mxnet as mx
 from mxnet import autograd
 
-from aploss_mx.arguments import ArgumentParser
+from aploss_mx.arguments import ArgumentParser, output_file
 from aploss_mx.atomic import write_csv
 from aploss_mx.commands.errors import readable_errors
 from aploss_mx.commands.flags import add_gpus_flag, one_device, positive_int
@@ -190,7 +190,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("--steps", type=positive_int, default=5, help="steps to measure (default: %(default)s)")
     parser.add_argument("--images", type=positive_int, default=8, help="test images to measure (default: %(default)s)")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="write the unrounded figures as CSV, too")
+    parser.add_argument("--output", type=output_file, metavar="FILE", help="write the unrounded figures as CSV, too")
     add_gpus_flag(parser)
     add_recipe_flags(parser, "quickstart")
     arguments = parser.parse_args(argv)

@@ -21,7 +21,6 @@ import argparse
 import csv
 import statistics
 import time
-from pathlib import Path
 from typing import Iterator, Sequence
 
 import numpy as np
@@ -33,7 +32,7 @@ from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.ops import FrozenBatchNorm2d
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
-from aploss_mx.arguments import ArgumentParser
+from aploss_mx.arguments import ArgumentParser, output_folder
 from aploss_mx.data.examples import AUGMENTATION
 from aploss_mx.data.pixels import normalize, read_image
 from aploss_mx.data.sample import Sample
@@ -51,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset-root", required=True, help="folder of VOC")
     parser.add_argument("--pretrained", required=True, metavar="FILE", help=".npz in torchvision's naming")
-    parser.add_argument("--save-prefix", required=True, type=Path, help="folder of the run")
+    parser.add_argument("--save-prefix", required=True, type=output_folder, help="folder of the run")
     parser.add_argument("--train-split", default="2007_train", help="default: %(default)s")
     parser.add_argument("--val-split", default="2007_val", help="default: %(default)s")
     parser.add_argument("--data-shape", type=int, default=160, help="pixels (default: %(default)s)")

@@ -169,14 +169,6 @@ def test_no_file_that_is_read_is_overwritten(coco, shapes, tmp_path, no_work, fl
     assert found.read_text() == "[]"
 
 
-@pytest.mark.parametrize("flag", ["--coco-results", "--save-detections", "--output"])
-@pytest.mark.parametrize("place", ["file/results", "."])
-def test_a_file_that_cannot_be_written_is_told_before_detecting(coco, tmp_path, no_work, flag, place):
-    (tmp_path / "file").touch()
-    flags = ["--params", "a.npz", "--dataset-root", coco, "--split", "val", flag, tmp_path / place]
-    assert str(tmp_path / place) in message_of(evaluate.main, flags)
-
-
 @pytest.mark.parametrize(
     ("flags", "told"),
     [

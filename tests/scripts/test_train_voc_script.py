@@ -117,6 +117,13 @@ def test_eval_only_without_a_checkpoint(shapes, folder):
     assert not folder.exists()
 
 
+@pytest.mark.parametrize("flags", [[], ["--eval-only", "--resume", "best.npz"]])
+def test_a_folder_that_cannot_be_written_is_told_before_the_data_are_read(tmp_path, no_work, flags):
+    (tmp_path / "file").touch()
+    message = message_of(train_voc.main, [*tiny_flags(tmp_path / "nowhere", tmp_path / "file" / "run"), *flags])
+    assert message.endswith(f"Not a directory: '{tmp_path / 'file'}'")
+
+
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
