@@ -227,6 +227,26 @@ class Recipe:
     nms_threshold: float = _setting(0.5, _fraction, "IoU above which per-class NMS drops the lower score")
     max_detections: int = _setting(100, _positive, "boxes kept on an image")
 
+    def __post_init__(self) -> None:
+        """Give each setting the type of its default, as for values that are text.
+
+        Raises
+        ------
+        ConfigError
+            If a value cannot be used.
+        """
+        for item in fields(self):
+            object.__setattr__(self, item.name, _parse(item, getattr(self, item.name)))
+        if self.test_short > self.test_long:
+            raise ConfigError(f"test_short = {self.test_short} exceeds test_long = {self.test_long}")
+        if self.sync_ranking and (self.ranking_batch or self.ranking_scope != "all"):
+            raise ConfigError("sync_ranking ranks all together, without ranking_batch or ranking_scope")
+        useless = set().union(*SETTINGS_OF_LOSSES.values()) - SETTINGS_OF_LOSSES[self.loss]
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if item.name in useless and value != item.default:
+                raise ConfigError(f"{item.name} = {value!r}: of no use to loss = {self.loss!r}")
+
     @classmethod
     def from_dict(cls, settings: dict[str, Any], source: str = "recipe") -> Recipe:
         """Return the recipe of `settings`, defaults filled in; `source` names them in errors.
@@ -236,19 +256,14 @@ class Recipe:
         ConfigError
             If a key is unknown or a value cannot be used.
         """
-        known = {item.name: item for item in fields(cls)}
+        known = [item.name for item in fields(cls)]
         unknown = sorted(name if isinstance(name, str) else shown(name) for name in settings if name not in known)
         if unknown:
             raise ConfigError(f"{source}: unknown setting {cut(', '.join(unknown))}; there are {', '.join(known)}")
-        recipe = cls(**{name: _parse(known[name], value, source) for name, value in settings.items()})
-        if recipe.test_short > recipe.test_long:
-            raise ConfigError(f"{source}: test_short = {recipe.test_short} exceeds test_long = {recipe.test_long}")
-        if recipe.sync_ranking and (recipe.ranking_batch or recipe.ranking_scope != "all"):
-            raise ConfigError(f"{source}: sync_ranking ranks all together, without ranking_batch or ranking_scope")
-        for name in sorted(set().union(*SETTINGS_OF_LOSSES.values()) - SETTINGS_OF_LOSSES[recipe.loss]):
-            if getattr(recipe, name) != known[name].default:
-                raise ConfigError(f"{source}: {name} = {getattr(recipe, name)!r}: of no use to loss = {recipe.loss!r}")
-        return recipe
+        try:
+            return cls(**settings)
+        except ConfigError as error:
+            raise ConfigError(f"{source}: {error}") from None
 
     @property
     def anchors(self) -> AnchorShapes:
@@ -277,14 +292,14 @@ class Recipe:
         return self.from_dict({**self.to_dict(), **settings}, "flags")
 
 
-def _parse(item: Any, value: Any, source: str) -> Any:
+def _parse(item: Any, value: Any) -> Any:
     parse = item.metadata["parse"]
     try:
         if parse is not _boolean and any(isinstance(one, bool) for one in _items(value)):  # which Python counts with
             raise ValueError("must not be true or false, as YAML reads yes and no, too")
         return parse(value)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
-        raise ConfigError(f"{source}: {item.name} = {shown(value)}: {cut(str(error))}") from None
+        raise ConfigError(f"{item.name} = {shown(value)}: {cut(str(error))}") from None
 
 
 def recipe_names() -> list[str]:

@@ -88,6 +88,8 @@ def test_unknown_settings_are_refused_with_the_list():
 def test_wrong_values_are_refused_by_name(name, value):
     with pytest.raises(ConfigError, match=f"^mine.yaml: {name} = "):
         Recipe.from_dict({name: value}, "mine.yaml")
+    with pytest.raises(ConfigError, match=f"^{name} = "):
+        Recipe(**{name: value})
 
 
 def test_every_setting_has_wrong_values_above():
@@ -101,7 +103,7 @@ def test_any_value_is_read_or_refused(name, value):
     except ConfigError as error:
         assert f"{name} = " in str(error)
     else:
-        assert Recipe.from_dict(recipe.to_dict()) == recipe
+        assert Recipe.from_dict(recipe.to_dict()) == recipe == Recipe(**{name: value})
 
 
 @pytest.mark.parametrize(

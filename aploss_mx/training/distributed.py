@@ -11,7 +11,8 @@ from typing import Any, Iterator, Mapping
 import mxnet as mx
 import numpy as np
 
-from aploss_mx.training.roll_call import TIMEOUTS, Presence, Timeouts, address_of, missing_of
+from aploss_mx.training.environment import WorkersError, address_of, check_environment
+from aploss_mx.training.roll_call import TIMEOUTS, Presence, Timeouts
 
 LOCAL, DISTRIBUTED = ("device", "local"), ("dist_sync",)
 KV_STORES = LOCAL + DISTRIBUTED
@@ -20,30 +21,18 @@ TOTALS_KEY = 1 << 30  # parameters have keys from 0 on
 TOTALS = 2
 
 
-class WorkersError(ValueError):
-    """Workers that cannot join; the message says why."""
-
-
 def count_workers(kv_store: str, environment: Mapping[str, str] = os.environ) -> int:
     """Return how many workers the environment promises to a kvstore.
 
     Raises
     ------
     WorkersError
-        If a variable is missing, or the number is none.
+        As `check_environment`.
     """
     if kv_store in LOCAL:
         return 1
-    missing = missing_of(environment)
-    if missing:
-        raise WorkersError(
-            f"--kv-store {kv_store} wants {missing} in the environment; on one machine, "
-            "aploss-mx launch-local sets them"
-        )
-    count = environment["DMLC_NUM_WORKER"]
-    if not count.isdigit() or int(count) < 1:
-        raise WorkersError(f"DMLC_NUM_WORKER must be a number of workers, not {count!r}")
-    return int(count)
+    check_environment(environment)
+    return int(environment["DMLC_NUM_WORKER"])
 
 
 class Workers:

@@ -17,10 +17,10 @@ import threading
 import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from typing import Callable, Mapping, NamedTuple, Tuple
+from typing import Callable, Mapping, NamedTuple
 
-# What MXNet reads when it is imported.
-ENVIRONMENT = ("DMLC_ROLE", "DMLC_PS_ROOT_URI", "DMLC_PS_ROOT_PORT", "DMLC_NUM_SERVER", "DMLC_NUM_WORKER")
+from aploss_mx.training.environment import Address
+
 LOST = 75  # exit status of a process that ends because of another one
 BEAT_SECONDS = 1.0
 LONGEST_SECONDS = 1e6  # sockets take no endless times
@@ -28,7 +28,6 @@ SAY_AFTER_SECONDS = 10.0
 LONGEST_LINE = 1 << 16  # of a stranger on the port
 SILENCE = (socket.timeout, TimeoutError)  # the same from Python 3.10 on
 
-Address = Tuple[str, int]
 End = Callable[[str], None]
 
 
@@ -78,16 +77,6 @@ def end_process(reason: str) -> None:
     """Say why, and end this process at once, whatever its other threads wait for."""
     print(f"error: {reason}", file=sys.stderr, flush=True)
     os._exit(LOST)
-
-
-def missing_of(environment: Mapping[str, str]) -> str:
-    """Return the variables of a distributed run that an environment lacks, '' where it is whole."""
-    return ", ".join(name for name in ENVIRONMENT if not environment.get(name))
-
-
-def address_of(environment: Mapping[str, str]) -> Address:
-    """Return where the roll is called: on the scheduler's machine, one port after MXNet's own."""
-    return environment["DMLC_PS_ROOT_URI"], int(environment["DMLC_PS_ROOT_PORT"]) + 1
 
 
 def _say(text: str) -> None:

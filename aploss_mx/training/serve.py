@@ -12,7 +12,8 @@ import socket
 import sys
 
 from aploss_mx.arguments import ArgumentParser
-from aploss_mx.training.roll_call import Presence, Roll, Timeouts, add_timeout_flag, address_of, missing_of, timeouts_of
+from aploss_mx.training.environment import WorkersError, address_of, check_environment
+from aploss_mx.training.roll_call import Presence, Roll, Timeouts, add_timeout_flag, timeouts_of
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -20,9 +21,10 @@ def main(argv: list[str] | None = None) -> None:
     parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_timeout_flag(parser)
     timeouts = timeouts_of(parser.parse_args(argv).timeout)
-    missing = missing_of(os.environ)
-    if missing:
-        sys.exit(f"error: the environment lacks {missing}; on one machine, aploss-mx launch-local sets them")
+    try:
+        check_environment(os.environ)
+    except WorkersError as error:
+        sys.exit(f"error: {error}")
     role, address = os.environ.get("DMLC_ROLE"), address_of(os.environ)
     if role == "scheduler":
         call_roll(address, timeouts)

@@ -23,9 +23,9 @@ from aploss_mx.data.shapes import SHAPES_CLASSES
 from aploss_mx.data.voc import VOCDetection
 from aploss_mx.training import setup
 from aploss_mx.training.checksums import checksums
-from aploss_mx.training.distributed import Workers, WorkersError, count_workers
+from aploss_mx.training.distributed import Workers, count_workers
+from aploss_mx.training.environment import ENVIRONMENT, HIGHEST, WorkersError
 from aploss_mx.training.metrics_log import read_metrics
-from aploss_mx.training.roll_call import ENVIRONMENT
 
 WHOLE = dict(zip(ENVIRONMENT, ("worker", "127.0.0.1", "9000", "1", "3")))
 EPOCHS = 10  # of two steps
@@ -62,10 +62,11 @@ def test_what_the_environment_lacks_is_told(name):
         count_workers("dist_sync", {**WHOLE, name: ""})
 
 
-@pytest.mark.parametrize("number", ["0", "two", "-1"])
-def test_no_number_of_workers_is_told(number):
-    with pytest.raises(WorkersError, match="DMLC_NUM_WORKER must be"):
-        count_workers("dist_sync", {**WHOLE, "DMLC_NUM_WORKER": number})
+@pytest.mark.parametrize("name", HIGHEST)
+@pytest.mark.parametrize("number", ["0", "two", "-1", "²", "1.0", "65536"])
+def test_no_number_in_the_environment_is_told(name, number):
+    with pytest.raises(WorkersError, match=f"{name} must be a whole number in 1 … 6553., not '{number}'"):
+        count_workers("dist_sync", {**WHOLE, name: number})
 
 
 def test_workers_of_other_settings_classes_or_data_are_told_what_differs(shapes):

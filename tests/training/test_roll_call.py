@@ -21,7 +21,8 @@ from aploss_mx.commands import training
 from aploss_mx.commands.launch_local import free_port
 from aploss_mx.training import distributed, roll_call
 from aploss_mx.training.distributed import Workers
-from aploss_mx.training.roll_call import ENVIRONMENT, LOST, Presence, Roll, Timeouts
+from aploss_mx.training.environment import ENVIRONMENT
+from aploss_mx.training.roll_call import LOST, Presence, Roll, Timeouts
 from aploss_mx.training.serve import main as serve_main
 
 WANTED = {"worker": 2, "server": 1}
@@ -281,7 +282,7 @@ def test_what_the_environment_of_a_server_lacks_is_told(name, monkeypatch):
     for other in ENVIRONMENT:
         monkeypatch.setenv(other, "1")
     monkeypatch.delenv(name)
-    with pytest.raises(SystemExit, match=f"error: the environment lacks {name}; .*launch-local"):
+    with pytest.raises(SystemExit, match=f"error: a distributed run wants {name} in the environment; .*launch-local"):
         serve_main([])
 
 
