@@ -23,12 +23,9 @@ Run = Callable[[np.ndarray], Any]
 
 def of_mxnet(path: Path, _: int) -> Run:
     """Return how to run an exported network; MXNet takes the threads from OMP_NUM_THREADS."""
-    import mxnet as mx
-
     from aploss_mx.detection.detector import Detector
 
-    network = Detector.load(path).network
-    return lambda images: [output.asnumpy() for output in network(mx.nd.array(images))]
+    return Detector.load(path).forward
 
 
 def of_onnx(path: Path, threads: int) -> Run:

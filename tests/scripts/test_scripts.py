@@ -10,9 +10,10 @@ import pytest
 
 FOLDER = Path(__file__).resolve().parents[2] / "scripts"
 QUICK = ("demo.py", "evaluate.py", "train_voc.py")
+NO_HELP = "inference_worker.py"  # started by a script
 SCRIPTS = [
     pytest.param(script, marks=() if script.name in QUICK else pytest.mark.slow)
-    for pattern in ("*.py", "benchmarks/*.py") for script in sorted(FOLDER.glob(pattern))
+    for pattern in ("*.py", "benchmarks/*.py") for script in sorted(FOLDER.glob(pattern)) if script.name != NO_HELP
 ]  # fmt: skip
 
 
