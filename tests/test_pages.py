@@ -301,6 +301,25 @@ def test_other_trainings():
         assert_shown(" | ".join(precisions), expected)
 
 
+def test_what_the_papers_scale_would_take():
+    """Steps were measured with COCO's 80 classes; VOC has 60 fewer, of 6 filters each. Times have two digits."""
+    fewer = 60 * 6 * 9 * 256 * sum((512 // stride) ** 2 for stride in (8, 16, 32, 64, 128))
+    speeds = {}
+    for name, data, *shown in table("| training | images, epochs |", RESULTS):
+        network = name.partition(",")[0]
+        step = measured(f"step_{network.lower().replace('-', '')}_512.csv")[0]
+        adds, seconds = 1e9 * float(step["multiply-adds forward"]), float(step["whole step"])
+        images, epochs = (int(number.replace(",", "")) for number in data.split(", "))
+        total = 6 * (adds / 2 - fewer * ("VOC" in name)) * images * epochs
+        speeds[network] = 6 * adds / seconds
+        times = (total / speeds[network] / 86400, total / (2 * 0.4 * 15.7e12) / 3600)
+        expected = [total / 1e18, *(float(f"{time:.2g}") for time in times)]
+        assert_shown(" | ".join(shown).replace("·10¹⁸", ""), expected)
+    for network, speed in speeds.items():
+        shown_speed = claim(rf"([\d.]+)·10¹²(?: operations a second)? with \[{network}\]", RESULTS)
+        assert_shown(shown_speed, [speed / 1e12])
+
+
 @pytest.mark.parametrize("name", ["quickstart", "small_bccd", "small_coco"])
 def test_other_trainings_are_of_the_shipped_recipes(name):
     shipped, shown = load_recipe(name), load_recipe(str(REPOSITORY / "results" / name / "recipe.yaml"))
@@ -330,6 +349,8 @@ def test_augmentations_of_a_whole_backbone():
     assert_shown(claim("In AP mirroring is ahead for each, by (.*?),", RESULTS), [min(gaps), max(gaps)])
     lead = rows["ap, flip"][0] - rows["focal, flip"][0]
     assert_shown(claim("AP-loss leads focal loss by (.*?) AP", RESULTS), [lead])
+    lead = rows["ap, ssd"][0] - rows["ohem, ssd"][0]
+    assert_shown(claim("with SSD's, OHEM is (.*?) AP behind", RESULTS), [lead])
 
 
 def test_what_a_whole_backbone_has_begun_with():
@@ -346,6 +367,10 @@ def test_what_a_whole_backbone_has_begun_with():
                 assert_shown(" | ".join(shown), measured_by_row.pop(row))
     assert not measured_by_row and not choices and not diverged
     assert claim(r"Of the grid's 32 trainings (\d+) are finished", RESULTS) == str(finished)
+    (first,) = measured("whole/table2.csv")
+    claimed = claim("has its first row: OHEM with seed 0 has AP (.*?) on", RESULTS)
+    assert (first["row"], first["seed"]) == ("ohem, VOC07", "0")
+    assert_shown(claimed.replace("AP50", "").replace("AP75", ""), numbers(first, "AP", "AP50", "AP75"))
     old = [row for row in measured("small/learning_rates.csv") if row["row"].startswith("ap,")]
     best = max(old, key=lambda row: float(row["AP"]))
     assert_shown(claim(r"the same everywhere, had \[([\d.]+ and [\d.]+)\]", RESULTS), numbers(best, "AP", "AP50"))
