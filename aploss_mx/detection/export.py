@@ -76,12 +76,13 @@ def export_onnx(network: RetinaNet, path: Path) -> Path:
 
 
 def _tidy(graph: Any) -> None:
-    """Name the outputs of an ONNX graph, and make its weights constants, which runtimes can optimise."""
+    """Name outputs and nodes of an ONNX graph, and make its weights constants, which runtimes can optimise."""
     names = {output.name: name for output, name in zip(graph.output, OUTPUTS)}
     for output in graph.output:
         output.name = names[output.name]
     for node in graph.node:
         node.output[:] = [names.get(name, name) for name in node.output]
+        node.name = node.name or node.output[0]
     weights = {weight.name for weight in graph.initializer}
     images = [value for value in graph.input if value.name not in weights]
     del graph.input[:]

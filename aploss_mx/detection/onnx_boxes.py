@@ -55,7 +55,9 @@ class Nodes:
     def op(self, op_type: str, *inputs: Any, outputs: Sequence[str] = (), **attributes: Any) -> Any:
         """Append a node and return the name of its output, or the list of those that `outputs` names."""
         names = list(outputs) or [next(self._names)]
-        self.nodes.append(helper.make_node(op_type, [self.value(one) for one in inputs], names, **attributes))
+        values = [self.value(one) for one in inputs]
+        # Named, since onnxruntime before 1.20 gives nodes that it makes of nameless ones all the same name.
+        self.nodes.append(helper.make_node(op_type, values, names, name=names[0], **attributes))
         return names if outputs else names[0]
 
     def several(self, op_type: str, count: int, *inputs: Any, **attributes: Any) -> list[str]:

@@ -122,7 +122,7 @@ def _from_file(path: Path) -> dict[str, np.ndarray]:
         if path.suffix == ".npz":
             return from_torchvision(read_npz(path))
         if path.suffix == ".safetensors":
-            return from_torchvision(load_file(path))
+            return from_torchvision(_numpys_own(load_file(path)))
         return {key.split(":")[-1]: array.asnumpy() for key, array in mx.nd.load(str(path)).items()}
     except AttributeError:
         raise WeightsError(f"{path} is no readable weights file: its arrays have no names") from None
@@ -133,6 +133,14 @@ def _from_file(path: Path) -> dict[str, np.ndarray]:
     except mx.MXNetError as error:
         reason = str(error).strip().splitlines()[-1]  # MXNet puts its own stack above
         raise WeightsError(f"{path} is no readable weights file: {reason}") from error
+
+
+def _numpys_own(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return the arrays; raise TypeError as safetensors does for bfloat16 where nobody has imported ml_dtypes."""
+    foreign = [array.dtype.name for array in arrays.values() if array.dtype.isbuiltin == 2]  # others' than NumPy's
+    if foreign:
+        raise TypeError(f"data type {foreign[0]}")
+    return arrays
 
 
 def _is_pytorch(path: Path) -> bool:

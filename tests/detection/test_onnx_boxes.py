@@ -109,6 +109,8 @@ def test_the_model_says_what_it_is(tmp_path):
     about = open_session(detector, tmp_path).get_modelmeta().custom_metadata_map
     assert json.loads(about["classes"]) == list(CLASSES)
     assert json.loads(about["description"]) == json.loads(describe(detector))
+    names = [node.name for node in onnx.load(tmp_path / "detector.onnx").graph.node]
+    assert "" not in names and len(set(names)) == len(names)
 
 
 @pytest.mark.parametrize("settings", [{"test_scales": "64,96"}, {"test_flip": "true"}], ids=str)
