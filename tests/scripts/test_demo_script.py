@@ -301,7 +301,6 @@ def test_demo_tells_what_else_cannot_be_used(tmp_path, trained):
     assert "nowhere.npz" in message_of(demo.main, ["--params", tmp_path / "nowhere.npz", *picture])
     assert "file is damaged or no checkpoint" in message_of(demo.main, ["--params", tmp_path / "file", *picture])
     assert "--gpus 99" in message_of(demo.main, [*last, *picture, "--gpus", "99"])
-    assert str(tmp_path / "file") in message_of(demo.main, [*last, *picture, "--output", tmp_path / "file"])
 
 
 def test_demo_takes_pictures_of_all_modes(tmp_path, trained):
