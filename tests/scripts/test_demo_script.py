@@ -88,6 +88,12 @@ def test_demo_tells_pictures_of_one_stem_apart(trained, tmp_path, files, names):
     assert {entry["image_id"] for entry in entries} == set(names)
 
 
+def test_results_stay_in_their_folder_whatever_way_leads_to_a_picture(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    files = [Path("../dog.png"), Path("dog.png"), tmp_path / "b" / "dog.png"]
+    assert demo.names_of(files) == ["dog.png", f"{tmp_path.name}/dog.png", f"{tmp_path.name}/b/dog.png"]
+
+
 def test_what_was_found_is_kept_where_a_later_picture_fails(trained, tmp_path, monkeypatch):
     for name in "abc":
         Image.new("RGB", (40, 30)).save(tmp_path / f"{name}.png")
