@@ -249,6 +249,16 @@ def test_the_command_on_sound_data(shapes, tmp_path, capsys):
     assert "No space left on device" in capsys.readouterr().err
 
 
+def test_folders_that_cannot_be_read_are_told(monkeypatch, capsys):
+    def closed(*_):
+        raise PermissionError(13, "Permission denied", "data")
+
+    monkeypatch.setattr("aploss_mx.commands.check.is_coco", closed)
+    with pytest.raises(SystemExit):
+        main(["--dataset-root", "data", "--split", "train"])
+    assert "error: [Errno 13] Permission denied: 'data'" in capsys.readouterr().err
+
+
 def test_data_that_cannot_be_opened_have_a_page_of_what_is_wrong(shapes, tmp_path):
     path = tmp_path / "data.html"
     assert main(["--dataset-root", str(shapes), "--split", "2007_nowhere", "--html", str(path)]) == 1
