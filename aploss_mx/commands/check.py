@@ -64,7 +64,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
             complain(str(error))
             dataset, name = None, f"{Path(arguments.dataset_root).name} {arguments.split}"
             report = Report(name, 0, {}, {}, 0, error.problems)
-        except ValueError as error:
+        except (OSError, ValueError) as error:
             parser.error(visible(str(error)))
         else:
             print(report)

@@ -150,8 +150,9 @@ def load(arguments: argparse.Namespace) -> tuple[Detector, float]:
 
 def names_of(files: list[Path]) -> list[str]:
     """Return what results call the pictures: stems, or file names, or paths below a common folder, as far as needed."""
-    folder = os.path.commonpath([file.absolute().parent for file in files])
-    paths = [file.absolute().relative_to(folder).as_posix() for file in files]
+    absolute = list(map(os.path.abspath, files))  # without .., by which results would leave their folder
+    folder = os.path.commonpath(map(os.path.dirname, absolute))
+    paths = [os.path.relpath(path, folder) for path in absolute]
     spellings = ([file.stem for file in files], [file.name for file in files], paths)
     return next(names for names in spellings if len(set(names)) == len(files))
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Sequence, Type, Union
 
-from aploss_mx.atomic import check_target_folder
 from aploss_mx.commands.flags import add_gpus_flag, add_workers_flag, positive_int
 from aploss_mx.commands.recipe_flags import RecipeParser, add_recipe_flags, recipe_from_flags, settings_of_test
 from aploss_mx.commands.scoring import detect, preflight, report_metrics
@@ -94,7 +94,7 @@ def run_training(arguments: argparse.Namespace, layout: Layout, command: Sequenc
             raise ValueError(f"--eval-only is the work of one process: leave out --kv-store {options.kv_store}")
         checkpoint = options.last if options.resume in ("", "auto") else Path(options.resume)
         folder = arguments.save_prefix or checkpoint.parent  # the recipe need not be the checkpoint's
-        check_target_folder(folder)
+        replace(options, save_prefix=folder).check_writable()
         detector = Detector.load(checkpoint, options.devices[0], **settings_of_test(arguments))
         dataset = open_dataset(detector.classes, arguments.val_split or detector.recipe.val_split)
         preflight(check_dataset(dataset, max_detections=detector.recipe.max_detections))

@@ -59,7 +59,7 @@ def run_video(detector: Detector, source: str, folder: Path, min_score: float, e
     Raises
     ------
     ValueError
-        If a film beside the source would be overwritten.
+        If a film beside the source would be overwritten, or a path is not UTF-8.
     OSError
         If the source cannot be opened or has no frame, or the film cannot be written.
     """
@@ -70,6 +70,11 @@ def run_video(detector: Detector, source: str, folder: Path, min_score: float, e
         raise ValueError(f"{target} would be overwritten: choose another --output")
     if not _is_camera(source) and not path.is_file():
         raise FileNotFoundError(f"--input {source}: no such file")
+    try:
+        f"{path}{target}".encode()
+    except UnicodeEncodeError:  # which OpenCV crashes at
+        told = f"--input {source}, --output {folder}: OpenCV takes paths of films in UTF-8 alone"
+        raise ValueError(told) from None
     capture = cv2.VideoCapture(int(source) if _is_camera(source) else str(path))
     try:
         if not capture.isOpened():

@@ -22,10 +22,10 @@ from aploss_mx.data_page.plots import (
 )
 from aploss_mx.data_page.problems import PICTURED, kinds_of
 from aploss_mx.page.render import percent, write_page
+from aploss_mx.page.tables import fewest
 
 TEMPLATE = Path(__file__).with_name("templates") / "data.html"
 FEW_IMAGES = 20  # below which a class is hardly learnt, and its AP a matter of chance
-NAMED = 8  # classes
 
 
 def write_data_page(path: str | Path, dataset: Dataset | None, report: Report, recipe: Recipe) -> None:
@@ -107,12 +107,9 @@ def _tiles(report: Report, poor: float | None) -> list[tuple[str, str, str]]:
 
 
 def _few(images: np.ndarray, classes: tuple[str, ...]) -> str:
-    order = [label for label in np.argsort(images, kind="stable") if 0 < images[label] < FEW_IMAGES]
-    if not order:
-        return ""
-    named = ", ".join(f"{classes[label]} ({images[label]})" for label in order[:NAMED])
-    more = f" and {len(order) - NAMED} more classes" if len(order) > NAMED else ""
-    return f"{named}{more}: in fewer than {FEW_IMAGES} images, a class is hardly learnt, and its AP a matter of chance."
+    few = {name: count for name, count in zip(classes, images.tolist()) if 0 < count < FEW_IMAGES}
+    told = f"in fewer than {FEW_IMAGES} images, a class is hardly learnt, and its AP a matter of chance."
+    return f"{fewest(few)}: {told}" if few else ""
 
 
 def _count(number: int, what: str) -> str:

@@ -75,7 +75,7 @@ class Detector:
         ----------
         path : str or Path
             A checkpoint, the name of a detector that comes with the package (``voc-resnet18``), a folder of an export,
-            or the exported network in it, ``…-symbol.json`` or ``model.onnx``.
+            or the exported network in it, ``…-symbol.json``, its ``…-0000.params`` or ``model.onnx``.
         device : Context
             By default the CPU.
 

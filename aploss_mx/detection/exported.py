@@ -16,7 +16,7 @@ from aploss_mx.config import TEST_SETTINGS, Recipe
 from aploss_mx.geometry.anchors import AnchorShapes
 
 DESCRIPTION = "model.json"
-SYMBOL = "-symbol.json"
+SYMBOL, PARAMS = "-symbol.json", "-0000.params"
 NETWORKS = ("model-symbol.json", "int8-symbol.json", "model.onnx", "int8.onnx")
 """What a folder may hold; where it holds several, the first is taken."""
 
@@ -57,8 +57,8 @@ class ONNXNetwork:
 
 
 def is_exported(path: Path) -> bool:
-    """Return whether a path is an export by its name: a folder, a symbol or an ONNX model."""
-    return path.is_dir() or path.name.endswith(SYMBOL) or path.suffix == ".onnx"
+    """Return whether a path is an export by its name: a folder, a symbol or its parameters, or an ONNX model."""
+    return path.is_dir() or path.name.endswith((SYMBOL, PARAMS, ".onnx"))
 
 
 def load_exported(path: Path, device: mx.Context) -> tuple[Any, Recipe, dict[str, Any]]:
@@ -82,6 +82,8 @@ def load_exported(path: Path, device: mx.Context) -> tuple[Any, Recipe, dict[str
             hint = f"; {path / 'last.npz'} is a checkpoint" if (path / "last.npz").is_file() else ""
             raise ExportedError(f"{path} holds no exported network: none of {', '.join(NETWORKS)}{hint}")
         path = found[0]
+    if path.name.endswith(PARAMS):
+        path = path.with_name(path.name[: -len(PARAMS)] + SYMBOL)
     if not path.is_file():
         raise ExportedError(f"no exported network {path}")
     if device.device_type == "gpu" and (path.suffix == ".onnx" or b'"_sg_mkldnn_conv"' in path.read_bytes()):
@@ -90,7 +92,7 @@ def load_exported(path: Path, device: mx.Context) -> tuple[Any, Recipe, dict[str
     if path.suffix == ".onnx":
         network = ONNXNetwork(path)
     else:
-        params = path.with_name(path.name[: -len(SYMBOL)] + "-0000.params")
+        params = path.with_name(path.name[: -len(SYMBOL)] + PARAMS)
         try:
             with warnings.catch_warnings():  # of the type of the input, which the parameters tell
                 warnings.filterwarnings("ignore", "Cannot decide type")

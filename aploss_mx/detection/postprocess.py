@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Sequence
 
 import numpy as np
-from scipy.special import expit
+from scipy.special import expit, logit
 
 from aploss_mx.geometry.anchors import PAPERS, STRIDES, AnchorShapes, level_shapes, make_anchors
 from aploss_mx.geometry.boxes import box_areas, clip_boxes, pairwise_iou
@@ -74,13 +74,11 @@ class PostProcessing:
         ends = np.cumsum([rows * columns for rows, columns in shapes]) * self.anchors.per_cell * logits.shape[1]
         starts = [0, *ends[:-1]]
         flat = logits.reshape(-1)
-        with np.errstate(divide="ignore"):
-            lowest = np.log(self.score_threshold) - np.log1p(-self.score_threshold)
         chosen = []
         for level, (start, end) in enumerate(zip(starts, ends)):
             scores = flat[start:end]
             last = level == len(shapes) - 1
-            above = np.arange(len(scores)) if last else np.flatnonzero(scores > lowest)
+            above = np.arange(len(scores)) if last else np.flatnonzero(scores > logit(self.score_threshold))
             if len(above) > self.topk:
                 above = above[np.argpartition(-scores[above], self.topk - 1)[: self.topk]]
             chosen.append(start + above)

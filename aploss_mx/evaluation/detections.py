@@ -222,7 +222,7 @@ def load_detections(
         If the file is not JSON or not in this layout, or names a class or an image that is not given.
     """
     path = Path(path)
-    entries = _read_list(path)
+    entries = read_json(path, list, "a list of detections")
     for index, entry in enumerate(entries):
         problem = _problem_of(entry)
         if problem:
@@ -255,15 +255,16 @@ def _from_rows(rows: list[tuple[float, ...]]) -> Detections:
     return Detections(table[:, :4], table[:, 4], table[:, 5].astype(np.int64))
 
 
-def _read_list(path: Path) -> list:
+def read_json(path: Path, kind: type, what: str) -> Any:
+    """Return what a JSON file holds; ValueError names the file where it is none, or holds no `kind`, called `what`."""
     try:
-        entries = json.loads(path.read_bytes())  # of bytes, for any mark of their order
+        content = json.loads(path.read_bytes())  # of bytes, for any mark of their order
     # RecursionError: brackets nested deeper than Python's stack.
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not a JSON file: {error}") from error
-    if not isinstance(entries, list):
-        raise ValueError(f"{path} must hold a list of detections, but holds a {type(entries).__name__}")
-    return entries
+    if not isinstance(content, kind):
+        raise ValueError(f"{path} must hold {what}, but holds a {type(content).__name__}")
+    return content
 
 
 def _problem_of(entry: Any) -> str | None:

@@ -11,10 +11,10 @@ from aploss_mx.inspection.findings import Findings
 from aploss_mx.inspection.run_folder import RunFolder, evaluations_of
 from aploss_mx.page.gallery import LEVELS
 from aploss_mx.page.render import percent
+from aploss_mx.page.tables import fewest
 
 FEW_TRAINED, FEW_TESTED = 100, 20  # objects of a class
 STILL = 0.01  # AP gained in a training's last quarter, or share of the loss lost, that says that it was not at its end
-NAMED = 6  # classes
 
 
 class Advice(NamedTuple):
@@ -63,7 +63,7 @@ def advice_on_run(run: RunFolder, findings: Findings | None = None) -> list[Advi
             found.append(Advice("Not finished", f"{done:.0f} of {ends} epochs are done; --resume auto goes on."))
     few = {name: count for name, count in run.note.get("train_objects", {}).items() if count < FEW_TRAINED}
     if few:
-        found.append(Advice("Few objects to learn from", f"{_listed(few)}."))
+        found.append(Advice("Few objects to learn from", f"{fewest(few)}."))
     return found
 
 
@@ -88,16 +88,10 @@ def advice_on_findings(findings: Findings, max_detections: int | None = None) ->
         found.append(Advice("Not calibrated", text))
     few = {name: int(count) for name, count in zip(findings.classes, findings.counts) if count < FEW_TESTED}
     if few:
-        found.append(Advice("Few objects to test on", f"{_listed(few)}. The {measure}s and AP of these say little."))
+        found.append(Advice("Few objects to test on", f"{fewest(few)}. The {measure}s and AP of these say little."))
     most = math.inf if max_detections is None else max_detections
     crowded = [problem for sample in findings.samples for problem in check_crowding(sample, most)]
     if crowded:
         text = f"So have {len(crowded)} pictures, such as {Path(crowded[0].file).name}: {crowded[0].message}."
         found.append(Advice("More objects than detections", text))
     return found
-
-
-def _listed(counts: dict[str, int]) -> str:
-    fewest = sorted(counts.items(), key=lambda item: item[1])
-    more = f" and {len(fewest) - NAMED} more classes" if len(fewest) > NAMED else ""
-    return ", ".join(f"{name} ({count})" for name, count in fewest[:NAMED]) + more

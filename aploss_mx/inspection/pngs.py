@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import time
+import warnings
 from pathlib import Path
 from typing import Any, Sequence
 
+import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -18,6 +20,7 @@ from aploss_mx.atomic import naming, replacing
 from aploss_mx.inspection.plots import Plot
 from aploss_mx.page.charts import FEW_POINTS, NUMBERED, Curve
 from aploss_mx.palette import BLUE, CURVES
+from aploss_mx.report.fonts import families_of
 from aploss_mx.text import visible
 
 DPI = 150
@@ -29,7 +32,7 @@ def write_pngs(folder: Path, plots: Sequence[Plot]) -> list[Path]:
     paths = [folder / f"{plot.file}.png" for plot in plots]
     for path, plot in zip(paths, plots):
         with replacing(path) as temporary:
-            _draw(plot).savefig(temporary, format="png", dpi=DPI)
+            _save(_draw(plot), temporary, DPI)
     return paths
 
 
@@ -41,7 +44,7 @@ def log_images(folder: Path, step: int, plots: Sequence[Plot]) -> None:
         values = []
         for plot in plots:
             figure, file = _draw(plot), io.BytesIO()
-            figure.savefig(file, format="png", dpi=100)
+            _save(figure, file, 100)
             width, height = (int(side * 100) for side in figure.get_size_inches())
             image = Summary.Image(height=height, width=width, colorspace=4, encoded_image_string=file.getvalue())
             values.append(Summary.Value(tag=f"report/{plot.file}", image=image))
@@ -52,11 +55,18 @@ def log_images(folder: Path, step: int, plots: Sequence[Plot]) -> None:
 
 def _draw(plot: Plot) -> Figure:
     content = dict(plot.content)
-    figure = Figure(figsize=_size(plot), layout="constrained")
-    axes = figure.subplots()
-    {"lines": _lines, "bars": _bars, "heat_map": _heat_map}[plot.kind](axes, **content)
-    axes.set_title(content["title"], fontsize=11)
+    with matplotlib.rc_context({"font.family": families_of(str(content))}):
+        figure = Figure(figsize=_size(plot), layout="constrained")
+        axes = figure.subplots()
+        {"lines": _lines, "bars": _bars, "heat_map": _heat_map}[plot.kind](axes, **content)
+        axes.set_title(content["title"], fontsize=11)
     return figure
+
+
+def _save(figure: Figure, file: Any, dpi: int) -> None:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # one by one, of what `families_of` has told
+        figure.savefig(file, format="png", dpi=dpi)
 
 
 def _size(plot: Plot) -> tuple[float, float]:

@@ -17,6 +17,7 @@ import aploss_mx
 from aploss_mx.atomic import write_text
 from aploss_mx.config import Recipe, load_recipe
 from aploss_mx.data.sample import Sample
+from aploss_mx.evaluation.detections import read_json
 from aploss_mx.training.metrics_log import COLUMNS, read_metrics
 
 NOTE = "run.json"
@@ -67,9 +68,9 @@ def read_run(path: Path) -> RunFolder:
     missing = [name for name in ("recipe.yaml", "metrics.json", "detections.json") if not (path / name).is_file()]
     if missing:
         raise ValueError(f"{path} lacks {', '.join(missing)}: give the folder of a training that was evaluated")
-    note = _read_json(path / NOTE) if (path / NOTE).is_file() else {}
+    note = read_json(path / NOTE, dict, "an object") if (path / NOTE).is_file() else {}
     recipe, log = load_recipe(str(path / "recipe.yaml")), read_log(path / "metrics.csv")
-    return RunFolder(path, recipe, log, _read_json(path / "metrics.json"), note)
+    return RunFolder(path, recipe, log, read_json(path / "metrics.json", dict, "an object"), note)
 
 
 def read_log(path: Path) -> pd.DataFrame:
@@ -85,16 +86,6 @@ def evaluations_of(log: pd.DataFrame) -> pd.DataFrame:
     rows = log.dropna(subset=["AP"])
     again = np.flatnonzero(rows["step"].duplicated())
     return rows.iloc[again[-1] :] if len(again) else rows
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is not a JSON file: {error}") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} must hold an object, but holds a {type(content).__name__}")
-    return content
 
 
 def write_note(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Sequence
+from typing import Any, Mapping, NamedTuple, Sequence
 
 from markupsafe import Markup
 
 from aploss_mx.page.render import percent, render
+
+NAMED = 8  # classes
 
 
 class Column(NamedTuple):
@@ -45,3 +47,10 @@ def table(columns: Sequence[Column], rows: Sequence[Sequence[Any]], caption: str
     """
     cells = [[(value, column.text(value)) for column, value in zip(columns, row)] for row in rows]
     return render("table.html", columns=columns, rows=cells, caption=caption, last=last)
+
+
+def fewest(counts: Mapping[str, int]) -> str:
+    """Return which classes have the fewest, as text: their names with their counts, and how many more there are."""
+    ordered = sorted(counts.items(), key=lambda item: item[1])
+    more = f" and {len(ordered) - NAMED} more classes" if len(ordered) > NAMED else ""
+    return ", ".join(f"{name} ({count})" for name, count in ordered[:NAMED]) + more

@@ -39,6 +39,16 @@ def _file_of(letters: frozenset[str]) -> str:
     return DEJAVU
 
 
+def families_of(text: str) -> list[str]:
+    """Return the families that matplotlib finds the letters of a text in: DejaVu Sans, and one that has what it lacks.
+
+    Where there is none, DejaVu Sans alone, with a warning.
+    """
+    other = _file_of(frozenset(letter for letter in text if ord(letter) not in _letters(DEJAVU)))
+    font_manager.fontManager.addfont(other)
+    return [font_manager.FontProperties(fname=path).get_name() for path in dict.fromkeys((DEJAVU, other))]
+
+
 @lru_cache(maxsize=1)
 def _system_fonts() -> tuple[str, ...]:
     return tuple(sorted(font_manager.findSystemFonts()))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -56,7 +55,7 @@ class Options:
 
     def check_free(self) -> None:
         """Raise ConfigError if another training is at work in the run's folder, OSError if it cannot be written."""
-        check_target_folder(self.save_prefix)
+        self.check_writable()
         if (self.save_prefix / LOCK).exists():
             with open(self.save_prefix / LOCK) as file:
                 self._take(file, portalocker.LOCK_SH)  # of which several may be held: workers look at the same time
@@ -116,16 +115,9 @@ class Options:
         return path
 
     def check_writable(self) -> None:
-        """Make the run's folder, if need be.
-
-        Raises
-        ------
-        OSError
-            If it cannot be made or written to.
-        """
+        """Raise OSError if the run's folder cannot be written, or made where it is missing."""
         try:
-            self.save_prefix.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=self.save_prefix):
-                pass
+            check_target_folder(self.save_prefix)
         except OSError as error:
-            raise OSError(f"cannot write to --save-prefix {self.save_prefix}: {error.strerror}") from error
+            told = f"cannot write to --save-prefix {self.save_prefix}: {error.strerror}: {error.filename}"
+            raise OSError(told) from error

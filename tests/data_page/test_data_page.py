@@ -244,9 +244,19 @@ def test_the_command_on_sound_data(shapes, tmp_path, capsys):
     with pytest.raises(SystemExit) as caught:
         main([*arguments, "--html", str(shapes / "VOC2007" / "ImageSets" / "Main" / "train.txt")])
     assert caught.value.code == 2 and "must end in .html" in capsys.readouterr().err
-    (tmp_path / "file").write_text("")
-    assert main([*arguments, "--html", str(tmp_path / "file" / "data.html")]) == 1
-    assert "file" in capsys.readouterr().err
+    (tmp_path / "full.html").symlink_to("/dev/full")
+    assert main([*arguments, "--html", str(tmp_path / "full.html")]) == 1
+    assert "No space left on device" in capsys.readouterr().err
+
+
+def test_folders_that_cannot_be_read_are_told(monkeypatch, capsys):
+    def closed(*_):
+        raise PermissionError(13, "Permission denied", "data")
+
+    monkeypatch.setattr("aploss_mx.commands.check.is_coco", closed)
+    with pytest.raises(SystemExit):
+        main(["--dataset-root", "data", "--split", "train"])
+    assert "error: [Errno 13] Permission denied: 'data'" in capsys.readouterr().err
 
 
 def test_data_that_cannot_be_opened_have_a_page_of_what_is_wrong(shapes, tmp_path):

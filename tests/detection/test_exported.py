@@ -52,7 +52,7 @@ def photograph(shared_data):
 
 
 @pytest.mark.filterwarnings("error:Cannot decide type")
-@pytest.mark.parametrize("name", ["", "model-symbol.json", "model.onnx"])
+@pytest.mark.parametrize("name", ["", "model-symbol.json", "model-0000.params", "model.onnx"])
 def test_the_same_is_found(checkpoint, exported, photograph, name):
     ours, theirs = Detector.load(checkpoint), Detector.load(exported / name)
     assert theirs.classes == ours.classes

@@ -106,12 +106,6 @@ def test_of_several_views_as_many_candidates_count_as_of_one():
     np.testing.assert_array_equal(found.boxes, boxes[:-6:-1])  # the best of 5 levels
 
 
-def test_scores_come_in_descending_order():
-    found = PostProcessing()(*random_outputs(5), *SIZE)
-    assert len(found) == 100
-    assert (np.diff(found.scores) < 0).all()
-
-
 def test_where_nothing_reaches_the_threshold_only_p7_speaks():
     logits, deltas = silent_outputs()
     logits[100, 1] = math.log(0.01 / 0.99) - 1e-4

@@ -233,14 +233,6 @@ def test_colours_differ_for_as_many_classes_as_there_are():
     assert len({class_color(label) for label in range(300)}) == 300
 
 
-def test_many_classes_can_be_drawn():
-    corners = [(x, y) for y in range(0, 180, 18) for x in range(0, 280, 23)]
-    boxes = np.array([[x, y, x + 20, y + 15] for x, y in corners])
-    labels = np.arange(len(boxes))
-    drawn = draw_detections(grey(), boxes, labels, None, [str(label) for label in labels])
-    assert changed(drawn).any()
-
-
 @pytest.mark.parametrize("label", range(40))
 def test_text_is_legible_on_its_colour(label):
     """The darkest and the lightest pixel of a caption keep the contrast that WCAG 2.1 asks of text, 4.5 to 1."""

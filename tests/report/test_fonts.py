@@ -8,6 +8,9 @@ import matplotlib
 import numpy as np
 import pytest
 
+from aploss_mx.inspection.plots import Plot
+from aploss_mx.inspection.pngs import write_pngs
+from aploss_mx.page.charts import Curve
 from aploss_mx.report import fonts
 from aploss_mx.report.draw import draw_detections
 
@@ -48,6 +51,18 @@ def test_letters_that_no_font_has_are_told_once(monkeypatch):
         fonts.font_of(f"{HAN} 0.51", 12)
     for score in ("0.51", "0.98", "1.00"):
         assert fonts.font_of(f"{HAN} {score}", 14).path == fonts.DEJAVU  # and no second warning
+
+
+def test_charts_have_such_letters_too_or_tell_once(monkeypatch, tmp_path):
+    curves = [Curve(f"{HAN} {number}", np.arange(2.0), np.arange(2.0)) for number in range(2)]
+    charts = 2 * [Plot("ap", "lines", {"title": HAN, "curves": curves, "x": "", "y": ""})]
+    monkeypatch.setattr(fonts, "_system_fonts", tuple)
+    with pytest.warns(UserWarning) as told:
+        write_pngs(tmp_path, charts)
+    assert [str(one.message).split(" of ")[0] for one in told] == ["no font here has all letters"]
+    monkeypatch.setattr(fonts, "_system_fonts", lambda: (DEJAVU,))
+    monkeypatch.setattr(fonts, "DEJAVU", LATIN)
+    assert fonts.families_of("велосипед") == ["cmr10", "DejaVu Sans"]
 
 
 def test_names_of_a_font_that_has_them_differ(monkeypatch):

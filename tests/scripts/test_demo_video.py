@@ -197,6 +197,11 @@ def test_inputs_that_are_no_film(trained, tmp_path):
     ]:
         with pytest.raises(SystemExit, match=message):
             demo.main([*flags, "--input", source])
+    film = make_film(tmp_path / "film.mp4").rename(tmp_path / "caf\udce9.mp4")
+    for source, output in ((film, "out"), (tmp_path / "film.avi", "caf\udce9")):
+        make_film(tmp_path / "film.avi", 3)
+        with pytest.raises(SystemExit, match="OpenCV takes paths of films in UTF-8 alone"):
+            demo.main([*flags[:2], "--output", str(tmp_path / output), "--input", str(source)])
     film, other = make_film(tmp_path / "film.mp4"), make_film(tmp_path / "film.avi", 3)
     before = film.read_bytes()
     for folder in ("links", "out", "hard"):
