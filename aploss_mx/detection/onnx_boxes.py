@@ -56,7 +56,7 @@ class Nodes:
         """Append a node and return the name of its output, or the list of those that `outputs` names."""
         names = list(outputs) or [next(self._names)]
         values = [self.value(one) for one in inputs]
-        # Named, since onnxruntime before 1.20 gives nodes that it makes of nameless ones all the same name.
+        # Named, since onnxruntime 1.19 gives nodes that it makes of nameless ones all the same name.
         self.nodes.append(helper.make_node(op_type, values, names, name=names[0], **attributes))
         return names if outputs else names[0]
 
