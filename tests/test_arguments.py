@@ -15,7 +15,7 @@ from aploss_mx.config import load_recipe
 from aploss_mx.data.voc import parse_classes
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-PROGRAMS = [*REPOSITORY.glob("aploss_mx/**/*.py"), *REPOSITORY.glob("scripts/**/*.py")]
+PROGRAMS = [path for folder in ("aploss_mx", "scripts", "examples") for path in (REPOSITORY / folder).rglob("*.py")]
 
 
 @pytest.fixture(autouse=True)
