@@ -107,7 +107,7 @@ def test_the_chosen_settings_are_the_best_measured_and_of_one_setting_in_the_lon
             best = [row["row"].split(", ", 1)[1] for row in by_ap]
             assert set(best) <= set(choices)  # a training that diverged, or is not made yet, has no row
             if name == "learning_rates" and "learning_rates_longer" in scale.tuning:
-                assert set(best[:2]) == set(scale.tuning["learning_rates_longer"].choices)
+                assert best[0] in scale.tuning["learning_rates_longer"].choices
             expected.update(choices[best[0]] if best else {})
         assert {**scale.settings, **scale.chosen[loss]} == {**scale.settings, **expected}
 
