@@ -228,13 +228,7 @@ class Recipe:
     max_detections: int = _setting(100, _positive, "boxes kept on an image")
 
     def __post_init__(self) -> None:
-        """Give each setting the type of its default, as for values that are text.
-
-        Raises
-        ------
-        ConfigError
-            If a value cannot be used.
-        """
+        """Read each setting as a flag's text is read; raise ConfigError where a value cannot be used."""
         for item in fields(self):
             object.__setattr__(self, item.name, _parse(item, getattr(self, item.name)))
         if self.test_short > self.test_long:

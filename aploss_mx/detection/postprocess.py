@@ -74,11 +74,11 @@ class PostProcessing:
         ends = np.cumsum([rows * columns for rows, columns in shapes]) * self.anchors.per_cell * logits.shape[1]
         starts = [0, *ends[:-1]]
         flat = logits.reshape(-1)
-        chosen = []
+        lowest, chosen = logit(self.score_threshold), []
         for level, (start, end) in enumerate(zip(starts, ends)):
             scores = flat[start:end]
             last = level == len(shapes) - 1
-            above = np.arange(len(scores)) if last else np.flatnonzero(scores > logit(self.score_threshold))
+            above = np.arange(len(scores)) if last else np.flatnonzero(scores > lowest)
             if len(above) > self.topk:
                 above = above[np.argpartition(-scores[above], self.topk - 1)[: self.topk]]
             chosen.append(start + above)
