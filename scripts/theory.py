@@ -58,10 +58,10 @@ def experiments(arguments: argparse.Namespace) -> dict[str, Callable[[], tuple[F
 def training_curves(arguments: argparse.Namespace) -> dict[str, np.ndarray]:
     """Train the three contenders of Figure 5b on the first images of the data."""
     with tempfile.TemporaryDirectory() as folder:
-        root, classes, split = arguments.dataset_root, VOC_CLASSES, arguments.split
+        root, classes, split = arguments.dataset_root, VOC_CLASSES, arguments.split or "2007_train"
         if root is None:
             root = generate(Path(folder), num_train=IMAGES, num_val=1, progress=False)
-            classes, split = SHAPES_CLASSES, "2007_train"
+            classes = SHAPES_CLASSES
         if arguments.classes:
             classes = parse_classes(arguments.classes)
         samples = VOCDetection(root, split, classes).samples[:IMAGES]
@@ -83,12 +83,12 @@ def main(argv: list[str] | None = None) -> None:
     )
     data = parser.add_argument_group("data of 'optimisers'")
     data.add_argument("--dataset-root", help="data in VOC layout (default: generated shapes)")
-    data.add_argument(
-        "--split", default="2007_train", help="its images, of which the first 32 are taken (default: %(default)s)"
-    )
+    data.add_argument("--split", help="images of --dataset-root, of which the first 32 are taken (default: 2007_train)")
     data.add_argument("--classes", help="names joined by commas (default: VOC's, or the shapes')")
     data.add_argument("--steps", type=positive_int, default=100, help="training steps of each (default: %(default)s)")
     arguments = parser.parse_args(argv)
+    if arguments.split and not arguments.dataset_root:
+        parser.error("--split goes with --dataset-root")
     with readable_errors():
         for name, run in experiments(arguments).items():
             if name in arguments.only:

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Sequence
 
 from aploss_mx.arguments import ArgumentParser, output_file
+from aploss_mx.atomic import check_target
 from aploss_mx.commands.errors import readable_errors
-from aploss_mx.commands.flags import add_gpus_flag, add_workers_flag, one_device
+from aploss_mx.commands.flags import add_gpus_flag, add_workers_flag, nonnegative, one_device
 from aploss_mx.commands.recipe_flags import add_test_flags, settings_of_test
 from aploss_mx.commands.scoring import detect, preflight, report_metrics, report_reliability
 from aploss_mx.config import TEST_SETTINGS
@@ -60,7 +61,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
     parser.add_argument("--output", type=output_file, metavar="FILE", help="write the metrics as JSON")
     parser.add_argument(
         "--min-area",
-        type=float,
+        type=nonnegative,
         default=0,
         metavar="PIXELS",
         help="leave out smaller objects, and what is found of them: 1024 is COCO's medium and large (default: all)",
@@ -105,6 +106,7 @@ def run(arguments: argparse.Namespace) -> None:
         if target.resolve() in taken:
             raise ValueError(f"{target} {taken[target.resolve()]}: write elsewhere")
         taken[target.resolve()] = "would be written twice"
+        check_target(target)
     voc_split = re.fullmatch(r"(\d{4})_(\w+)", arguments.split)
     coco = is_coco(arguments.dataset_root, arguments.split)
     if arguments.voc_results and (coco or not voc_split):

@@ -24,6 +24,14 @@ def count(text: str, least: int = 0) -> int:
     return number
 
 
+def nonnegative(text: str) -> float:
+    """Return a number from 0 for argparse, which reports others."""
+    number = float(text)
+    if not number >= 0:
+        raise argparse.ArgumentTypeError(f"must be at least 0, not {text}")
+    return number
+
+
 def fraction(text: str) -> float:
     """Return a number from 0 to 1 for argparse, which reports others."""
     number = float(text)

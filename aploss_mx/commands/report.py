@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Sequence
 
 from aploss_mx.arguments import ArgumentParser, html_file, output_folder
+from aploss_mx.atomic import check_target
 from aploss_mx.commands.errors import readable_errors
 from aploss_mx.commands.flags import command_line
 from aploss_mx.data.check import Dataset
@@ -62,6 +63,7 @@ def run(arguments: argparse.Namespace, command: str) -> None:
     """Write the page that the flags ask for; it shows the `command`, where no run has one of its own."""
     folders = [read_run(path) for path in arguments.runs]
     output = arguments.output or (folders[0].path / REPORT if len(folders) == 1 else Path(REPORT))
+    check_target(output)
     if not folders:
         plots = _report_detections(arguments, output, command)
     elif len(folders) == 1:

@@ -70,7 +70,10 @@ def read_run(path: Path) -> RunFolder:
         raise ValueError(f"{path} lacks {', '.join(missing)}: give the folder of a training that was evaluated")
     note = read_json(path / NOTE, dict, "an object") if (path / NOTE).is_file() else {}
     recipe, log = load_recipe(str(path / "recipe.yaml")), read_log(path / "metrics.csv")
-    return RunFolder(path, recipe, log, read_json(path / "metrics.json", dict, "an object"), note)
+    metrics = read_json(path / "metrics.json", dict, "an object")
+    if not isinstance(metrics.get("per_class"), dict):
+        raise ValueError(f"{path / 'metrics.json'} has no figures per_class: evaluate the run again with --eval-only")
+    return RunFolder(path, recipe, log, metrics, note)
 
 
 def read_log(path: Path) -> pd.DataFrame:

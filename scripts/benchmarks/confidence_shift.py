@@ -82,8 +82,8 @@ def run(arguments: argparse.Namespace) -> None:
                 "AP": f"{100 * metrics['AP']:.1f}",
                 "ECE": f"{reliability(confidence, judged.hits).error:.3f}",
                 "shown": int(shown.sum()),
-                "said": f"{confidence[shown].mean():.2f}",
-                "right": f"{judged.hits[shown].mean():.2f}",
+                "said": f"{confidence[shown].mean():.2f}" if shown.any() else "",
+                "right": f"{judged.hits[shown].mean():.2f}" if shown.any() else "",
             }
         )
     show_table(rows, 1, arguments.output)

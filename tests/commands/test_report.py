@@ -112,6 +112,14 @@ def test_what_cannot_be_is_told(flags, message, capsys):
     assert message in f"{error.value.code} {capsys.readouterr().err}"
 
 
+def test_a_page_that_cannot_be_written_is_not_made(copy, monkeypatch):
+    (copy / "report.html").unlink()
+    (copy / "report.html").mkdir()
+    monkeypatch.setattr(report, "write_run_page", None)
+    with pytest.raises(SystemExit, match="Is a directory"):
+        report.main([str(copy)])
+
+
 def test_a_run_without_a_note_wants_the_data_set(copy):
     (copy / "run.json").unlink()
     with pytest.raises(SystemExit, match="give --dataset-root"):

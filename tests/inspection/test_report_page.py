@@ -343,6 +343,14 @@ def test_a_folder_that_is_no_run_is_told(run, tmp_path, missing):
         read_run(copy)
 
 
+@pytest.mark.parametrize("metrics", ["{}", '{"per_class": []}'])
+def test_metrics_of_something_else_are_told(run, tmp_path, metrics):
+    copy = shutil.copytree(run, tmp_path / "copy")
+    (copy / "metrics.json").write_text(metrics)
+    with pytest.raises(ValueError, match=r"metrics.json has no figures per_class: .* --eval-only"):
+        read_run(copy)
+
+
 def test_pictures_that_cannot_be_read_are_grey_and_said_so(run, data, tmp_path):
     broken = [*data.samples]
     broken[0].image_path.with_suffix(".bak").write_bytes(broken[0].image_path.read_bytes())

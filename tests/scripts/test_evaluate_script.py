@@ -42,6 +42,13 @@ def test_workers_are_counted_from_0(capsys):
     assert "--num-workers: must be at least 0, not -1" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("area", ["-1", "nan"])
+def test_an_area_is_counted_from_0(capsys, area):
+    with pytest.raises(SystemExit):
+        evaluate.main(["--params", "x", "--dataset-root", "x", "--split", "x", "--min-area", area])
+    assert f"--min-area: must be at least 0, not {area}" in capsys.readouterr().err
+
+
 def test_test_settings_change_what_is_found(shapes, trained, tmp_path):
     flags = ["--params", str(trained / "last.npz"), "--dataset-root", str(shapes), "--split", "2007_val"]
     evaluate.main([*flags, "--num-workers", "0", "--max-detections", "2", "--save-detections", str(tmp_path / "few")])
@@ -155,6 +162,13 @@ def test_evaluate_writes_no_file_twice(shapes, trained, tmp_path, monkeypatch, n
     source = ["--detections", trained / "detections.json", "--dataset-root", shapes, "--split", "2007_val"]
     assert "a.* would be written twice" in re.sub(r"a\S*", "a.*", message_of(evaluate.main, [*source, *targets]))
     assert not list(tmp_path.iterdir())
+
+
+def test_the_numbers_beside_the_picture_can_be_written_or_nothing_begins(shapes, trained, tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluate, "load_detections", None)
+    (tmp_path / "a.csv").mkdir()
+    source = ["--detections", trained / "detections.json", "--dataset-root", shapes, "--split", "2007_val"]
+    assert "Is a directory" in message_of(evaluate.main, [*source, "--reliability", tmp_path / "a.png"])
 
 
 def test_the_reliability_is_of_the_objects_that_the_metrics_count(shapes, trained, tmp_path, monkeypatch):

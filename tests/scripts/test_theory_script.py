@@ -46,6 +46,7 @@ def test_errors_are_readable(tmp_path):
     flags = ["--output", str(tmp_path), "--only", "optimisers", "--dataset-root", str(tmp_path / "nowhere")]
     with pytest.raises(SystemExit, match=r"error: errors in the data \(1\)\s+no such folder"):
         theory.main(flags)
-    with pytest.raises(SystemExit) as end:
-        theory.main(["--only", "proof"])
-    assert end.value.code == 2
+    for flags in (["--only", "proof"], ["--split", "2007_val"]):
+        with pytest.raises(SystemExit) as end:
+            theory.main(flags)
+        assert end.value.code == 2

@@ -101,6 +101,8 @@ def _is_available(context: mx.Context) -> bool:
             solve_anchors(ap_loss(), context, logits, class_targets, 0, *outputs)
             found = np.concatenate([output.asnumpy().ravel() for output in outputs])
     except (mx.MXNetError, AttributeError, OSError) as error:
+        if "out of memory" in str(error):
+            raise  # which says nothing of the kernels
         reasons = [line.strip() for line in str(error).splitlines() if "rror" in line]
         _tell_fallback(f"mx.rtc cannot run their kernels on {context} ({reasons[-1] if reasons else repr(error)})")
         return False

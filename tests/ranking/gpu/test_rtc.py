@@ -79,6 +79,17 @@ def test_kernels_that_give_wrong_numbers_are_not_used(monkeypatch, loss, gradien
     assert ["wrong numbers on cpu(0)" in reason for reason in told] == [True] * (not is_right)
 
 
+def test_a_gpu_whose_memory_is_full_may_have_the_kernels_all_the_same(monkeypatch):
+    def solve_anchors(*_):
+        raise mx.MXNetError("Check failed: cudaMalloc retry failed: out of memory")
+
+    monkeypatch.setattr(rtc, "solve_anchors", solve_anchors)
+    rtc._is_available.cache_clear()
+    for _ in range(2):
+        with pytest.raises(mx.MXNetError, match="out of memory"):
+            rtc.is_available(mx.cpu())
+
+
 @pytest.mark.parametrize(
     ("method", "scope", "dtype", "size", "reason"),
     [
