@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Callable, Iterable, Sequence, Union, overload
+from typing import Any, Callable, Iterable, List, Sequence, Tuple, Union, overload
 
 import mxnet as mx
 import numpy as np
@@ -25,6 +25,8 @@ from aploss_mx.model_zoo import model_path
 from aploss_mx.progress import track
 
 Images = Union[np.ndarray, mx.nd.NDArray]
+Shown = Tuple[int, Tuple[int, ...], List[np.ndarray]]
+"""An image's index, height and width, and the network's inputs of it, one for each view."""
 
 
 class Detector:
@@ -121,7 +123,7 @@ class Detector:
         Parameters
         ----------
         images : ndarray or NDArray of uint8, shape (H, W, 3), Pillow's image or a file's path, or iterable of such
-            As `pixels.as_array` takes them, in RGB; all are held in memory, so give many files in parts.
+            As `pixels.as_array` takes them, in RGB; they are read as they are needed, however many there are.
         batch_size : int
             How many of several images go through the network together, at most; those that it sees in one size do.
 
@@ -136,19 +138,24 @@ class Detector:
             raise ValueError(f"batch_size must be at least 1, not {batch_size}")
         one = (str, bytes, Path, Image.Image, type(None))  # None is what OpenCV reads of a missing file
         alone = isinstance(images, one) or getattr(images, "ndim", 4) != 4
-        arrays = [as_array(image) for image in ([images] if alone else images)]  # type: ignore[list-item,union-attr]
-        alike: dict[tuple, list[int]] = {}
-        for index, image in enumerate(arrays):
-            shapes = tuple(view.transform.input_shape(*image.shape[:2]) for view in self.views)
-            alike.setdefault(shapes, []).append(index)
+        waiting: dict[tuple, list[Shown]] = {}
         found: dict[int, Detections] = {}
-        for indices in alike.values():
-            for start in range(0, len(indices), batch_size):
-                part = indices[start : start + batch_size]
-                views = [np.stack([view(arrays[index]) for index in part]) for view in self.views]
-                sizes = [(len(arrays[index]), arrays[index].shape[1]) for index in part]
-                found.update(zip(part, self._detect(views, sizes)))
-        return found[0] if alone else [found[index] for index in range(len(arrays))]
+        for index, image in enumerate([images] if alone else images):  # type: ignore[arg-type]
+            array = as_array(image)  # type: ignore[arg-type]
+            views = [view(array) for view in self.views]
+            alike = waiting.setdefault(tuple(view.shape for view in views), [])
+            alike.append((index, array.shape[:2], views))
+            if len(alike) == batch_size:
+                found.update(self._detect_alike(alike))
+                alike.clear()
+        for alike in filter(None, waiting.values()):
+            found.update(self._detect_alike(alike))
+        return found[0] if alone else [found[index] for index in range(len(found))]
+
+    def _detect_alike(self, alike: Sequence[Shown]) -> dict[int, Detections]:
+        """Return the detections, by index, in images that the network sees in one size."""
+        indices, sizes, views = zip(*alike)
+        return dict(zip(indices, self._detect([np.stack(inputs) for inputs in zip(*views)], sizes)))
 
     def loader(self, samples: Sequence[Sample], num_workers: int) -> Loader:
         """Return the loader that `detect` takes."""

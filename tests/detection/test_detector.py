@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from pathlib import Path
 
 import mxnet as mx
@@ -140,6 +141,26 @@ def test_pictures_files_and_arrays_of_mxnet_are_images_too(checkpoint, tmp_path)
     pictures = (pillow, pillow.convert("RGBA"), turned, str(turned), mx.nd.array(image, dtype=np.uint8), image)
     for found in (*detector.predict(iter(pictures)), *map(detector.predict, pictures)):
         np.testing.assert_array_equal(found.boxes, expected.boxes)
+
+
+def test_many_images_have_each_its_own_boxes_and_are_not_held(of_one_box):
+    shapes = [(40, 60), (60, 40), (40, 40), (40, 60)]
+    levels = np.linspace(130, 255, 22).astype(np.uint8)
+    given: list[weakref.ref] = []
+
+    def images():
+        for number, level in enumerate(levels):
+            assert sum(image() is not None for image in given) <= 1  # the last one, whose turn it was
+            image = np.full((*shapes[number % 4], 3), level, np.uint8)
+            given.append(weakref.ref(image))
+            yield image
+            del image
+
+    found = of_one_box.predict(images(), batch_size=3)
+    np.testing.assert_allclose([max(one.scores) for one in found], scores_of_grey(levels), rtol=1e-5)
+    for number, one in enumerate(found):
+        alone = of_one_box.predict(np.full((*shapes[number % 4], 3), levels[number], np.uint8))
+        np.testing.assert_array_equal(one.boxes, alone.boxes)
 
 
 @pytest.mark.parametrize("batch_size", [0, -1])
