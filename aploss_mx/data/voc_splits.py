@@ -57,8 +57,13 @@ def list_places(root: Path, split: str) -> list[Path]:
         places = [root / f"VOC{year}"]
     else:
         places = [root / f"VOC{year}", root]
-    tried = [place / SPLIT_FOLDER / f"{name}.txt" for place in places]
+    tried = [Path(f"{place / SPLIT_FOLDER}/{name}.txt") for place in places]  # in there, even if the name begins with /
     return tried if year is None else [*tried, root / SPLIT_FOLDER / f"{split}.txt"]
+
+
+def folder_of(path: Path) -> Path:
+    """The folder that holds the images of a list: the one above ``ImageSets``, however deep in there the list is."""
+    return next(parent.parent for parent in path.parents if parent.name == SPLIT_FOLDER.parts[0])
 
 
 def _devkit(root: Path) -> Path:
@@ -95,7 +100,7 @@ def list_images(root: Path, splits: str, problems: list[Problem], annotated: boo
             message = f"both {lists[path]} and {split} lead to it; name it once"
             raise DataError([Problem(ERROR, "repeated split", str(path), message)])
         lists[path] = split
-        folder = path.parents[2]
+        folder = folder_of(path)
         index = FileIndex(folder / ANNOTATIONS, {".xml"}) if annotated else FileIndex(folder / PICTURES, SUFFIXES)
         for number, line in read_split(path):
             try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from aploss_mx.atomic import write_text
-from aploss_mx.data.voc_splits import SPLIT_FOLDER, find_split, read_split
+from aploss_mx.data.voc_splits import SPLIT_FOLDER, find_split, folder_of, read_split
 
 EVERY = 5  # one image in five is held out
 
@@ -38,7 +38,7 @@ def hold_out(root: Path, folder: Path, train_split: str, val_split: str) -> None
     if len(images) < EVERY:
         raise ValueError(f"{listed} lists {len(images)} images, too few to hold some out")
     for linked in ("Annotations", "JPEGImages"):
-        link, target = folder / linked, (listed.parents[2] / linked).resolve()
+        link, target = folder / linked, (folder_of(listed) / linked).resolve()
         if not link.is_symlink():
             link.symlink_to(target, target_is_directory=True)
         elif link.resolve() != target:

@@ -58,6 +58,20 @@ def test_list_named_with_a_year_in_a_folder_without_years(tmp_path):
     assert find_split(tmp_path, "2021_new").name == "2021_new.txt"
 
 
+@pytest.mark.parametrize("split", ["folds/1", "2007_folds/1", "../Layout/train"])
+def test_lists_may_be_in_other_folders_of_imagesets(tmp_path, split):
+    folder = devkit(tmp_path) / "VOC2007"
+    for path in ("Main/folds/1.txt", "Layout/train.txt"):
+        (folder / "ImageSets" / path).parent.mkdir()
+        (folder / "ImageSets" / path).write_text("a")
+    assert ids(tmp_path, split) == ["a"]
+
+
+def test_a_list_elsewhere_is_none_of_the_data(tmp_path):
+    (tmp_path / "mine.txt").write_text("a")
+    assert "missing split" in error_of(devkit(tmp_path), str(tmp_path / "mine"))
+
+
 def test_split_in_two_years_needs_its_year(tmp_path):
     message = error_of(devkit(tmp_path), "train")
     assert "ambiguous split" in message and "VOC2007" in message and "VOC2012" in message
