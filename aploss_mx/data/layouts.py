@@ -8,8 +8,8 @@ from pathlib import Path
 from aploss_mx.data.problems import ERROR, DataError, Problem
 
 LAYOUTS = (
-    "Wanted are Annotations/NAME.xml, JPEGImages/NAME.jpg and ImageSets/Main/SPLIT.txt with a NAME a line, or, in "
-    "COCO's layout, annotations/instances_SPLIT.json and a folder SPLIT of images"
+    "Wanted are Annotations/NAME.xml, JPEGImages/NAME.jpg and ImageSets/Main/SPLIT.txt with a NAME a line (for "
+    "train-voc), or, in COCO's layout, annotations/instances_SPLIT.json and a folder SPLIT of images (for train-coco)"
 )
 
 

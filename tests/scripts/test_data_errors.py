@@ -11,7 +11,7 @@ import pytest
 import yaml
 from coco_shapes import change, coco_flags
 from script_output import message_of
-from tiny_training import tiny_recipe
+from tiny_training import tiny_flags, tiny_recipe
 
 from aploss_mx.checkpoint import Checkpoint
 from aploss_mx.commands import demo, errors, evaluate, train_coco, train_voc, training
@@ -48,6 +48,11 @@ def test_where_no_annotation_can_be_read_the_report_says_so(tmp_path):
     flags = ["--recipe", "own_data", "--pretrained", "none", "--dataset-root", str(tmp_path)]
     message = message_of(train_voc.main, [*flags, "--save-prefix", str(tmp_path / "run")])
     assert "missing annotation (2)" in message and str(tmp_path / "Annotations" / "train0.xml") in message
+
+
+def test_data_in_the_other_layout_are_told_the_command_for_them(shapes, coco, folder):
+    for main, root, other in ((train_voc.main, coco, "train-coco"), (train_coco.main, shapes, "train-voc")):
+        assert f"(for {other})" in message_of(main, tiny_flags(root, folder))
 
 
 def test_the_others_know_that_the_first_worker_makes_its_page_alone(coco, folder, monkeypatch):
