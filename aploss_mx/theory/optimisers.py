@@ -30,8 +30,16 @@ class Batch(NamedTuple):
 
 
 def make_batches(samples: Sequence[Sample], size: int, batch_size: int, seed: int = 0) -> list[Batch]:
-    """Return the samples as batches of square images, not augmented, the last one filled up by wrapping round."""
+    """Return the samples as batches of square images, not augmented, the last one filled up by wrapping round.
+
+    Raises
+    ------
+    ValueError
+        If no sample has an object that training learns.
+    """
     dataset = TrainingSet(samples, TrainTransform((size, size), "none"), seed)
+    if not dataset:
+        raise ValueError(f"not one object in the {len(samples)} images counts: there is nothing to train on")
     batches = []
     for draws in EpochSampler(len(dataset), batch_size, seed):
         images, class_targets, _ = zip(*(dataset[draw] for draw in draws))

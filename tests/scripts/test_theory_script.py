@@ -43,9 +43,14 @@ def test_optimisers_on_generated_and_on_given_images(real, tmp_path, capsys, mon
 
 
 def test_errors_are_readable(tmp_path):
-    flags = ["--output", str(tmp_path), "--only", "optimisers", "--dataset-root", str(tmp_path / "nowhere")]
+    flags = ["--output", str(tmp_path), "--only", "optimisers", "--dataset-root"]
     with pytest.raises(SystemExit, match=r"error: errors in the data \(1\)\s+no such folder"):
-        theory.main(flags)
+        theory.main([*flags, str(tmp_path / "nowhere")])
+    shapes = paint_shapes(tmp_path / "shapes")
+    for path in (shapes / "VOC2007" / "Annotations").glob("train_*.xml"):
+        path.write_text(path.read_text().replace("<difficult>0<", "<difficult>1<"))
+    with pytest.raises(SystemExit, match="error: not one object in the 8 images counts: there is nothing to train on"):
+        theory.main([*flags, str(shapes), "--classes", ",".join(SHAPES_CLASSES)])
     for flags in (["--only", "proof"], ["--split", "2007_val"]):
         with pytest.raises(SystemExit) as end:
             theory.main(flags)
