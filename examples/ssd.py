@@ -24,6 +24,7 @@ from gluoncv.model_zoo.ssd import get_ssd
 from mxnet import autograd
 
 from aploss_mx.arguments import ArgumentParser, output_folder
+from aploss_mx.commands.errors import readable_errors
 from aploss_mx.data.shapes import SHAPES_CLASSES, generate
 from aploss_mx.losses import APLoss
 
@@ -98,7 +99,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     mx.random.seed(arguments.seed)
     np.random.seed(arguments.seed)  # noqa: NPY002  (GluonCV's augmentation draws from it)
-    root = str(generate(arguments.dataset_root))
+    with readable_errors():
+        root = str(generate(arguments.dataset_root))
     network = make_network()
     train(network, Shapes(root, [(2007, "train")]), arguments.loss, arguments.epochs, arguments.lr)
     print(f"AP50 {evaluate(network, Shapes(root, [(2007, 'val')])):.1f}")

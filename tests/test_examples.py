@@ -6,6 +6,8 @@ import math
 import runpy
 from pathlib import Path
 
+import pytest
+
 SSD = Path(__file__).resolve().parents[1] / "examples" / "ssd.py"
 
 
@@ -20,3 +22,8 @@ def test_only_the_loss_of_the_classes_changes_in_ssd(shapes, monkeypatch, capsys
         assert 0 <= float(result.split()[1]) <= 100
     # One step from the same start: an AP-loss of at most 1, and 4 cross entropies a positive, no better than chance.
     assert losses[1] - losses[0] > 4 * math.log(6) - 1
+
+
+def test_other_pictures_are_left_alone_with_a_message(shapes):
+    with pytest.raises(SystemExit, match="error: .* holds a shapes data set made with .* Nothing was changed"):
+        runpy.run_path(str(SSD))["main"](["--dataset-root", str(shapes)])
