@@ -101,14 +101,17 @@ class Options:
         ConfigError
             If the folder holds a run that would be lost.
         """
-        if self.resume == "auto":
-            return self.last if self.last.exists() else None
-        if self.last.exists() and not self.resume:
+        held = next((path for path in (self.last, self.best) if path.exists()), None)
+        if self.resume == "auto" and held in (None, self.last):
+            return held
+        if held and self.resume in ("", "auto"):
+            how = "auto" if held == self.last else held
             raise ConfigError(
-                f"{self.save_prefix} holds a run already: resume it with --resume auto, or choose another --save-prefix"
+                f"{self.save_prefix} holds a run already: resume it with --resume {how}, or choose another "
+                "--save-prefix"
             )
         path = Path(self.resume) if self.resume else None
-        if path and self.last.exists() and path.parent.resolve() != self.save_prefix.resolve():
+        if path and held and path.parent.resolve() != self.save_prefix.resolve():
             raise ConfigError(
                 f"{self.save_prefix} holds another run than {path}: choose another --save-prefix to resume from it"
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
@@ -50,6 +51,17 @@ def test_a_folder_that_holds_a_run_is_left_alone(shapes, trained):
     with pytest.raises(ConfigError, match="run holds a run already: .*--resume auto, or .*--save-prefix"):
         tiny_run(shapes, trained)
     assert content_of(trained) == before
+
+
+@pytest.mark.parametrize("resume", ["", "auto", "{trained}/last.npz"])
+def test_the_best_checkpoint_is_not_lost_where_the_last_one_is_gone(shapes, trained, folder, resume):
+    folder.mkdir()
+    shutil.copy(trained / "best.npz", folder)
+    before = content_of(folder)
+    with pytest.raises(ConfigError, match="holds (a run already: .*--resume .*best.npz, or|another run than) "):
+        tiny_run(shapes, folder, resume=resume.format(trained=trained))
+    assert content_of(folder) == before
+    tiny_run(shapes, folder, resume=str(folder / "best.npz")).held.close()
 
 
 # The temperature is of no use to the AP-loss, nor to this test.
