@@ -97,6 +97,6 @@ def _dataset_of(folder: RunFolder, root: str | None) -> Dataset:
     if not root:
         raise ValueError(f"{folder.path} does not tell where its data are: give --dataset-root")
     layout = LAYOUTS.get(str(folder.note.get("layout")))  # which earlier versions did not note
-    if layout is None or root != noted:
+    if layout is None or Path(root).resolve() != Path(noted or root).resolve():
         return open_dataset(root, folder.recipe.val_split, folder.recipe.classes, strict=False)
     return layout(root, folder.recipe.val_split, classes_of(folder.recipe.classes), strict=False)

@@ -49,13 +49,17 @@ def copy(run, tmp_path) -> Path:
     return shutil.copytree(run, tmp_path / run.name)
 
 
-def test_in_a_folder_with_both_layouts_a_page_is_of_the_one_that_was_trained_on(run, copy, shapes, coco, tmp_path):
+@pytest.mark.parametrize("flags", [[], ["--dataset-root", "../{here}/{shapes}"]])
+def test_in_a_folder_with_both_layouts_a_page_is_of_the_one_that_was_trained_on(
+    run, copy, shapes, coco, tmp_path, monkeypatch, flags
+):
+    monkeypatch.chdir(tmp_path)
     both = shutil.copytree(shapes, tmp_path / shapes.name)
     (both / "annotations").mkdir()
     shutil.copy(coco / "annotations" / "instances_val.json", both / "annotations" / "instances_2007_val.json")
     note = json.loads((copy / "run.json").read_text())
     (copy / "run.json").write_text(json.dumps({**note, "dataset_root": str(both)}))
-    report.main([str(copy)])
+    report.main([str(copy), *(flag.format(shapes=shapes.name, here=tmp_path.name) for flag in flags)])
     assert (copy / "report.html").read_bytes() == (run / "report.html").read_bytes()
 
 
