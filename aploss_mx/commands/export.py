@@ -38,7 +38,7 @@ from aploss_mx.commands.flags import positive_int
 from aploss_mx.data.pixels import read_image
 from aploss_mx.detection.description import describe
 from aploss_mx.detection.detector import Detector
-from aploss_mx.detection.export import export_onnx, export_onnx_boxes, export_symbol
+from aploss_mx.detection.export import check_views, export_onnx, export_onnx_boxes, export_symbol
 from aploss_mx.detection.exported import DESCRIPTION, NETWORKS, parameters_described
 from aploss_mx.detection.onnx_int8 import quantize_onnx
 from aploss_mx.detection.quantize import has_int8_units, quantize
@@ -96,6 +96,8 @@ def write_networks(arguments: argparse.Namespace, formats: set[str]) -> list[Pat
     detector = Detector.load(arguments.params)
     if not isinstance(detector.network, RetinaNet):
         raise ValueError(f"--params {arguments.params} is exported already: give the checkpoint it was made of")
+    if arguments.boxes:
+        check_views(detector.recipe)  # before anything is written
     folder, stem = arguments.output, "int8" if arguments.int8 else "model"
     names = {"mxnet": [f"{stem}-symbol.json"], "onnx": [f"{stem}.onnx", BOXES[stem]][: 1 + arguments.boxes]}
     about = describe(detector)

@@ -9,6 +9,7 @@ import mxnet as mx
 
 from aploss_mx.archive import write_params
 from aploss_mx.atomic import replacing, write_text
+from aploss_mx.config import Recipe
 from aploss_mx.detection.description import describe
 from aploss_mx.detection.detector import Detector
 from symbols.retinanet import RetinaNet
@@ -89,6 +90,15 @@ def _tidy(graph: Any) -> None:
     graph.input.extend(images)
 
 
+def check_views(recipe: Recipe) -> None:
+    """Raise ExportError where a test looks at an image several times, which an ONNX model with boxes cannot."""
+    if recipe.test_scales or recipe.test_flip:
+        raise ExportError(
+            "an ONNX model with boxes looks once, and the recipe's test_scales or test_flip several times: leave out "
+            "these or the boxes"
+        )
+
+
 def export_onnx_boxes(detector: Detector, network: Path, path: Path) -> Path:
     """Write an ONNX model that takes an image's pixels and gives boxes, around one of `export_onnx`.
 
@@ -97,16 +107,14 @@ def export_onnx_boxes(detector: Detector, network: Path, path: Path) -> Path:
     Raises
     ------
     ExportError
-        If the detector looks at an image several times, which the model cannot.
+        As `check_views`.
     """
     import onnx
 
     from aploss_mx.detection.onnx_boxes import add_boxes  # here, since onnx may be missing
 
-    recipe = detector.recipe
-    if recipe.test_scales or recipe.test_flip:
-        raise ExportError("an ONNX model with boxes looks once: leave out test_scales and test_flip")
-    model = add_boxes(onnx.load(network), recipe, detector.classes, describe(detector), detector.calibration)
+    check_views(detector.recipe)
+    model = add_boxes(onnx.load(network), detector.recipe, detector.classes, describe(detector), detector.calibration)
     onnx.checker.check_model(model)
     with replacing(path) as temporary:
         onnx.save(model, temporary)

@@ -211,6 +211,18 @@ def test_networks_with_boxes_are_of_the_test_settings_too(checkpoint, exported, 
     (tmp_path / "other.npz").unlink()
 
 
+@pytest.mark.parametrize("settings", [{"test_flip": True}, {"test_scales": (96,)}])
+def test_boxes_of_several_views_are_refused_before_anything_is_written(checkpoint, exported, tmp_path, settings):
+    folder = shutil.copytree(exported, tmp_path / "exported")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    was = Checkpoint.load(checkpoint)
+    replace(was, recipe=was.recipe.override(**settings)).save(tmp_path / "several.npz")
+    with pytest.raises(SystemExit, match="test_scales or test_flip"):
+        export.main(["--params", str(tmp_path / "several.npz"), "--output", str(folder), "--onnx", "--boxes"])
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    (tmp_path / "several.npz").unlink()
+
+
 @pytest.mark.parametrize("flags", [["--images", "photographs"], ["--calibrate", "8"]])
 def test_images_are_of_int8_alone(checkpoint, tmp_path, capsys, flags):
     with pytest.raises(SystemExit):
