@@ -10,6 +10,7 @@ from typing import Sequence
 import aploss_mx
 from aploss_mx.arguments import ArgumentParser
 from aploss_mx.extras import needs
+from symbols.mxnet_setup import count_threads
 
 COMMANDS = {
     "train-voc": ("aploss_mx.commands.train_voc", "train on data in PASCAL VOC layout"),
@@ -41,6 +42,10 @@ def main(argv: Sequence[str] | None = None, prog: str = "aploss-mx") -> int:
     parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="one of those below")
     argv = list(sys.argv[1:] if argv is None else argv) or ["--help"]
     command = parser.parse_args(argv[:1]).command
+    try:
+        count_threads()
+    except ValueError as error:  # which would end `import mxnet` with a traceback
+        sys.exit(f"error: {error}")
     try:
         try:
             module = import_module(COMMANDS[command][0])

@@ -121,6 +121,12 @@ def test_a_command_that_there_is_not(capsys):
     assert "COMMAND" in capsys.readouterr().err
 
 
+def test_no_number_of_threads_is_told_without_a_traceback(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "0")
+    with pytest.raises(SystemExit, match="^error: OMP_NUM_THREADS must be a number of threads, at least 1, not '0'$"):
+        cli.main(["train-voc", "--help"])
+
+
 def test_without_a_command_those_that_there_are_are_listed(capsys):
     with pytest.raises(SystemExit) as end:
         cli.main([])
