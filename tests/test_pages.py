@@ -353,6 +353,20 @@ def test_augmentations_of_a_whole_backbone():
     assert_shown(claim("with SSD's, OHEM is (.*?) AP behind", RESULTS), [lead])
 
 
+def test_longer_trainings_of_a_whole_backbone_with_two_rates():
+    rows = {row["row"]: numbers(row, "AP", "AP50", "AP75") for row in measured("whole/learning_rates_longer.csv")}
+    cells, gains = table("| loss | 0.001: AP |", RESULTS), {}
+    for name, *figures in cells:
+        high, low = (rows[f"{LOSSES_OF_TABLE[name]}, adam, lr {lr}, backbone x 0.1"] for lr in ("0.001", "0.0003"))
+        assert_shown(" | ".join(figures), [*high, *low])
+        gains[name] = high[0] - low[0]
+        assert high[1] < low[1] and high[2] > low[2]
+    assert 2 * len(cells) == len(rows)
+    assert_shown(claim("Now 0.001 is ahead for AP-loss, by (.*?) AP", RESULTS), [gains["AP-loss"]])
+    assert_shown(claim("and 0.0003 for AUC-loss, by (.*?);", RESULTS), [-gains["AUC-loss"]])
+    assert gains["focal loss"] > 0.1 > abs(gains["OHEM"])
+
+
 def test_what_a_whole_backbone_has_begun_with():
     measured_by_row = {row["row"]: numbers(row, "AP", "AP50") for row in measured("whole/learning_rates.csv")}
     diverged = [row["row"] for row in measured("whole/diverged.csv")]

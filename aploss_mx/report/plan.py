@@ -156,7 +156,10 @@ SCALES = {
                     {name: {"augmentation": name} for name in ("flip", "ssd")},
                 ),
             },
-            chosen=dict.fromkeys(LOSSES, _optimisers()["adam, lr 0.001, backbone x 0.1"]),
+            chosen={
+                loss: _optimisers()[f"adam, lr {lr}, backbone x 0.1"]
+                for loss, lr in {"ap": 0.001, "auc": 0.0003, "focal": 0.001, "ohem": 0.001}.items()
+            },
             optimisers={"epochs": 8, "lr_decay_epoch": (), "log_interval": 5, "backbone_lr_mult": 0.1},
             optimisers_lr=GRID,
         ),

@@ -17,6 +17,7 @@ from aploss_mx.report.tables import read_rows
 from aploss_mx.theory.optimisers import CONTENDERS
 
 RESULTS = reproduce.REPOSITORY / "results"
+LEVEL = 0.1  # AP: closer than that to the best, the choice of the round before stays
 
 
 def recipe_of(trial):
@@ -106,6 +107,8 @@ def test_the_chosen_settings_are_the_best_measured_and_of_one_setting_in_the_lon
             by_ap = sorted(rows_of(loss, rows), key=lambda row: -float(row["AP"]))
             best = [row["row"].split(", ", 1)[1] for row in by_ap]
             assert set(best) <= set(choices)  # a training that diverged, or is not made yet, has no row
+            level = [one for one, row in zip(best, by_ap) if float(by_ap[0]["AP"]) - float(row["AP"]) < LEVEL]
+            best.sort(key=lambda one: one not in level or not choices[one].items() <= expected.items())
             if name == "learning_rates" and "learning_rates_longer" in scale.tuning:
                 assert best[0] in scale.tuning["learning_rates_longer"].choices
             expected.update(choices[best[0]] if best else {})
