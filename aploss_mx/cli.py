@@ -42,6 +42,11 @@ def main(argv: Sequence[str] | None = None, prog: str = "aploss-mx") -> int:
     parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="one of those below")
     argv = list(sys.argv[1:] if argv is None else argv) or ["--help"]
     command = parser.parse_args(argv[:1]).command
+    return run(command, argv[1:], prog=f"{prog} {command}")
+
+
+def run(command: str, argv: Sequence[str] | None = None, *, prog: str) -> int:
+    """Run a command with its flags, by default the program's own; return the exit status."""
     try:
         count_threads()
     except ValueError as error:  # which would end `import mxnet` with a traceback
@@ -50,8 +55,8 @@ def main(argv: Sequence[str] | None = None, prog: str = "aploss-mx") -> int:
         try:
             module = import_module(COMMANDS[command][0])
         except ModuleNotFoundError as error:
-            sys.exit(f"error: {prog} {command} {needs(error)}")
-        result = module.main(argv[1:], prog=f"{prog} {command}")
+            sys.exit(f"error: {prog} {needs(error)}")
+        result = module.main(argv, prog=prog)
     except KeyboardInterrupt:  # of a command that has nothing to clear up
         print("\ninterrupted", file=sys.stderr)
         return 130

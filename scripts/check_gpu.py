@@ -1,7 +1,9 @@
 #!/usr/bin/env python
 """The command `aploss-mx check-gpu`, for a checkout."""
 
-from aploss_mx.commands.check_gpu import main
+import sys
+
+from aploss_mx.cli import run
 
 if __name__ == "__main__":
-    main(prog="python scripts/check_gpu.py")
+    sys.exit(run("check-gpu", prog="python scripts/check_gpu.py"))

@@ -1,7 +1,9 @@
 #!/usr/bin/env python
 """The command `aploss-mx demo`, for a checkout."""
 
-from aploss_mx.commands.demo import main
+import sys
+
+from aploss_mx.cli import run
 
 if __name__ == "__main__":
-    main(prog="python scripts/demo.py")
+    sys.exit(run("demo", prog="python scripts/demo.py"))

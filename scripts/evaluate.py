@@ -1,7 +1,9 @@
 #!/usr/bin/env python
 """The command `aploss-mx evaluate`, for a checkout."""
 
-from aploss_mx.commands.evaluate import main
+import sys
+
+from aploss_mx.cli import run
 
 if __name__ == "__main__":
-    main(prog="python scripts/evaluate.py")
+    sys.exit(run("evaluate", prog="python scripts/evaluate.py"))

@@ -1,7 +1,9 @@
 #!/usr/bin/env python
 """The command `aploss-mx export`, for a checkout."""
 
-from aploss_mx.commands.export import main
+import sys
+
+from aploss_mx.cli import run
 
 if __name__ == "__main__":
-    main(prog="python scripts/export.py")
+    sys.exit(run("export", prog="python scripts/export.py"))

@@ -1,7 +1,9 @@
 #!/usr/bin/env python
 """The command `aploss-mx launch-local`, for a checkout."""
 
-from aploss_mx.commands.launch_local import main
+import sys
+
+from aploss_mx.cli import run
 
 if __name__ == "__main__":
-    main(prog="python scripts/launch_local.py")
+    sys.exit(run("launch-local", prog="python scripts/launch_local.py"))

@@ -1,7 +1,9 @@
 #!/usr/bin/env python
 """The command `aploss-mx reproduce`, for a checkout."""
 
-from aploss_mx.commands.reproduce import main
+import sys
+
+from aploss_mx.cli import run
 
 if __name__ == "__main__":
-    main(prog="python scripts/reproduce.py")
+    sys.exit(run("reproduce", prog="python scripts/reproduce.py"))

@@ -1,7 +1,9 @@
 #!/usr/bin/env python
 """The command `aploss-mx train-coco`, for a checkout."""
 
-from aploss_mx.commands.train_coco import main
+import sys
+
+from aploss_mx.cli import run
 
 if __name__ == "__main__":
-    main(prog="python scripts/train_coco.py")
+    sys.exit(run("train-coco", prog="python scripts/train_coco.py"))

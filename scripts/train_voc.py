@@ -1,7 +1,9 @@
 #!/usr/bin/env python
 """The command `aploss-mx train-voc`, for a checkout."""
 
-from aploss_mx.commands.train_voc import main
+import sys
+
+from aploss_mx.cli import run
 
 if __name__ == "__main__":
-    main(prog="python scripts/train_voc.py")
+    sys.exit(run("train-voc", prog="python scripts/train_voc.py"))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from aploss_mx import cli
 
 FOLDER = Path(__file__).resolve().parents[2] / "scripts"
 QUICK = ("demo.py", "evaluate.py", "train_voc.py")
@@ -24,3 +27,12 @@ def test_help_of_a_process_that_has_no_old_names_of_numpy(script):
     # numpy < 1.24 warns where later ones fail, as on Python 3.12: MXNet must come after aploss_mx, which mends that.
     command = [sys.executable, "-W", "error:`np.bool`", str(script), "--help"]
     assert subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.startswith("usage: ")
+
+
+@pytest.mark.parametrize(
+    "script", [path for path in FOLDER.glob("*.py") if path.stem.replace("_", "-") in cli.COMMANDS]
+)
+def test_a_script_is_its_command_with_the_messages_of_the_command_line(script):
+    command = [sys.executable, str(script), "--help"]
+    done = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "0"}, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr[:37]) == (1, "error: OMP_NUM_THREADS must be a numb")
