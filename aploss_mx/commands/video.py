@@ -32,7 +32,8 @@ def is_video(source: str) -> bool:
 
 
 def _is_camera(source: str) -> bool:
-    return source.isdigit() and not Path(source).exists()
+    # More digits are no number that OpenCV takes.
+    return source.isdecimal() and len(source) < 10 and not Path(source).exists()
 
 
 def folders_of(file: Path) -> set[Path]:

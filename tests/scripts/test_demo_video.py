@@ -226,7 +226,15 @@ def test_files_and_folders_go_before_cameras(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("source", "expected"),
-    [("film.MP4", True), ("0", True), ("photo.jpg", False), ("films/*.mp4", True), ("7up", False)],
+    [
+        ("film.MP4", True),
+        ("0", True),
+        ("photo.jpg", False),
+        ("films/*.mp4", True),
+        ("7up", False),
+        ("20240131120000", False),  # a folder of that day, mistyped
+        ("²", False),
+    ],
 )
 def test_what_is_a_film(source, expected):
     assert is_video(source) is expected
