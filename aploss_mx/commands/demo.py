@@ -87,7 +87,8 @@ def run(arguments: argparse.Namespace) -> None:
         raise ValueError("--input takes one film or one camera at a time, and no pictures beside it")
     if arguments.every != 1:
         raise ValueError("--every is of films, not of pictures")
-    files = list(dict.fromkeys(chain(*map(find_pictures, arguments.input))))
+    found = chain(*map(find_pictures, arguments.input))
+    files = list({os.path.abspath(file): file for file in found}.values())  # one picture may be named in several ways
     names = names_of(files)
     targets = [arguments.output / f"{name}.png" for name in names]
     _check_kept(files, targets, arguments.output, arguments.sheet)

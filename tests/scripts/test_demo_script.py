@@ -257,10 +257,11 @@ def test_thresholds_lie_in_0_to_1(flag, bad, capsys):
     assert f"argument {flag}: must lie in 0 … 1, not {bad}" in capsys.readouterr().err
 
 
-def test_inputs_may_be_several(photographs, trained, tmp_path):
-    dog = photographs / "dog.jpg"
-    demo.main(["--params", str(trained / "last.npz"), "--output", str(tmp_path / "found"), "--input", str(dog),
-               str(photographs / "*.jpg")])  # fmt: skip
+@pytest.mark.parametrize("dog", ["{folder}/dog.jpg", "dog.jpg", "{folder}/../photographs/dog.jpg"])
+def test_inputs_may_be_several(photographs, trained, tmp_path, monkeypatch, dog):
+    monkeypatch.chdir(photographs)
+    demo.main(["--params", str(trained / "last.npz"), "--output", str(tmp_path / "found"), "--input",
+               dog.format(folder=photographs), str(photographs / "*.jpg")])  # fmt: skip
     found = json.loads((tmp_path / "found" / "detections.json").read_text())
     assert {entry["image_id"] for entry in found} == {"dog", "eagle"}
 
