@@ -305,7 +305,7 @@ HOSTILE = {
     "a list as key": "? [lr]\n: 1\n",
     "long text": "lr: " + "x" * 50_000,
     "a long key": "x" * 50_000 + ": 1",
-    "a large file": "# " + "x" * 500_000,
+    "a large file": "lr: 0.1  # " + "x" * (1 << 19),
     "many keys": "".join(f"a{number}: 1\n" for number in range(5000)),
 }
 
