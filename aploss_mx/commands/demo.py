@@ -23,7 +23,6 @@ from itertools import chain
 from pathlib import Path
 from typing import Sequence
 
-import cv2
 from tqdm import tqdm
 
 from aploss_mx.arguments import ArgumentParser, output_file, output_folder
@@ -38,7 +37,7 @@ from aploss_mx.detection.detector import Detector
 from aploss_mx.evaluation.detections import save_detections
 from aploss_mx.model_zoo import DEFAULT, model_names
 from aploss_mx.progress import track
-from aploss_mx.report.draw import annotate, contact_sheet, tile, write_picture
+from aploss_mx.report.draw import annotate, contact_sheet, has_format, tile, write_picture
 from aploss_mx.text import visible
 
 
@@ -92,8 +91,8 @@ def run(arguments: argparse.Namespace) -> None:
     names = names_of(files)
     targets = [arguments.output / f"{name}.png" for name in names]
     _check_kept(files, targets, arguments.output, arguments.sheet)
-    if arguments.sheet and not cv2.haveImageWriter(f"sheet{arguments.sheet.suffix}"):
-        raise ValueError(f"--sheet {arguments.sheet}: no picture format has this suffix; use .png or .jpg")
+    if arguments.sheet and not has_format(arguments.sheet.suffix):
+        raise ValueError(f"--sheet {arguments.sheet}: no picture format in colour has this suffix; use .png or .jpg")
     detector, min_score = load(arguments)
     arguments.output.mkdir(parents=True, exist_ok=True)
     detections, tiles = {}, []

@@ -242,6 +242,14 @@ def tile(picture: np.ndarray) -> np.ndarray:
     return cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
 
 
+def has_format(suffix: str) -> bool:
+    """Return whether `write_picture` has a format for a suffix, such as ``.png``; OpenCV names some without colours."""
+    try:
+        return cv2.imencode(suffix, np.zeros((1, 1, 3), np.uint8))[0]
+    except cv2.error:
+        return False
+
+
 def write_picture(path: str | Path, picture: Picture) -> None:
     """Write a picture, whatever `annotate` takes and gives, in the format of the path's suffix."""
     path = Path(path)

@@ -202,9 +202,10 @@ def test_a_home_of_nobody_is_told_as_a_missing_file(tmp_path, monkeypatch):
     assert demo.find_pictures("~1.jpg") == [Path("~1.jpg")]
 
 
-def test_a_sheet_of_no_known_format_is_refused_at_once(shared_data, trained, tmp_path):
+@pytest.mark.parametrize("suffix", [".foo", ".pgm", ""])  # OpenCV writes .pgm in grey alone
+def test_a_sheet_of_no_known_format_is_refused_at_once(shared_data, tmp_path, no_work, suffix):
     with pytest.raises(SystemExit, match="no picture format"):
-        run_demo(trained, shared_data / "demo", tmp_path / "found", "--sheet", tmp_path / "sheet.foo")
+        run_demo(tmp_path, shared_data / "demo", tmp_path / "found", "--sheet", tmp_path / f"sheet{suffix}")
     assert not (tmp_path / "found").exists()
 
 
