@@ -56,6 +56,10 @@ def run(command: str, argv: Sequence[str] | None = None, *, prog: str) -> int:
             module = import_module(COMMANDS[command][0])
         except ModuleNotFoundError as error:
             sys.exit(f"error: {prog} {needs(error)}")
+        except ImportError as error:
+            if error.name:  # a name that a module lacks
+                raise
+            sys.exit(f"error: {error}")  # MXNet's CUDA build finds no driver
         result = module.main(argv, prog=prog)
     except KeyboardInterrupt:  # of a command that has nothing to clear up
         print("\ninterrupted", file=sys.stderr)

@@ -12,7 +12,7 @@ import pytest
 from emulated_gpu import compiler
 from tiny_training import running
 
-from aploss_mx import cuda
+from aploss_mx import cli, cuda
 from aploss_mx.cuda import GPU, Libraries
 
 # In a process of its own, where nothing is loaded yet; MXNet's CUDA build is taken to be installed.
@@ -73,6 +73,14 @@ def test_the_cuda_build_without_a_driver_is_told(monkeypatch):
     monkeypatch.setattr(cuda, "DRIVER", "libno_driver.so.1")
     with pytest.raises(ImportError, match=r"mxnet-cu112 is installed and needs NVIDIA's d.*pip install '\.\[cpu\]'"):
         cuda.load_cuda_libraries()
+
+
+def test_commands_tell_so_without_a_traceback(monkeypatch):
+    monkeypatch.setattr(metadata, "distribution", str)
+    monkeypatch.setattr(cuda, "DRIVER", "libno_driver.so.1")
+    monkeypatch.setattr(cli, "import_module", lambda _: cuda.load_cuda_libraries())  # as MXNet's import, done here
+    with pytest.raises(SystemExit, match="^error: mxnet-cu112 is installed and needs NVIDIA's driver"):
+        cli.main(["demo"])
 
 
 @pytest.mark.parametrize("capability", [(5, 0), (5, 2), (6, 1), (7, 5), (8, 0), (8, 6), (8, 9)])

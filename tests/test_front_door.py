@@ -106,6 +106,12 @@ def test_a_fault_of_our_own_is_not_taken_for_a_missing_package():
     assert raised.value is error
 
 
+def test_nor_for_a_missing_driver(monkeypatch):
+    monkeypatch.setattr(cli, "import_module", lambda _: exec("from aploss_mx.text import gone"))
+    with pytest.raises(ImportError, match="cannot import name 'gone'"):
+        cli.main(["demo"])
+
+
 @pytest.mark.parametrize("command", cli.COMMANDS)
 def test_every_command_takes_the_command_line_and_its_name(command, capsys):
     with pytest.raises(SystemExit) as end:
