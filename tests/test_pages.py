@@ -130,6 +130,18 @@ def test_links_lead_somewhere(name):
             assert anchor in anchors(PAGES[str(target.resolve().relative_to(REPOSITORY))]), link
 
 
+def test_imports_run_one_way():
+    """Each room imports those above it in CONTRIBUTING's table; what stands in none of them, any room may."""
+    cells = [cell for cell, _ in table("| room | what is in it |", PAGES["CONTRIBUTING.md"])]
+    rooms = {Path(name).stem: number for number, cell in enumerate(cells) for name in re.findall("`(.*?)`", cell)}
+    assert len(rooms) > 15
+    for path in (*REPOSITORY.glob("aploss_mx/**/*.py"), *REPOSITORY.glob("symbols/*.py")):
+        parts = path.relative_to(REPOSITORY).with_suffix("").parts
+        room = parts[0] if parts[0] == "symbols" else parts[1]
+        for name in re.findall(r"^ *from aploss_mx\.?([\w.]*) import", path.read_text(encoding="utf-8"), re.MULTILINE):
+            assert room != "symbols" and rooms.get(name.split(".")[0], 0) <= rooms.get(room, len(cells)), (path, name)
+
+
 def test_what_is_said_of_gpus_is_run():
     """Each test that docs/gpu.md names is there, and the last row alone has none."""
     tests = {path: path.read_text(encoding="utf-8") for path in REPOSITORY.glob("tests/**/*.py")}

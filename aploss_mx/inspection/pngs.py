@@ -17,10 +17,10 @@ from tensorboardX.proto.event_pb2 import Event
 from tensorboardX.proto.summary_pb2 import Summary
 
 from aploss_mx.atomic import naming, replacing
+from aploss_mx.fonts import families_of
 from aploss_mx.inspection.plots import Plot
 from aploss_mx.page.charts import FEW_POINTS, NUMBERED, Curve
 from aploss_mx.palette import BLUE, CURVES
-from aploss_mx.report.fonts import families_of
 from aploss_mx.text import visible
 
 DPI = 150

@@ -12,9 +12,9 @@ from PIL import Image, ImageColor, ImageDraw, ImageFont
 
 from aploss_mx.atomic import replacing
 from aploss_mx.data.pixels import Picture, as_array
+from aploss_mx.fonts import font_of
 from aploss_mx.geometry.detections import Detections
 from aploss_mx.palette import BLUE, GREEN, ORANGE, PURPLE, SKY_BLUE, VERMILION, YELLOW
-from aploss_mx.report.fonts import font_of
 from aploss_mx.text import visible
 
 Color = Tuple[int, int, int]

@@ -8,10 +8,10 @@ import matplotlib
 import numpy as np
 import pytest
 
+from aploss_mx import fonts
 from aploss_mx.inspection.plots import Plot
 from aploss_mx.inspection.pngs import write_pngs
 from aploss_mx.page.charts import Curve
-from aploss_mx.report import fonts
 from aploss_mx.report.draw import draw_detections
 
 DEJAVU = fonts.DEJAVU
