@@ -17,7 +17,7 @@ from aploss_mx.detection.detector import Detector
 from aploss_mx.evaluation.detections import entries_of
 from aploss_mx.progress import track
 from aploss_mx.report.draw import annotate
-from aploss_mx.report.film import Film
+from aploss_mx.report.film import Film, no_url
 from aploss_mx.training.interrupt import GracefulInterrupt
 
 SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg")
@@ -76,7 +76,7 @@ def run_video(detector: Detector, source: str, folder: Path, min_score: float, e
     except UnicodeEncodeError:  # which OpenCV crashes at
         told = f"--input {source}, --output {folder}: OpenCV takes paths of films in UTF-8 alone"
         raise ValueError(told) from None
-    capture = cv2.VideoCapture(int(source) if _is_camera(source) else str(path))
+    capture = cv2.VideoCapture(int(source) if _is_camera(source) else no_url(path))
     try:
         if not capture.isOpened():
             raise OSError(f"--input {source}: OpenCV cannot open it; is it a film, or a camera that nobody else uses?")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import cv2
@@ -11,6 +12,11 @@ FORMAT = "mp4v"  # what OpenCV's wheels write without a codec of the system
 MOST_TICKS = 65535  # of a second that MPEG-4 counts
 LONGEST_STILL = 60.0  # seconds, lest one wrong time stamp fills the disk
 RESTART = 1.0  # seconds that a clock goes back by where it starts anew
+
+
+def no_url(path: Path) -> str:
+    """Return a path as FFmpeg takes it for one: ``12:30.mp4`` would be of the protocol 12."""
+    return os.path.join(os.curdir, path)
 
 
 class Film:
@@ -35,7 +41,7 @@ class Film:
         rate = max(rate, 1.0)
         digits = next(digits for digits in (3, 2, 1, 0) if rate * 10**digits <= MOST_TICKS or not digits)
         self._rate = round(rate, digits)
-        self._writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*FORMAT), self._rate, size)
+        self._writer = cv2.VideoWriter(no_url(path), cv2.VideoWriter_fourcc(*FORMAT), self._rate, size)
         if not self._writer.isOpened():
             raise OSError(f"{path}: OpenCV cannot write a film of {self._rate:g} frames a second there")
         self._frames = 0

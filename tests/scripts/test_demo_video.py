@@ -151,6 +151,14 @@ def test_frames_that_cannot_be_decoded_are_left_out(tmp_path, monkeypatch, capsy
     assert [line["frame"] for line in lines_of(tmp_path / "out" / "film.jsonl")] == [0, 2]
 
 
+def test_a_film_may_be_named_as_urls_are(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    film = make_film(tmp_path / "2024-01-31T12:30:00.avi", 3)
+    detector = SimpleNamespace(classes=("one",), predict=lambda _: Detections())
+    video.run_video(detector, film.name, Path(), 0.5)
+    assert len(frames_of(film.with_suffix(".mp4"))) == 3
+
+
 def test_frames_that_come_too_fast_are_left_out_and_gaps_are_limited(tmp_path, monkeypatch):
     monkeypatch.setattr("aploss_mx.report.film.LONGEST_STILL", 1)
     film = Film(tmp_path / "film.mp4", 10, (96, 64))
