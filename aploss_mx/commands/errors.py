@@ -9,6 +9,7 @@ import traceback
 from contextlib import contextmanager, suppress
 from typing import Iterator
 
+import cv2
 import mxnet as mx
 
 from aploss_mx.console import safe_output
@@ -19,7 +20,8 @@ from aploss_mx.training.distributed import TASK, leave_workers
 from aploss_mx.training.loop import TrainingError
 
 SECONDS_TO_LET_TELL = 10
-NO_MEMORY = ("out of memory", "ALLOC_FAILED", "Failed to allocate CPU Memory")  # MXNet, CUDA and cuDNN
+# Of MXNet, CUDA, cuDNN and OpenCV.
+NO_MEMORY = ("out of memory", "ALLOC_FAILED", "Failed to allocate CPU Memory", "Insufficient memory")
 LESS_MEMORY = (
     "; training needs less with a smaller --batch-size or --data-shape, or more --gpus, and whatever detects with a "
     "smaller --test-short"
@@ -40,16 +42,18 @@ def readable_errors() -> Iterator[None]:
         print("; ".join(["\ninterrupted", *map(str, interrupt.args)]), file=sys.stderr)
         leave_workers(INTERRUPTED)
         sys.exit(INTERRUPTED)
-    except (ValueError, OSError, TrainingError, ExportError, mx.MXNetError) as error:
-        if os.environ.get("APLOSS_MX_TRACEBACK"):
-            leave_workers(1, traceback.format_exc())
-            raise
+    except (ValueError, OSError, MemoryError, TrainingError, ExportError, mx.MXNetError, cv2.error) as error:
         message = str(error)
         if isinstance(error, mx.MXNetError):
             message = message.strip().splitlines()[-1]  # MXNet puts its own stack above
-            message += LESS_MEMORY if any(sign in message for sign in NO_MEMORY) else ""
-            if "CustomOpFBFunc" in message:  # whose own error MXNet prints, and does not pass on
-                message = "an operator in Python failed, for the reason that is printed above"
+        no_memory = isinstance(error, MemoryError) or any(sign in message for sign in NO_MEMORY)
+        if (isinstance(error, cv2.error) and not no_memory) or os.environ.get("APLOSS_MX_TRACEBACK"):
+            leave_workers(1, traceback.format_exc())
+            raise
+        if no_memory:
+            message = (message.strip() or "out of memory") + LESS_MEMORY
+        if "CustomOpFBFunc" in message:  # whose own error MXNet prints, and does not pass on
+            message = "an operator in Python failed, for the reason that is printed above"
         message = visible(message, lines=True)
         if isinstance(error, DataError) and os.environ.get(TASK, "0") != "0":
             time.sleep(SECONDS_TO_LET_TELL)  # the first worker on this machine has the same error
