@@ -15,14 +15,13 @@ from random_detector import CLASSES, random_network
 from tiny_training import tiny_recipe
 
 from aploss_mx.checkpoint import Checkpoint, parameters_of
-from aploss_mx.commands import export as commands_export
+from aploss_mx.commands import export
 from aploss_mx.data.pixels import read_image
 from aploss_mx.detection.detector import Detector
 from aploss_mx.detection.export import ExportError
 from aploss_mx.detection.exported import ExportedError
 from aploss_mx.detection.quantize import has_int8_units, quantize
 from aploss_mx.geometry.anchors import PAPERS, STRIDES
-from scripts import export
 
 onnx, onnxruntime = (pytest.importorskip(name, reason="of the extra dev") for name in ("onnx", "onnxruntime"))
 
@@ -129,7 +128,7 @@ def test_int8_in_onnx_is_of_convolutions_alone(checkpoint, photograph, shared_da
 
 @pytest.mark.parametrize("form", ["mxnet", "onnx"])
 def test_int8_says_where_it_may_be_slow_or_cannot_be(checkpoint, shared_data, tmp_path, monkeypatch, capsys, form):
-    monkeypatch.setattr(commands_export, "has_int8_units", lambda: False)
+    monkeypatch.setattr(export, "has_int8_units", lambda: False)
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     flags = ["--params", str(checkpoint), "--output", str(tmp_path), "--format", form, "--int8", "--calibrate", "1"]
     flags += ["--images", str(shared_data / "demo" / "dog.jpg")]
@@ -180,7 +179,7 @@ def failing(monkeypatch):
     def fail(*_):
         raise ExportError("no more")
 
-    monkeypatch.setattr(commands_export, "export_onnx", fail)
+    monkeypatch.setattr(export, "export_onnx", fail)
 
 
 def test_an_export_that_fails_leaves_no_description(exported, other, tmp_path, failing):

@@ -10,13 +10,13 @@ from PIL import Image
 from script_output import message_of
 from tiny_training import SHAPES_CLASSES
 
+from aploss_mx.commands import evaluate
 from aploss_mx.data.voc import VOCDetection
 from aploss_mx.evaluation import calibration
 from aploss_mx.evaluation.calibration import reliability, try_calibration
 from aploss_mx.evaluation.detections import save_detections
 from aploss_mx.geometry.detections import Detections
 from aploss_mx.report.reliability import write_reliability
-from scripts import evaluate
 
 
 def rows_of(path) -> list[dict[str, str]]:

@@ -6,9 +6,9 @@ import yaml
 from tiny_training import paint_shapes, tiny_flags
 
 from aploss_mx.checkpoint import Checkpoint
+from aploss_mx.commands import export, train_voc
 from aploss_mx.data.pixels import read_image
 from aploss_mx.detection.detector import Detector
-from scripts import export, train_voc
 
 ANCHORS = {"anchor_size": 2.0, "anchor_scales": [1.0], "anchor_ratios": [1.0, 4.0]}
 

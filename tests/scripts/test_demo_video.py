@@ -13,11 +13,10 @@ import numpy as np
 import pytest
 from tiny_training import running_script, wait_until
 
-from aploss_mx.commands import video
+from aploss_mx.commands import demo, video
 from aploss_mx.commands.video import is_video
 from aploss_mx.geometry.detections import Detections
 from aploss_mx.report.film import Film
-from scripts import demo
 
 FRAMES, RATE = 12, 10
 

@@ -23,12 +23,12 @@ from tiny_training import (
 
 from aploss_mx.atomic import UNFINISHED
 from aploss_mx.checkpoint import Checkpoint, CheckpointError
+from aploss_mx.commands import train_voc
 from aploss_mx.config import ConfigError
 from aploss_mx.training.loop import TrainingRun
 from aploss_mx.training.metrics_log import read_metrics
 from aploss_mx.training.options import LOCK, Options
 from aploss_mx.training.resume import omp_num_threads
-from scripts import train_voc
 from symbols.mxnet_setup import count_threads
 
 # Epochs have two steps: the warm-up spans the stop after the first, and a decay follows.
