@@ -415,5 +415,8 @@ def test_table_2_of_a_whole_backbone():
     aps = {run["row"].split(",")[0]: float(run["AP"]) for run in measured("whole/table2.csv")}
     leads = claim("in AP by ([\\d.]+ ahead of focal loss and by [\\d.]+) ahead of OHEM, as", RESULTS)
     assert_shown(leads, [aps["ap"] - aps["focal"], aps["ap"] - aps["ohem"]])
+    several, one = (numbers(row, "AP50", "AP") for row in measured("whole/table3.csv"))
+    shown = claim(r"this AP-loss has (AP50 [\d.]+ in place of [\d.]+, and AP [\d.]+ in place of [\d.]+);", RESULTS)
+    assert_shown(re.sub("AP50|AP", "", shown), [several[0], one[0], several[1], one[1]])
     (other,) = measured("whole/table2_lr_0.0003.csv")
     assert_shown(claim(r"AP-loss had \[(.*?)\]", RESULTS), numbers(other, "AP", "AP50", "AP75"))
