@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import operator
 import re
 import statistics
-from pathlib import Path
-from typing import Sequence
 
 import pytest
+from page_claims import (
+    DEPLOYMENT,
+    METHOD,
+    PAGES,
+    README,
+    REPOSITORY,
+    RESULTS,
+    SPEED,
+    assert_shown,
+    claim,
+    measured,
+    numbers,
+    table,
+)
 
 from aploss_mx.config import load_recipe
 from aploss_mx.evaluation.calibration import Calibration
-from aploss_mx.report.plan import SCALES, rows_of
 
-REPOSITORY = Path(__file__).resolve().parents[1]
-PAGES = {
-    str(path.relative_to(REPOSITORY)): path.read_text(encoding="utf-8")
-    for path in (*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/*.md"), *REPOSITORY.glob("[mr]*/README.md"))
-}
-README, RESULTS = PAGES["README.md"], PAGES["results/README.md"]
-METHOD, SPEED, DEPLOYMENT = (PAGES[f"docs/{name}.md"] for name in ("method", "speed", "deployment"))
 # By header: the label of each row, and the table and row of results/small that it shows.
 ROWS = {
     "| loss | AP paper |": {
@@ -44,36 +47,6 @@ ROWS = {
         "several": ("table3", "ap, VOC07, multi-scale"),
     },
 }
-
-
-def measured(name: str) -> list[dict[str, str]]:
-    with (REPOSITORY / "results" / name).open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
-def numbers(row: dict[str, str], *columns: str) -> list[float]:
-    return [float(row[column]) for column in columns]
-
-
-def table(header: str, page: str) -> list[list[str]]:
-    """Cells of the rows under the one line that starts so, without the ruler."""
-    _, rest = page.split(f"\n{header}")
-    return [[cell.strip() for cell in line.strip("|").split("|")] for line in rest.split("\n\n")[0].splitlines()[2:]]
-
-
-def claim(pattern: str, page: str) -> str:
-    """The group of the one place that the pattern matches, where a blank may be the end of a line."""
-    (found,) = re.findall(pattern.replace(" ", r"\s+"), page, re.DOTALL)
-    return found
-
-
-def assert_shown(text: str, expected: Sequence[float]) -> None:
-    """Assert that a text's numbers are the expected ones, to half a unit of the last digit of each."""
-    shown = re.findall(r"\d[\d,]*(?:\.\d+)?", text)
-    assert len(shown) == len(expected), text
-    for number, value in zip(shown, expected):
-        unit = 10.0 ** -len(number.partition(".")[2])
-        assert abs(float(number.replace(",", "")) - value) <= unit * 0.5001, (number, value, text)
 
 
 # By the first cell of the summary: the rows of results/small whose first measure it compares.
@@ -128,18 +101,6 @@ def test_links_lead_somewhere(name):
         assert target.exists(), link
         if anchor:
             assert anchor in anchors(PAGES[str(target.resolve().relative_to(REPOSITORY))]), link
-
-
-def test_imports_run_one_way():
-    """Each room imports those above it in CONTRIBUTING's table; what stands in none of them, any room may."""
-    cells = [cell for cell, _ in table("| room | what is in it |", PAGES["CONTRIBUTING.md"])]
-    rooms = {Path(name).stem: number for number, cell in enumerate(cells) for name in re.findall("`(.*?)`", cell)}
-    assert len(rooms) > 15
-    for path in (*REPOSITORY.glob("aploss_mx/**/*.py"), *REPOSITORY.glob("symbols/*.py")):
-        parts = path.relative_to(REPOSITORY).with_suffix("").parts
-        room = parts[0] if parts[0] == "symbols" else parts[1]
-        for name in re.findall(r"^ *from aploss_mx\.?([\w.]*) import", path.read_text(encoding="utf-8"), re.MULTILINE):
-            assert room != "symbols" and rooms.get(name.split(".")[0], 0) <= rooms.get(room, len(cells)), (path, name)
 
 
 def test_what_is_said_of_gpus_is_run():
@@ -341,82 +302,7 @@ def test_other_trainings_are_of_the_shipped_recipes(name):
     assert shipped.override(**read).with_names(shown.classes) == shown.with_names(shown.classes)
 
 
-LOSSES_OF_TABLE = {"AP-loss": "ap", "AUC-loss": "auc", "focal loss": "focal", "OHEM": "ohem"}
-
-
 def test_the_score_that_is_a_confidence_of_a_half():
     fitted = json.loads((REPOSITORY / "models" / "voc-resnet18.json").read_text(encoding="utf-8"))["calibration"]
     score = Calibration(fitted["slope"], fitted["offset"]).score(0.5)
     assert_shown(claim(r"voc-resnet18's score of ([\d.]+) is a confidence of 0\.5", DEPLOYMENT), [score])
-
-
-def test_augmentations_of_a_whole_backbone():
-    rows = {row["row"]: numbers(row, "AP", "AP50", "AP75") for row in measured("whole/augmentations.csv")}
-    cells, gaps = table("| loss | mirroring: AP |", RESULTS), []
-    for name, *figures in cells:
-        flip, ssd = (rows[f"{LOSSES_OF_TABLE[name]}, {augmentation}"] for augmentation in ("flip", "ssd"))
-        assert_shown(" | ".join(figures), [*flip, *ssd])
-        gaps.append(flip[0] - ssd[0])
-    assert 2 * len(cells) == len(rows)
-    assert_shown(claim("In AP mirroring is ahead for each, by (.*?),", RESULTS), [min(gaps), max(gaps)])
-    lead = rows["ap, flip"][0] - rows["focal, flip"][0]
-    assert_shown(claim("AP-loss leads focal loss by (.*?) AP", RESULTS), [lead])
-    lead = rows["ap, ssd"][0] - rows["ohem, ssd"][0]
-    assert_shown(claim("with SSD's, OHEM is (.*?) AP behind", RESULTS), [lead])
-
-
-def test_longer_trainings_of_a_whole_backbone_with_two_rates():
-    rows = {row["row"]: numbers(row, "AP", "AP50", "AP75") for row in measured("whole/learning_rates_longer.csv")}
-    cells, gains = table("| loss | 0.001: AP |", RESULTS), {}
-    for name, *figures in cells:
-        high, low = (rows[f"{LOSSES_OF_TABLE[name]}, adam, lr {lr}, backbone x 0.1"] for lr in ("0.001", "0.0003"))
-        assert_shown(" | ".join(figures), [*high, *low])
-        gains[name] = high[0] - low[0]
-        assert high[1] < low[1] and high[2] > low[2]
-    assert 2 * len(cells) == len(rows)
-    assert_shown(claim("Now 0.001 is ahead for AP-loss, by (.*?) AP", RESULTS), [gains["AP-loss"]])
-    assert_shown(claim("and 0.0003 for AUC-loss, by (.*?);", RESULTS), [-gains["AUC-loss"]])
-    assert gains["focal loss"] > 0.1 > abs(gains["OHEM"])
-
-
-def test_what_a_whole_backbone_has_begun_with():
-    measured_by_row = {row["row"]: numbers(row, "AP", "AP50") for row in measured("whole/learning_rates.csv")}
-    diverged = [row["row"] for row in measured("whole/diverged.csv")]
-    finished, choices = len(measured_by_row), [row.name for row in rows_of("learning_rates", SCALES["whole"])]
-    for loss, optimizer, *cells in table("| loss | optimiser, rate | backbone", RESULTS):
-        for factor, shown in (("0.1", cells[:2]), ("1", cells[2:])):
-            row = f"{LOSSES_OF_TABLE[loss]}, {optimizer.lower().replace(', ', ', lr ')}, backbone x {factor}"
-            choices.remove(row)
-            if shown[0] == "not finite":
-                diverged.remove(row)
-            else:
-                assert_shown(" | ".join(shown), measured_by_row.pop(row))
-    assert not measured_by_row and not choices and not diverged
-    assert claim(r"Of the grid's 32 trainings (\d+) are finished", RESULTS) == str(finished)
-    old = [row for row in measured("small/learning_rates.csv") if row["row"].startswith("ap,")]
-    best = max(old, key=lambda row: float(row["AP"]))
-    assert_shown(claim(r"the same everywhere, had \[([\d.]+ and [\d.]+)\]", RESULTS), numbers(best, "AP", "AP50"))
-
-
-def test_table_2_of_a_whole_backbone():
-    runs = measured("whole/table2.csv")
-    papers = {(row["row"], row["figure"]): float(row["paper"]) for row in measured("whole/table2_summary.csv")}
-    for loss, seeds, *cells in table("| loss | seeds | AP paper |", RESULTS):
-        name, expected = f"{LOSSES_OF_TABLE[loss]}, VOC07", []
-        own = [run for run in runs if run["row"] == name]
-        assert len(own) == int(seeds)
-        for column in ("AP", "AP50", "AP75"):
-            values = [float(run[column]) for run in own]
-            measures = (statistics.mean, statistics.stdev)[: min(2, len(own))]
-            expected += [papers[name, column], *(measure(values) for measure in measures)]
-        assert_shown(" | ".join(cells), expected)
-        runs = [run for run in runs if run not in own]
-    assert runs == []
-    aps = {run["row"].split(",")[0]: float(run["AP"]) for run in measured("whole/table2.csv")}
-    leads = claim("in AP by ([\\d.]+ ahead of focal loss and by [\\d.]+) ahead of OHEM, as", RESULTS)
-    assert_shown(leads, [aps["ap"] - aps["focal"], aps["ap"] - aps["ohem"]])
-    several, one = (numbers(row, "AP50", "AP") for row in measured("whole/table3.csv"))
-    shown = claim(r"this AP-loss has (AP50 [\d.]+ in place of [\d.]+, and AP [\d.]+ in place of [\d.]+);", RESULTS)
-    assert_shown(re.sub("AP50|AP", "", shown), [several[0], one[0], several[1], one[1]])
-    (other,) = measured("whole/table2_lr_0.0003.csv")
-    assert_shown(claim(r"AP-loss had \[(.*?)\]", RESULTS), numbers(other, "AP", "AP50", "AP75"))

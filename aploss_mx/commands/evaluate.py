@@ -101,12 +101,13 @@ def run(arguments: argparse.Namespace) -> None:
     taken = {Path(file).resolve(): "is read from" for file in (arguments.params, arguments.detections) if file}
     targets = [arguments.output, arguments.save_detections, arguments.voc_results, arguments.coco_results]
     if arguments.reliability:
-        targets += [arguments.reliability, arguments.reliability.with_suffix(".csv")]
+        beside = arguments.reliability.with_suffix(".csv")
+        check_target(beside)
+        targets += [arguments.reliability, beside]
     for target in filter(None, targets):
         if target.resolve() in taken:
             raise ValueError(f"{target} {taken[target.resolve()]}: write elsewhere")
         taken[target.resolve()] = "would be written twice"
-        check_target(target)
     voc_split = re.fullmatch(r"(\d{4})_(\w+)", arguments.split)
     coco = is_coco(arguments.dataset_root, arguments.split)
     if arguments.voc_results and (coco or not voc_split):

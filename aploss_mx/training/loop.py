@@ -98,7 +98,7 @@ class TrainingRun:
         self.class_loss = make_class_loss(self.recipe)
         self.sync_method = make_sync_method(self.recipe)
         self.box_loss = BoxLoss(self.recipe.box_loss_weight, self.recipe.ranking_batch)
-        # As `measure_ap_loss`, but where the scores are: a host takes a second for COCO's on a GPU.
+        # As `measure_ap_loss`, but on the device that has the scores.
         self.measure = APLoss(HEAVISIDE, interpolated=False, ranking_batch=self.recipe.ranking_batch)
         self._ranked: tuple[mx.nd.NDArray, ...] = ()
 
@@ -253,11 +253,13 @@ class TrainingRun:
     def _ranking_of_step(self) -> dict[str, float]:
         """The same measures whatever the loss, of the last step's images on the first device."""
         logits, class_targets = self._ranked
+        scores = logits.asnumpy()
         if self.recipe.background:
-            logits = mx.nd.array(drop_background(logits.asnumpy()), logits.context)
+            scores = drop_background(scores)
+            logits = mx.nd.array(scores, logits.context)
         return {
             "ap_loss": round(float(self.measure(logits, class_targets).asscalar()), 6),
-            "score_spread": round(score_spread(logits.asnumpy(), class_targets.asnumpy()), 4),
+            "score_spread": round(score_spread(scores, class_targets.asnumpy()), 4),
         }
 
     def _evaluates_after(self, epoch: int) -> bool:
