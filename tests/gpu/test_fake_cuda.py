@@ -83,6 +83,19 @@ assert ctypes.string_at(pinned.value, 100) == b'\\x07' * 100
     assert done.returncode == 0, done.stderr
 
 
+def test_a_copy_may_wait_in_a_stream_of_another_device():
+    """As CUDA's programming guide has it; MXNet does, whose threads may end a copy with another device than they began."""
+    code = """
+fill(arrays[0])
+cuda.cudaSetDevice(1)
+cuda.cudaMemcpyAsync(host, arrays[0], 100, 2, streams[0])
+cuda.cudaStreamSynchronize(streams[0])
+assert host.raw == b'\\x07' * 100
+"""
+    done = run(RUNTIME + code)
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_kernel_that_is_not_there_is_named():
     done = run("import aploss_mx, mxnet as mx; mx.nd.arcsinh(mx.nd.ones((2,), mx.gpu(0))).asnumpy()")
     assert done.returncode != 0

@@ -265,12 +265,19 @@ int device_of(Stream *stream) {
 
 void submit(Stream *stream, Work work) {
     Lock lock(mutex);
+    if (stream && stream->device != device_now)
+        fail("device %d is given work in a stream of device %d", device_now, stream->device);
+    submit_copy(stream, std::move(work));
+}
+
+void submit_copy(Stream *stream, Work work) {
+    Lock lock(mutex);
     context_now = true;
-    // The default stream and the others wait for one another.
+    // The default stream and the others of a device wait for one another.
+    Device &device = device_at(device_of(stream));
     if (!stream) finish_device(device_now);
-    else finish(nullptr);
+    else if (device.default_stream) finish(device.default_stream);
     stream = resolve(stream);
-    if (stream->device != device_now) fail("device %d is given work in a stream of device %d", device_now, stream->device);
     stream->waiting.push_back(std::move(work));
     ++stream->submitted;
 }
@@ -300,7 +307,7 @@ void record(Event *event, Stream *stream) {
 void wait_for(Event *event, Stream *stream) {
     if (!event->stream) return;
     const Event then = *event;
-    submit(stream, [then] { run_until(then.stream, then.number); });
+    submit_copy(stream, [then] { run_until(then.stream, then.number); });
 }
 
 }  // namespace fake

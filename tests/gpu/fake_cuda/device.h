@@ -54,6 +54,7 @@ Stream *create_stream();
 void destroy_stream(Stream *stream);
 int device_of(Stream *stream);
 void submit(Stream *stream, Work work);
+void submit_copy(Stream *stream, Work work);  // which CUDA takes in a stream of another device than the current one
 void finish(Stream *stream);
 void finish_device(int device);
 Event *create_event();

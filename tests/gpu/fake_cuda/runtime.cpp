@@ -67,7 +67,7 @@ int copy(void *to, size_t to_pitch, const void *from, size_t from_pitch, size_t 
         staged = std::make_shared<std::vector<char>>((const char *)from, (const char *)from + from_pitch * (height - 1) + width);
         from = staged->data();
     }
-    fake::submit(real(stream), [=] {
+    fake::submit_copy(real(stream), [=] {
         (void)staged;
         char *target = side(to, to_pitch * (height - 1) + width);
         const char *source = side(from, from_pitch * (height - 1) + width);
@@ -257,7 +257,8 @@ int cudaMemcpy2DAsync(void *to, size_t to_pitch, const void *from, size_t from_p
 }
 int cudaMemcpyPeerAsync(void *to, int to_device, const void *from, int from_device, size_t bytes, Stream *stream) {
     if (!fake::usable()) return fails(INITIALIZATION_ERROR);
-    fake::submit(real(stream), [=] { memmove(fake::at(to, bytes, to_device), fake::at(from, bytes, from_device), bytes); });
+    fake::submit_copy(
+        real(stream), [=] { memmove(fake::at(to, bytes, to_device), fake::at(from, bytes, from_device), bytes); });
     return SUCCESS;
 }
 int cudaMemsetAsync(void *address, int value, size_t bytes, Stream *stream) {
