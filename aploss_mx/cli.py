@@ -64,4 +64,6 @@ def run(command: str, argv: Sequence[str] | None = None, *, prog: str) -> int:
     except KeyboardInterrupt:  # of a command that has nothing to clear up
         print("\ninterrupted", file=sys.stderr)
         return 130
+    except MemoryError as error:  # of one without MXNet
+        sys.exit(f"error: {str(error) or 'out of memory'}")
     return result if isinstance(result, int) else 0

@@ -25,6 +25,7 @@ from mxnet import autograd
 
 from aploss_mx.arguments import ArgumentParser, output_folder
 from aploss_mx.commands.errors import readable_errors
+from aploss_mx.commands.flags import count
 from aploss_mx.data.shapes import SHAPES_CLASSES, generate
 from aploss_mx.losses import APLoss
 
@@ -92,7 +93,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--loss", choices=("ap", "softmax"), default="ap", help="of the classes (default: %(default)s)")
     parser.add_argument("--epochs", type=int, default=12, help="default: %(default)s")
     parser.add_argument("--lr", type=float, default=0.001, help="learning rate (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+    parser.add_argument("--seed", type=count, default=0, help="default: %(default)s")
     parser.add_argument(
         "--dataset-root", type=output_folder, default="datasets/shapes", help="of the pictures (default: %(default)s)"
     )

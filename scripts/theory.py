@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from aploss_mx.arguments import ArgumentParser, output_folder
 from aploss_mx.atomic import replacing
 from aploss_mx.commands.errors import readable_errors
-from aploss_mx.commands.flags import positive_int
+from aploss_mx.commands.flags import count, positive_int
 from aploss_mx.data.shapes import SHAPES_CLASSES, generate
 from aploss_mx.data.voc import VOC_CLASSES, VOCDetection, parse_classes
 from aploss_mx.theory import figures
@@ -79,7 +79,7 @@ def main(argv: list[str] | None = None) -> None:
         "--only", nargs="+", choices=names, metavar="NAME", default=names, help=f"of {', '.join(names)}"
     )
     parser.add_argument(
-        "--seed", type=int, default=0, help="of random problems and of the network (default: %(default)s)"
+        "--seed", type=count, default=0, help="of random problems and of the network (default: %(default)s)"
     )
     data = parser.add_argument_group("data of 'optimisers'")
     data.add_argument("--dataset-root", help="data in VOC layout (default: generated shapes)")

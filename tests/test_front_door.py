@@ -141,15 +141,26 @@ def test_without_a_command_those_that_there_are_are_listed(capsys):
     assert all(f"\n  {name} " in printed for name in cli.COMMANDS)
 
 
-@pytest.mark.parametrize("command, work", [("check", "commands.check.is_coco"), ("shapes", "data.shapes.generate")])
-def test_ctrl_c_ends_a_command_without_a_traceback(command, work, tmp_path, monkeypatch, capsys):
-    def interrupt(*_, **__):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(f"aploss_mx.{work}", interrupt)
-    flags = {"check": ["--dataset-root", str(tmp_path), "--split", "train"], "shapes": ["--output", str(tmp_path)]}
-    assert cli.main([command, *flags[command]]) == 130
-    assert capsys.readouterr().err == "\ninterrupted\n"
+@pytest.mark.parametrize("error, told", [(KeyboardInterrupt, "\ninterrupted"), (MemoryError, "error: out of memory")])
+@pytest.mark.parametrize(
+    "command, work, flags",
+    [
+        ("check", "commands.check.is_coco", "--dataset-root . --split train"),
+        ("reproduce", "commands.reproduce.list_commands", "list"),
+        ("shapes", "data.shapes.generate", "--output shapes"),
+    ],
+)
+def test_a_command_that_is_stopped_prints_no_traceback(command, work, flags, error, told, tmp_path):
+    code = f"""
+import sys
+from unittest import mock
+from aploss_mx import cli
+with mock.patch("aploss_mx.{work}", side_effect={error.__name__}):
+    sys.exit(cli.main("{command} {flags}".split()))
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    assert done.stderr.startswith(told) and "Traceback" not in done.stderr
+    assert done.returncode == (130 if error is KeyboardInterrupt else 1)
 
 
 def test_the_status_of_a_command_is_that_of_the_program(tmp_path, capsys):

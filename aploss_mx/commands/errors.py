@@ -15,6 +15,7 @@ import mxnet as mx
 from aploss_mx.console import safe_output
 from aploss_mx.data.problems import DataError
 from aploss_mx.detection.export import ExportError
+from aploss_mx.report.runs import RunError
 from aploss_mx.text import visible
 from aploss_mx.training.distributed import TASK, leave_workers
 from aploss_mx.training.loop import TrainingError
@@ -42,7 +43,7 @@ def readable_errors() -> Iterator[None]:
         print("; ".join(["\ninterrupted", *map(str, interrupt.args)]), file=sys.stderr)
         leave_workers(INTERRUPTED)
         sys.exit(INTERRUPTED)
-    except (ValueError, OSError, MemoryError, TrainingError, ExportError, mx.MXNetError, cv2.error) as error:
+    except (ValueError, OSError, MemoryError, TrainingError, ExportError, RunError, mx.MXNetError, cv2.error) as error:
         message = str(error)
         if isinstance(error, mx.MXNetError):
             message = message.strip().splitlines()[-1]  # MXNet puts its own stack above

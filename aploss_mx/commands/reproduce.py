@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
-import sys
 from itertools import chain
 from pathlib import Path
 from typing import Sequence
@@ -25,10 +24,9 @@ import numpy as np
 
 from aploss_mx.arguments import ArgumentParser, output_folder
 from aploss_mx.atomic import write_text
-from aploss_mx.commands.errors import INTERRUPTED
+from aploss_mx.commands.errors import readable_errors
 from aploss_mx.commands.flags import count, positive_int
 from aploss_mx.config import load_recipe
-from aploss_mx.console import safe_output
 from aploss_mx.data.dataset import open_dataset
 from aploss_mx.data.pixels import read_image
 from aploss_mx.data.shapes import generate
@@ -44,7 +42,6 @@ from aploss_mx.report.plots import DRAWINGS, curve_of, draw_curves, write_curves
 from aploss_mx.report.runner import Execution, check_gpus
 from aploss_mx.report.runs import RunError, Runner, about
 from aploss_mx.report.tables import format_table, read_rows, summarise, update_rows, write_summary
-from aploss_mx.text import visible
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SMOKE_IMAGES = (160, 40)  # to train and to evaluate on
@@ -66,19 +63,13 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
     report.add_argument("--results", type=output_folder, default="results", help=help)
     _add_list_flags(commands.add_parser("list", help="print the paper's figures and the commands for each"))
     arguments = parser.parse_args(argv)
-    try:
-        with safe_output():
-            if arguments.command == "list":
-                list_commands(arguments)
-            elif arguments.command == "report":
-                write_reports(arguments.results)
-            else:
-                reproduce(arguments)
-    except KeyboardInterrupt:
-        print("\ninterrupted; the same command resumes", file=sys.stderr)
-        sys.exit(INTERRUPTED)
-    except (RunError, ValueError, OSError) as error:
-        sys.exit(f"error: {visible(str(error), lines=True)}")
+    with readable_errors():
+        if arguments.command == "list":
+            list_commands(arguments)
+        elif arguments.command == "report":
+            write_reports(arguments.results)
+        else:
+            reproduce(arguments)
 
 
 def _add_run_flags(parser: argparse.ArgumentParser) -> None:
@@ -131,6 +122,8 @@ def reproduce(arguments: argparse.Namespace) -> None:
     runner = Runner(REPOSITORY, arguments.jobs)
     try:
         _reproduce(arguments, runner)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("the same command resumes") from None
     finally:
         runner.stop()
 
@@ -202,6 +195,8 @@ def draw_detectors(trials: Sequence[Trial], execution: Execution) -> np.ndarray:
         detector = Detector.load(execution.folder_of(trial) / "last.npz")
         samples = open_dataset(execution.voc_root, detector.recipe.val_split, detector.classes).samples
         shown = [sample for sample in samples if not sample.difficult.all()][:PICTURES]
+        if not shown:
+            raise ValueError(f"{detector.recipe.val_split} has no object that counts: there is nothing to draw")
         images = [read_image(sample.image_path) for sample in shown]
         captions.append(f"{trial.name}, seed {trial.seed}: scores from {detector.shown_score:.2f}")
         drawn.append([annotate(one, detector.predict(one), detector.classes, detector.shown_score) for one in images])

@@ -27,7 +27,7 @@ from mxnet import autograd
 
 from aploss_mx.arguments import ArgumentParser, output_file
 from aploss_mx.atomic import write_csv
-from aploss_mx.commands.flags import positive_int
+from aploss_mx.commands.flags import count, positive_int
 from aploss_mx.config import SETTINGS_OF_LOSSES, Recipe
 from aploss_mx.losses.from_recipe import make_class_loss
 from aploss_mx.ranking.exact import ap_loss, ap_loss_and_grad
@@ -276,7 +276,7 @@ def main(argv: list[str] | None = None) -> None:
         help="for a complete loop, by estimate (default: %(default)s)",
     )
     parser.add_argument("--complete", action="store_true", help="visit all positives, however long it takes")
-    parser.add_argument("--seed", type=int, default=0, help="of the random scores (default: %(default)s)")
+    parser.add_argument("--seed", type=count, default=0, help="of the random scores (default: %(default)s)")
     parser.add_argument("--output", type=output_file, metavar="FILE", help=files)
     args = parser.parse_args(argv)
     print(

@@ -20,7 +20,7 @@ import numpy as np
 
 from aploss_mx.arguments import ArgumentParser, output_file
 from aploss_mx.commands.errors import readable_errors
-from aploss_mx.commands.flags import add_gpus_flag, add_workers_flag, one_device, positive_int
+from aploss_mx.commands.flags import add_gpus_flag, add_workers_flag, count, one_device, positive_int
 from aploss_mx.commands.scoring import preflight
 from aploss_mx.data.check import check_dataset
 from aploss_mx.data.dataset import open_dataset
@@ -90,7 +90,7 @@ def main(argv: list[str] | None = None) -> None:
         metavar="N",
         help="images in a ranking, each number a divisor of the largest (default: 1 2 4 8)",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the groups (default: %(default)s)")
+    parser.add_argument("--seed", type=count, default=0, help="of the groups (default: %(default)s)")
     parser.add_argument("--output", type=output_file, metavar="FILE", help="write the figures as CSV, too")
     add_gpus_flag(parser)
     add_workers_flag(parser)

@@ -84,7 +84,7 @@ assert ctypes.string_at(pinned.value, 100) == b'\\x07' * 100
 
 
 def test_a_copy_may_wait_in_a_stream_of_another_device():
-    """As CUDA's programming guide has it; MXNet does, whose threads may end a copy with another device than they began."""
+    """As CUDA's programming guide has it. MXNet's copying threads change their device when they delete an array."""
     code = """
 fill(arrays[0])
 cuda.cudaSetDevice(1)

@@ -29,6 +29,15 @@ def test_help_of_a_process_that_has_no_old_names_of_numpy(script):
     assert subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.startswith("usage: ")
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("script", ["scripts/theory.py", "scripts/benchmarks/loss.py", "examples/ssd.py"])
+def test_no_seed_is_below_0(script):
+    command = [sys.executable, str(FOLDER.parent / script), "--seed", "-1"]
+    done = subprocess.run(command, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 2
+    assert done.stderr.endswith("argument --seed: must be at least 0, not -1\n")
+
+
 @pytest.mark.parametrize(
     "name", sorted(cli.COMMANDS.keys() & {one.stem.replace("_", "-") for one in FOLDER.glob("*.py")})
 )
