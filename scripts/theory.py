@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Watch what the paper states of its method: convergence, its failures elsewhere, score shift, step functions.
 
-Each experiment prints a line and leaves a PNG file. All take seconds but 'optimisers' (Figure 5b at small scale), which
+Each experiment prints a line and leaves a PNG file. All take seconds but 'optimisers' (Figure 5b on 32 images), which
 trains a small network three times: on the data of --dataset-root, or on generated shapes.
 
 python scripts/theory.py --output runs/theory
@@ -76,7 +76,7 @@ def main(argv: list[str] | None = None) -> None:
         "--output", type=output_folder, default="runs/theory", help="folder of the figures (default: %(default)s)"
     )
     parser.add_argument(
-        "--only", nargs="+", choices=names, metavar="NAME", default=names, help=f"of {', '.join(names)}"
+        "--only", nargs="+", choices=names, metavar="NAME", default=names, help=f"of {', '.join(names)} (default: all)"
     )
     parser.add_argument(
         "--seed", type=count, default=0, help="of random problems and of the network (default: %(default)s)"

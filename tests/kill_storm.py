@@ -151,9 +151,11 @@ def storm(setup: str, kills: int, place: Path, seed: int, longest: float, rounds
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=100)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--longest", type=float, default=10, help="seconds into start or training, at most")
+    parser.add_argument("--kills", type=int, default=100, help="processes to kill (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of the moments (default: %(default)s)")
+    parser.add_argument(
+        "--longest", type=float, default=10, help="seconds into start or training, at most (default: 10)"
+    )
     parser.add_argument("--output", type=Path, help="CSV file for the rounds")
     arguments = parser.parse_args()
     shared_memory = set(os.listdir("/dev/shm"))

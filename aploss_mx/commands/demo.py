@@ -8,7 +8,7 @@
 
 Without --params, a detector of VOC's 20 classes that comes with the package, voc-resnet18, does it.
 
---params takes what `aploss-mx export` wrote, too. A number is a camera's. Of films, a line of JSON is written a frame;
+A number is a camera's. Of films, a line of JSON is written a frame;
 Ctrl-C ends them after the frame at work. Drawn with a box is the confidence where the detector was calibrated, else the
 score.
 """
@@ -47,14 +47,18 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
         "--params",
         default=DEFAULT,
         metavar="FILE|NAME",
-        help=f"checkpoint of the detector, or one that comes with the package: {', '.join(model_names())} "
+        help=f"checkpoint, export, or a detector that comes with the package: {', '.join(model_names())} "
         "(default: %(default)s)",
     )
     parser.add_argument(
         "--input", required=True, nargs="+", metavar="FILE|FOLDER|GLOB", help="pictures, or a film or a camera's number"
     )
     parser.add_argument(
-        "--output", type=output_folder, default="runs/demo", metavar="FOLDER", help="default: %(default)s"
+        "--output",
+        type=output_folder,
+        default="runs/demo",
+        metavar="FOLDER",
+        help="folder of what is annotated, and of the JSON (default: %(default)s)",
     )
     lowest = parser.add_mutually_exclusive_group()
     lowest.add_argument(
@@ -64,11 +68,13 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
         help="lowest score drawn, which is no confidence; the JSON has all (default: what had the highest F1 when the "
         "detector was evaluated)",
     )
-    lowest.add_argument("--min-confidence", type=fraction, metavar="C", help="lowest confidence drawn")
+    lowest.add_argument("--min-confidence", type=fraction, metavar="C", help="lowest confidence drawn, instead")
     parser.add_argument(
         "--sheet", type=output_file, metavar="FILE", help="also write all pictures side by side into this file"
     )
-    parser.add_argument("--every", type=positive_int, default=1, metavar="N", help="of films, take every Nth frame")
+    parser.add_argument(
+        "--every", type=positive_int, default=1, metavar="N", help="of films, take every Nth frame (default: 1)"
+    )
     add_gpus_flag(parser)
     add_test_flags(parser)
     with readable_errors():

@@ -36,6 +36,7 @@ from aploss_mx.evaluation.detections import (
     save_voc_results,
 )
 from aploss_mx.geometry.detections import Detections
+from aploss_mx.model_zoo import model_names
 
 MOST_BEYOND = 0.2  # share of detections that may end beyond their image; decoded boxes are clipped
 
@@ -51,7 +52,11 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
         prog, description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--params", metavar="FILE", help="checkpoint of the detector")
+    source.add_argument(
+        "--params",
+        metavar="FILE|NAME",
+        help=f"checkpoint, export, or a detector that comes with the package: {', '.join(model_names())}",
+    )
     source.add_argument("--detections", metavar="FILE", help="detections to score without a network")
     parser.add_argument("--dataset-root", required=True, help="folder of the data set")
     parser.add_argument("--split", required=True, help="splits to evaluate on, joined by +: 2007_test, val2017")
@@ -64,7 +69,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
         type=nonnegative,
         default=0,
         metavar="PIXELS",
-        help="leave out smaller objects, and what is found of them: 1024 is COCO's medium and large (default: all)",
+        help="leave out objects of less area, and what is found of them: 1024 keeps medium and large ones (default: 0)",
     )
     parser.add_argument(
         "--reliability",

@@ -42,6 +42,7 @@ from aploss_mx.detection.export import check_views, export_onnx, export_onnx_box
 from aploss_mx.detection.exported import DESCRIPTION, NETWORKS, parameters_described
 from aploss_mx.detection.onnx_int8 import quantize_onnx
 from aploss_mx.detection.quantize import has_int8_units, quantize
+from aploss_mx.model_zoo import model_names
 from symbols.retinanet import RetinaNet
 
 FORMATS = ("mxnet", "onnx")
@@ -51,8 +52,18 @@ CALIBRATED = 32  # images
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
     parser = ArgumentParser(prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--params", required=True, metavar="FILE", help="checkpoint of the detector")
-    parser.add_argument("--output", type=output_folder, metavar="FOLDER", help="folder for symbol, parameters and ONNX")
+    parser.add_argument(
+        "--params",
+        required=True,
+        metavar="FILE|NAME",
+        help=f"checkpoint, or a detector that comes with the package: {', '.join(model_names())}",
+    )
+    parser.add_argument(
+        "--output",
+        type=output_folder,
+        metavar="FOLDER",
+        help="folder for symbol, parameters and ONNX; may be left out with --compact",
+    )
     parser.add_argument("--compact", type=output_file, metavar="FILE", help="small checkpoint to write, .npz")
     parser.add_argument(
         "--format", nargs="+", choices=FORMATS, default=["mxnet"], help="mxnet, onnx or both (default: mxnet)"
@@ -66,7 +77,9 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
         metavar="N",
         help=f"images that tell INT8's ranges, spread over --images (default: {CALIBRATED})",
     )
-    parser.add_argument("--images", metavar="FILE|FOLDER|GLOB", help="pictures for --calibrate; quote a pattern")
+    parser.add_argument(
+        "--images", metavar="FILE|FOLDER|GLOB", help="pictures to calibrate --int8 with; quote a pattern"
+    )
     arguments = parser.parse_args(argv)
     if arguments.int8 and not (arguments.output and arguments.images):
         parser.error("--int8 wants --output, and --images to calibrate with")

@@ -41,8 +41,9 @@ def fraction(text: str) -> float:
 
 
 def add_gpus_flag(parser: argparse.ArgumentParser, example: str = "0") -> None:
-    """Add ``--gpus``."""
-    parser.add_argument("--gpus", default="", metavar=example, help="GPUs to use (default: the CPU)")
+    """Add ``--gpus``; an example that names one GPU is of a command that takes one, see `one_device`."""
+    what = "GPUs" if "," in example else "GPU"
+    parser.add_argument("--gpus", default="", metavar=example, help=f"{what} to use (default: the CPU)")
 
 
 def add_workers_flag(parser: argparse.ArgumentParser) -> None:

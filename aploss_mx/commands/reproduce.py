@@ -76,11 +76,16 @@ def _add_run_flags(parser: argparse.ArgumentParser) -> None:
     parser.description = "Trains what is not trained yet, tests it, and writes tables and pictures into --results."
     parser.add_argument("--scale", choices=SCALES, default="smoke", help="; ".join(
         f"{scale.name}: {scale.what}" for scale in SCALES.values()) + " (default: %(default)s)")  # fmt: skip
-    parser.add_argument("--dataset-root", help="folder of VOC (smoke: generated where this is left out)")
+    parser.add_argument("--dataset-root", help="folder of VOC; smoke alone does without, and generates shapes")
     parser.add_argument("--coco-root", default="datasets/coco", help="folder of COCO (default: %(default)s)")
     parser.add_argument("--pretrained", help="backbone weights (default: the recipe's)")
-    parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="rows with one of these in their name")
-    parser.add_argument("--seeds", nargs="+", type=count, default=[0], metavar="N", help="(default: 0)")
+    parser.add_argument(
+        "--only", nargs="+", default=[], metavar="NAME",
+        help="rows with one of these in their name (default: all; figure6: ap and focal)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--seeds", nargs="+", type=count, default=[0], metavar="N", help="each trains every row (default: 0)"
+    )
     parser.add_argument("--gpus", nargs="+", default=[""], metavar="0,1",
                         help="GPUs of a run; '0,1 2,3': of two at a time (default: the CPU)")  # fmt: skip
     parser.add_argument(
@@ -88,8 +93,12 @@ def _add_run_flags(parser: argparse.ArgumentParser) -> None:
         type=positive_int,
         help="runs at a time, which share the CPU's cores (default: one for each of --gpus)",
     )
-    parser.add_argument("--runs", type=output_folder, default="runs/reproduce", help="folder (default: %(default)s)")
-    parser.add_argument("--results", type=output_folder, help="folder (default: results in that of --runs)")
+    parser.add_argument(
+        "--runs", type=output_folder, default="runs/reproduce", help="folder of the trainings (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--results", type=output_folder, help="folder of tables and figures (default: results in that of --runs)"
+    )
 
 
 def _add_list_flags(parser: argparse.ArgumentParser) -> None:

@@ -53,7 +53,10 @@ def training_parser(
     )
     add_timeout_flag(parser)
     parser.add_argument(
-        "--resume", default="", metavar="auto|FILE", help="resume from the run's last checkpoint, or from a file"
+        "--resume",
+        default="",
+        metavar="auto|FILE",
+        help="resume from the run's last checkpoint, or from a file (default: a new run, in a folder that holds none)",
     )
     parser.add_argument(
         "--log-interval",
@@ -63,7 +66,9 @@ def training_parser(
         help="steps between metrics rows (default: %(default)s)",
     )
     parser.add_argument(
-        "--eval-only", action="store_true", help="only evaluate the checkpoint of --resume (default: the run's last)"
+        "--eval-only",
+        action="store_true",
+        help="only evaluate the checkpoint of --resume (default: the run's last), and write evaluation.json",
     )
     parser.add_argument("--no-report", action="store_true", help=f"make no {REPORT} at the end")
     add_recipe_flags(parser, default_recipe)

@@ -75,8 +75,11 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument(
         "--output", type=output_file, required=True, metavar="PNG", help="picture; a CSV goes beside it"
     )
-    parser.add_argument("--scores", nargs="+", type=positive_int, default=SCORES, help="sizes of the first panel")
-    parser.add_argument("--positives", nargs="+", type=positive_int, default=POSITIVES, help="those of the second")
+    for flag, sizes, panel in (("--scores", SCORES, "first"), ("--positives", POSITIVES, "second")):
+        default = f"{len(sizes)} from {sizes[0]:,} to {sizes[-1]:,}"
+        parser.add_argument(
+            flag, nargs="+", type=positive_int, default=sizes, help=f"sizes of the {panel} panel (default: {default})"
+        )
     parser.add_argument("--repeats", type=positive_int, default=3, help="runs of each point (default: %(default)s)")
     arguments = parser.parse_args(argv)
     if arguments.output.suffix != ".png":
