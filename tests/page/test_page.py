@@ -174,6 +174,37 @@ def test_it_loads_in_silence_fits_and_can_be_read(browser, page, width, dark):
     assert browser.run("return [...document.querySelectorAll('svg[role=img]')].every((one) => one.ariaLabel)")
 
 
+def write_charts(path: Path, charts: list, text: str = "Charts", table: str = "", gallery: str = "") -> None:
+    template = Path(__file__).with_name("sample.html")
+    write_page(path, template, title=text, charts=charts, table=table, gallery=gallery)
+
+
+@pytest.mark.parametrize("width", [320, 1600])
+def test_names_of_any_length_stay_within_the_window(browser, page, width):
+    """Names of classes, runs and files may be long, and without a space to break them at."""
+    path, names, boxes = page.with_name("long.html"), [f"{'N' * 190}{n}" for n in range(len(HOSTILE))], scene(2, 5)
+    long, curve = names[0], Curve(names[1], [1, 2, 3], [3, 2, 5])
+    pictures = [Picture(thumbnail(np.zeros((12, 16, 3), np.uint8), 16), 16, 12, name, long) for name in names[:2]]
+    charts = [
+        lines(long, [curve, curve], "step", long, note=long),
+        lines(long, [], "step", "loss", empty=long),
+        bars(long, names, range(len(names)), note=long),
+        scatter(long, [curve, curve], "width", long, note=long),
+        heat_map(long, names, names, np.eye(len(names), dtype=int), long, long, note=long),
+    ]
+    slider = Slider("confidence", 400, tally_of(boxes))
+    shown = gallery(long, pictures, boxes, names, GROUPS, slider=slider, note=long)
+    write_charts(path, charts, long, table([Column(long), Column("AP", "%")], [[long, 0.5]], long), shown)
+    browser.open(path, width)
+    browser.run("const key = new KeyboardEvent('keydown', {key: 'ArrowRight'});"
+                "document.querySelector('figure.lines svg[role=img]').dispatchEvent(key);")  # fmt: skip
+    browser.run("document.querySelector('.card button').click()")
+    browser.settle()
+    assert browser.overflow() <= 0
+    wider = "const one = document.querySelector(arguments[0]); return one.scrollWidth - one.clientWidth"
+    assert [browser.run(wider, selector) for selector in (".tip", "dialog")] == [0, 0]
+
+
 def test_the_policy_stops_requests_and_foreign_scripts(browser, page):
     browser.open(page)
     browser.run(
