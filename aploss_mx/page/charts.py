@@ -268,4 +268,5 @@ def _path(curve: Curve, across: Axis, up: Axis) -> str:
 
 
 def _rounded(values: Any) -> list[float]:
-    return [float(f"{value:.6g}") for value in values]
+    """Short numbers; whole ones, as steps are, stay what they are."""
+    return [float(value) if float(value).is_integer() else float(f"{value:.6g}") for value in values]

@@ -341,6 +341,19 @@ def test_hovering_tells_the_numbers_of_the_nearest_step(browser, page):
     assert f"{HOSTILE[2]} {np.exp(-1) + 2:.5g}" in tip
 
 
+def test_a_step_is_told_to_its_last_digit(browser, page):
+    path = page.with_name("steps.html")
+    write_charts(path, [lines("Loss", [Curve("total", [1_234_567, 1_234_592], [0.123456789, 2])], "step", "loss")])
+    browser.open(path)
+    key = "const key = new KeyboardEvent('keydown', {key: arguments[0]});"
+    press = f"{key} document.querySelector('figure.lines svg[role=img]').dispatchEvent(key)"
+    tips = []
+    for _ in range(2):
+        browser.run(press, "ArrowRight")
+        tips.append(browser.text(".tip"))
+    assert tips == ["step 1234567: total 0.12346", "step 1234592: total 2"]
+
+
 def test_a_table_is_sorted_and_its_total_stays_last(browser, page):
     browser.open(page)
     read = "return [...document.querySelectorAll('table.sortable tbody tr')].map((row) => row.cells[1].textContent)"
