@@ -152,6 +152,12 @@ def test_ticks_are_few_round_and_within(low, high):
     assert step in (1, 2, 5)
 
 
+@pytest.mark.parametrize("value", [0, 12, 1000, 165_500, -3, -1e20, 1e20])
+def test_the_ticks_of_a_single_point_differ(value):
+    texts = re.findall(r'class="tick"[^>]*"middle">(.*?)<', lines("t", [Curve("a", [value], [1])], "x", "y"))
+    assert len(texts) >= 3 and len(set(texts)) == len(texts)
+
+
 @pytest.mark.parametrize("count", [1, 50, 200, 500, 2000])
 def test_thumbnails_keep_to_their_limit(count):
     noise = np.random.default_rng(0).integers(0, 255, (480, 640, 3)).astype(np.uint8)
