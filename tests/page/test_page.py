@@ -211,6 +211,13 @@ def test_names_of_any_length_stay_within_the_window(browser, page, width):
     assert [browser.run(wider, selector) for selector in (".tip", "dialog")] == [0, 0]
 
 
+def test_a_gallery_is_named_for_readers_who_listen(browser, page):
+    browser.open(page)
+    browser.settle()
+    nodes = browser.driver.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]
+    assert "group" in [node["role"]["value"] for node in nodes if node.get("name", {}).get("value") == "Detections"]
+
+
 def test_the_policy_stops_requests_and_foreign_scripts(browser, page):
     browser.open(page)
     browser.run(
