@@ -142,7 +142,7 @@ class Worker:
             print(images, file=self.process.stdin, flush=True)
             return json.loads(self.process.stdout.readline())
         except (BrokenPipeError, ValueError):
-            raise RuntimeError(f"{' '.join(self.process.args)} failed") from None
+            raise ChildProcessError(f"{' '.join(self.process.args)} failed") from None
 
     def close(self) -> None:
         self.process.communicate()

@@ -36,6 +36,14 @@ def test_picture_and_table(tmp_path, monkeypatch, capsys):
     assert all(float(row["seconds"]) > 0 for row in rows)
 
 
+def test_a_folder_in_the_tables_place_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(benchmark_growth, "measure", lambda *_: [{"seconds": 1}])
+    monkeypatch.setattr(benchmark_growth, "draw", lambda *_: [])
+    (tmp_path / "growth.csv").mkdir()
+    with pytest.raises(SystemExit, match="error: .*growth.csv"):
+        benchmark_growth.main(["--output", str(tmp_path / "growth.png")])
+
+
 @pytest.mark.parametrize(
     ("scores", "told"), [(["500", "1000"], "more scores than positives"), (["1000", "1000"], "one tells no slope")]
 )

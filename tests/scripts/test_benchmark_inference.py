@@ -35,5 +35,5 @@ def test_table_and_csv(shapes, trained, tmp_path, capsys, monkeypatch):
 
 def test_a_worker_that_fails_is_told(tmp_path):
     worker = inference.Worker(inference.sys.executable, inference.Contender("onnx", tmp_path), tmp_path, 1)
-    with pytest.raises(RuntimeError, match=r"inference_worker\.py onnx .* failed"):
+    with pytest.raises(ChildProcessError, match=r"inference_worker\.py onnx .* failed"):
         worker.run(1)
