@@ -26,7 +26,7 @@ import numpy as np
 from mxnet import autograd
 
 from aploss_mx.arguments import ArgumentParser, output_file
-from aploss_mx.atomic import write_csv
+from aploss_mx.atomic import check_target, write_csv
 from aploss_mx.commands.errors import readable_errors
 from aploss_mx.commands.flags import count, nonnegative, positive_int
 from aploss_mx.config import SETTINGS_OF_LOSSES, Recipe
@@ -284,6 +284,9 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
+    beside = args.output and args.output.with_name(f"{args.output.stem}_contenders.csv")
+    if beside:
+        check_target(beside)
     print(
         f"Python {platform.python_version()}, NumPy {np.__version__}, {platform.machine()}; delta = {DELTA}, "
         f"exact: median of {args.repeats}\n"
@@ -304,8 +307,7 @@ def run(args: argparse.Namespace) -> None:
             print("\n".join(map(contender_line, measured)), flush=True)
             contenders += measured
     if args.output:
-        tables = {args.output: rows, args.output.with_name(f"{args.output.stem}_contenders.csv"): contenders}
-        for path, table in tables.items():
+        for path, table in {args.output: rows, beside: contenders}.items():
             if table:
                 write_csv(path, table)
                 print(f"wrote {path}")

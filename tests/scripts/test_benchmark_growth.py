@@ -44,9 +44,8 @@ def test_what_the_first_call_loads_or_compiles_is_not_timed(monkeypatch):
     assert calls[:2] == ["called", "timed"]
 
 
-def test_a_folder_in_the_tables_place_is_told(tmp_path, monkeypatch):
-    monkeypatch.setattr(benchmark_growth, "measure", lambda *_: [{"seconds": 1}])
-    monkeypatch.setattr(benchmark_growth, "draw", lambda *_: [])
+def test_a_folder_in_the_tables_place_is_told_before_the_work(tmp_path, monkeypatch):
+    monkeypatch.setattr(benchmark_growth, "measure", None)
     (tmp_path / "growth.csv").mkdir()
     with pytest.raises(SystemExit, match="error: .*growth.csv"):
         benchmark_growth.main(["--output", str(tmp_path / "growth.png")])

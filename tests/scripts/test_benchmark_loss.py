@@ -102,6 +102,13 @@ def test_errors_are_readable(monkeypatch):
         benchmark_loss.main([])
 
 
+def test_a_folder_in_the_second_tables_place_is_told_before_the_work(tmp_path, monkeypatch):
+    monkeypatch.setattr(benchmark_loss, "benchmark", None)
+    (tmp_path / "loss_contenders.csv").mkdir()
+    with pytest.raises(SystemExit, match="error: .*loss_contenders.csv"):
+        benchmark_loss.main(["--output", str(tmp_path / "loss.csv")])
+
+
 def test_help_explains_every_column(capsys):
     with pytest.raises(SystemExit):
         benchmark_loss.main(["--help"])
