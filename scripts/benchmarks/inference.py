@@ -214,6 +214,8 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
+    if arguments.torchvision and subprocess.run([arguments.torchvision, "-c", "import torchvision"]).returncode:
+        raise ValueError(f"--torchvision {arguments.torchvision}: cannot import torchvision")
     detector = Detector.load(arguments.params)
     dataset = open_dataset(arguments.dataset_root, arguments.split, detector.classes)
     calibration = open_dataset(arguments.dataset_root, arguments.calibration_split, detector.classes).samples
