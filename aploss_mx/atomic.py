@@ -94,9 +94,9 @@ def remove_unfinished(folder: Path, pattern: str) -> None:
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:
-    """Write a text file, UTF-8, as `replacing` does."""
+    """Write a text file, UTF-8, as `replacing` does; what no UTF-8 has, of foreign bytes in a name, as escapes."""
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def write_csv(path: str | os.PathLike, rows: Sequence[Mapping[str, Any]], columns: Sequence[str] = ()) -> None:

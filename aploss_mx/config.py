@@ -315,9 +315,9 @@ def load_recipe(name_or_path: str) -> Recipe:
     try:
         with open(path, "rb") as file:
             content = file.read(LARGEST_FILE + 1)
-    except (OSError, ValueError):
-        shipped = ", ".join(recipe_names())
-        raise ConfigError(f"no recipe {shown(name_or_path)}: give a YAML file or one of {shipped}") from None
+    except (OSError, ValueError) as error:
+        why, shipped = error.strerror if isinstance(error, OSError) else error, ", ".join(recipe_names())
+        raise ConfigError(f"no recipe {shown(name_or_path)} ({why}): give a YAML file or one of {shipped}") from None
     if len(content) > LARGEST_FILE:
         raise ConfigError(f"{path} has more than {LARGEST_FILE} bytes: it is no recipe")
     try:

@@ -25,7 +25,7 @@ from mxnet import autograd
 
 from aploss_mx.arguments import ArgumentParser, output_folder
 from aploss_mx.commands.errors import readable_errors
-from aploss_mx.commands.flags import count
+from aploss_mx.commands.flags import count, positive_int
 from aploss_mx.data.shapes import SHAPES_CLASSES, generate
 from aploss_mx.losses import APLoss
 
@@ -91,7 +91,7 @@ def evaluate(network: mx.gluon.HybridBlock, data: Shapes) -> float:
 def main(argv: Sequence[str] | None = None) -> None:
     parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--loss", choices=("ap", "softmax"), default="ap", help="of the classes (default: %(default)s)")
-    parser.add_argument("--epochs", type=int, default=12, help="default: %(default)s")
+    parser.add_argument("--epochs", type=positive_int, default=12, help="default: %(default)s")
     parser.add_argument("--lr", type=float, default=0.001, help="learning rate (default: %(default)s)")
     parser.add_argument("--seed", type=count, default=0, help="default: %(default)s")
     parser.add_argument(

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from aploss_mx.archive import write_npz, write_params
-from aploss_mx.atomic import remove_unfinished, replacing, write_text
+from aploss_mx.atomic import remove_unfinished, replacing, write_csv, write_text
 from aploss_mx.report.draw import write_picture
 
 
@@ -74,6 +74,11 @@ def test_block_that_writes_nothing_fails_and_keeps_the_old_file(tmp_path):
     with pytest.raises(FileNotFoundError), replacing(path):
         pass
     assert path.read_text() == "old"
+
+
+def test_foreign_bytes_of_a_name_are_written_as_escapes(tmp_path):
+    write_csv(tmp_path / "table.csv", [{"checkpoint": os.fsdecode(b"\xffrun/last.npz")}])
+    assert (tmp_path / "table.csv").read_text(encoding="utf-8") == "checkpoint\n\\udcffrun/last.npz\n"
 
 
 def test_two_at_once_on_one_file_do_not_mix(tmp_path):

@@ -334,6 +334,12 @@ def test_names_of_no_file_are_told(name):
         load_recipe(name)
 
 
+def test_why_a_recipe_cannot_be_read_is_told(tmp_path):
+    (tmp_path / "mine.yaml").mkdir()
+    with pytest.raises(ConfigError, match=r"no recipe '.*mine.yaml' \(Is a directory\): give a YAML file"):
+        load_recipe(str(tmp_path / "mine.yaml"))
+
+
 def test_a_byte_order_mark_does_no_harm(tmp_path):
     (tmp_path / "mine.yaml").write_text("lr: 0.5\n", encoding="utf-8-sig")
     assert load_recipe(str(tmp_path / "mine.yaml")).lr == 0.5

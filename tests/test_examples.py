@@ -24,6 +24,12 @@ def test_only_the_loss_of_the_classes_changes_in_ssd(shapes, monkeypatch, capsys
     assert losses[1] - losses[0] > 4 * math.log(6) - 1
 
 
+def test_no_epoch_is_no_training(capsys):
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(str(SSD))["main"](["--epochs", "0"])
+    assert end.value.code == 2 and "--epochs: must be at least 1, not 0" in capsys.readouterr().err
+
+
 def test_other_pictures_are_left_alone_with_a_message(shapes):
     with pytest.raises(SystemExit, match="error: .* holds a shapes data set made with .* Nothing was changed"):
         runpy.run_path(str(SSD))["main"](["--dataset-root", str(shapes)])

@@ -254,7 +254,8 @@ def _doubling_axis(logarithms: np.ndarray, start: float, end: float) -> Axis:
 def _axis(ends: tuple[float, float], start: float, end: float) -> Axis:
     low, high = map(float, ends)
     if not high > low:
-        low, high = low - 0.5 * (low != 0), high + 0.5
+        half = max(0.5, 0.005 * abs(low))  # the ticks of thousands are whole numbers
+        low, high = low - half * (low != 0), high + half
     return Axis(low, high, start, end, nice_ticks(low, high))
 
 
@@ -268,4 +269,5 @@ def _path(curve: Curve, across: Axis, up: Axis) -> str:
 
 
 def _rounded(values: Any) -> list[float]:
-    return [float(f"{value:.6g}") for value in values]
+    """Short numbers; whole ones, as steps are, stay what they are."""
+    return [float(value) if float(value).is_integer() else float(f"{value:.6g}") for value in values]

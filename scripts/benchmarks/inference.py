@@ -142,7 +142,7 @@ class Worker:
             print(images, file=self.process.stdin, flush=True)
             return json.loads(self.process.stdout.readline())
         except (BrokenPipeError, ValueError):
-            raise RuntimeError(f"{' '.join(self.process.args)} failed") from None
+            raise ChildProcessError(f"{' '.join(self.process.args)} failed") from None
 
     def close(self) -> None:
         self.process.communicate()
@@ -214,6 +214,8 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
+    if arguments.torchvision and subprocess.run([arguments.torchvision, "-c", "import torchvision"]).returncode:
+        raise ValueError(f"--torchvision {arguments.torchvision}: cannot import torchvision")
     detector = Detector.load(arguments.params)
     dataset = open_dataset(arguments.dataset_root, arguments.split, detector.classes)
     calibration = open_dataset(arguments.dataset_root, arguments.calibration_split, detector.classes).samples

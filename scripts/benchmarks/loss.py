@@ -26,8 +26,9 @@ import numpy as np
 from mxnet import autograd
 
 from aploss_mx.arguments import ArgumentParser, output_file
-from aploss_mx.atomic import write_csv
-from aploss_mx.commands.flags import count, positive_int
+from aploss_mx.atomic import check_target, write_csv
+from aploss_mx.commands.errors import readable_errors
+from aploss_mx.commands.flags import count, nonnegative, positive_int
 from aploss_mx.config import SETTINGS_OF_LOSSES, Recipe
 from aploss_mx.losses.from_recipe import make_class_loss
 from aploss_mx.ranking.exact import ap_loss, ap_loss_and_grad
@@ -271,14 +272,21 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--repeats", type=positive_int, default=5, help="runs of the exact loss (default: %(default)s)")
     parser.add_argument(
         "--loop-seconds",
-        type=float,
+        type=nonnegative,
         default=30.0,
         help="for a complete loop, by estimate (default: %(default)s)",
     )
     parser.add_argument("--complete", action="store_true", help="visit all positives, however long it takes")
     parser.add_argument("--seed", type=count, default=0, help="of the random scores (default: %(default)s)")
     parser.add_argument("--output", type=output_file, metavar="FILE", help=files)
-    args = parser.parse_args(argv)
+    with readable_errors():
+        run(parser.parse_args(argv))
+
+
+def run(args: argparse.Namespace) -> None:
+    beside = args.output and args.output.with_name(f"{args.output.stem}_contenders.csv")
+    if beside:
+        check_target(beside)
     print(
         f"Python {platform.python_version()}, NumPy {np.__version__}, {platform.machine()}; delta = {DELTA}, "
         f"exact: median of {args.repeats}\n"
@@ -299,8 +307,7 @@ def main(argv: list[str] | None = None) -> None:
             print("\n".join(map(contender_line, measured)), flush=True)
             contenders += measured
     if args.output:
-        tables = {args.output: rows, args.output.with_name(f"{args.output.stem}_contenders.csv"): contenders}
-        for path, table in tables.items():
+        for path, table in {args.output: rows, beside: contenders}.items():
             if table:
                 write_csv(path, table)
                 print(f"wrote {path}")

@@ -202,11 +202,12 @@ def run(arguments: argparse.Namespace) -> None:
     recipe = recipe_from_flags(arguments)
     device = one_device(arguments)
     results = {}
-    for loss in arguments.losses or [recipe.loss]:
-        task = (recipe.override(loss=loss), arguments.dataset_root, device, arguments.steps, arguments.images)
+    recipes = [recipe.override(loss=loss) for loss in arguments.losses or [recipe.loss]]  # before any is measured
+    for one in recipes:
+        task = (one, arguments.dataset_root, device, arguments.steps, arguments.images)
         # A new process: the peak of memory is a process's own, and never falls.
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-            results[loss] = pool.submit(measure, *task).result()
+            results[one.loss] = pool.submit(measure, *task).result()
     threads = os.environ.get("OMP_NUM_THREADS", count_cores())
     print(
         f"\n{recipe.network}, {recipe.batch_size} images of {recipe.data_shape}x{recipe.data_shape} a step, "

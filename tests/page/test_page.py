@@ -152,6 +152,12 @@ def test_ticks_are_few_round_and_within(low, high):
     assert step in (1, 2, 5)
 
 
+@pytest.mark.parametrize("value", [0, 12, 1000, 165_500, -3, -1e20, 1e20])
+def test_the_ticks_of_a_single_point_differ(value):
+    texts = re.findall(r'class="tick"[^>]*"middle">(.*?)<', lines("t", [Curve("a", [value], [1])], "x", "y"))
+    assert len(texts) >= 3 and len(set(texts)) == len(texts)
+
+
 @pytest.mark.parametrize("count", [1, 50, 200, 500, 2000])
 def test_thumbnails_keep_to_their_limit(count):
     noise = np.random.default_rng(0).integers(0, 255, (480, 640, 3)).astype(np.uint8)
@@ -172,6 +178,44 @@ def test_it_loads_in_silence_fits_and_can_be_read(browser, page, width, dark):
     assert browser.faint_texts() == []
     assert browser.run("return [...document.images].every((one) => one.alt.length > 3)")
     assert browser.run("return [...document.querySelectorAll('svg[role=img]')].every((one) => one.ariaLabel)")
+
+
+def write_charts(path: Path, charts: list, text: str = "Charts", table: str = "", gallery: str = "") -> None:
+    template = Path(__file__).with_name("sample.html")
+    write_page(path, template, title=text, charts=charts, table=table, gallery=gallery)
+
+
+@pytest.mark.parametrize("width", [320, 1600])
+def test_names_of_any_length_stay_within_the_window(browser, page, width):
+    """Names of classes, runs and files may be long, and without a space to break them at."""
+    path, names, boxes = page.with_name("long.html"), [f"{'N' * 190}{n}" for n in range(len(HOSTILE))], scene(2, 5)
+    long, curve = names[0], Curve(names[1], [1, 2, 3], [3, 2, 5])
+    pictures = [Picture(thumbnail(np.zeros((12, 16, 3), np.uint8), 16), 16, 12, name, long) for name in names[:2]]
+    charts = [
+        lines(long, [curve, curve], "step", long, note=long),
+        lines(long, [], "step", "loss", empty=long),
+        bars(long, names, range(len(names)), note=long),
+        scatter(long, [curve, curve], "width", long, note=long),
+        heat_map(long, names, names, np.eye(len(names), dtype=int), long, long, note=long),
+    ]
+    slider = Slider("confidence", 400, tally_of(boxes))
+    shown = gallery(long, pictures, boxes, names, GROUPS, slider=slider, note=long)
+    write_charts(path, charts, long, table([Column(long), Column("AP", "%")], [[long, 0.5]], long), shown)
+    browser.open(path, width)
+    browser.run("const key = new KeyboardEvent('keydown', {key: 'ArrowRight'});"
+                "document.querySelector('figure.lines svg[role=img]').dispatchEvent(key);")  # fmt: skip
+    browser.run("document.querySelector('.card button').click()")
+    browser.settle()
+    assert browser.overflow() <= 0
+    wider = "const one = document.querySelector(arguments[0]); return one.scrollWidth - one.clientWidth"
+    assert [browser.run(wider, selector) for selector in (".tip", "dialog")] == [0, 0]
+
+
+def test_a_gallery_is_named_for_readers_who_listen(browser, page):
+    browser.open(page)
+    browser.settle()
+    nodes = browser.driver.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]
+    assert "group" in [node["role"]["value"] for node in nodes if node.get("name", {}).get("value") == "Detections"]
 
 
 def test_the_policy_stops_requests_and_foreign_scripts(browser, page):
@@ -308,6 +352,19 @@ def test_hovering_tells_the_numbers_of_the_nearest_step(browser, page):
     tip = browser.text(".tip")
     assert tip.startswith("step 500: ") and HOSTILE[0] in tip
     assert f"{HOSTILE[2]} {np.exp(-1) + 2:.5g}" in tip
+
+
+def test_a_step_is_told_to_its_last_digit(browser, page):
+    path = page.with_name("steps.html")
+    write_charts(path, [lines("Loss", [Curve("total", [1_234_567, 1_234_592], [0.123456789, 2])], "step", "loss")])
+    browser.open(path)
+    key = "const key = new KeyboardEvent('keydown', {key: arguments[0]});"
+    press = f"{key} document.querySelector('figure.lines svg[role=img]').dispatchEvent(key)"
+    tips = []
+    for _ in range(2):
+        browser.run(press, "ArrowRight")
+        tips.append(browser.text(".tip"))
+    assert tips == ["step 1234567: total 0.12346", "step 1234592: total 2"]
 
 
 def test_a_table_is_sorted_and_its_total_stays_last(browser, page):

@@ -36,6 +36,21 @@ def test_picture_and_table(tmp_path, monkeypatch, capsys):
     assert all(float(row["seconds"]) > 0 for row in rows)
 
 
+def test_what_the_first_call_loads_or_compiles_is_not_timed(monkeypatch):
+    calls = []
+    monkeypatch.setattr(benchmark_growth, "ap_loss_and_grad", lambda *_: calls.append("called"))
+    monkeypatch.setattr(benchmark_growth, "median_seconds", lambda *_: calls.append("timed") or 1.0)
+    benchmark_growth.measure([2000], [10], 1)
+    assert calls[:2] == ["called", "timed"]
+
+
+def test_a_folder_in_the_tables_place_is_told_before_the_work(tmp_path, monkeypatch):
+    monkeypatch.setattr(benchmark_growth, "measure", None)
+    (tmp_path / "growth.csv").mkdir()
+    with pytest.raises(SystemExit, match="error: .*growth.csv"):
+        benchmark_growth.main(["--output", str(tmp_path / "growth.png")])
+
+
 @pytest.mark.parametrize(
     ("scores", "told"), [(["500", "1000"], "more scores than positives"), (["1000", "1000"], "one tells no slope")]
 )

@@ -33,7 +33,19 @@ def test_table_and_csv(shapes, trained, tmp_path, capsys, monkeypatch):
     assert sizes["onnxruntime INT8"] < 0.5 * sizes["onnxruntime float32"]
 
 
+@pytest.mark.parametrize("there", [False, True])
+def test_a_python_without_torchvision_is_told_before_the_work(there, tmp_path, monkeypatch):
+    python = tmp_path / "python"
+    if there:
+        python.write_text("#!/bin/sh\nexit 1\n")
+        python.chmod(0o755)
+    monkeypatch.setattr(inference, "Detector", None)
+    flags = ["--params", "x", "--dataset-root", "x", "--split", "x", "--calibration-split", "x"]
+    with pytest.raises(SystemExit, match="cannot import torchvision" if there else "No such file .*python"):
+        inference.main([*flags, "--torchvision", str(python)])
+
+
 def test_a_worker_that_fails_is_told(tmp_path):
     worker = inference.Worker(inference.sys.executable, inference.Contender("onnx", tmp_path), tmp_path, 1)
-    with pytest.raises(RuntimeError, match=r"inference_worker\.py onnx .* failed"):
+    with pytest.raises(ChildProcessError, match=r"inference_worker\.py onnx .* failed"):
         worker.run(1)

@@ -85,6 +85,30 @@ def test_sizes_are_those_of_8_images():
     assert benchmark_loss.SIZES["coco"] == (anchors * 80 * 8, 2_000)
 
 
+@pytest.mark.parametrize("seconds", ["nan", "-1"])
+def test_a_budget_that_is_none_is_refused(capsys, seconds):
+    with pytest.raises(SystemExit) as end:
+        benchmark_loss.main(["--loop-seconds", seconds])
+    assert end.value.code == 2
+    assert f"--loop-seconds: must be at least 0, not {seconds}" in capsys.readouterr().err
+
+
+def test_errors_are_readable(monkeypatch):
+    def full(*_):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(benchmark_loss, "benchmark", full)
+    with pytest.raises(SystemExit, match="error: No space left on device"):
+        benchmark_loss.main([])
+
+
+def test_a_folder_in_the_second_tables_place_is_told_before_the_work(tmp_path, monkeypatch):
+    monkeypatch.setattr(benchmark_loss, "benchmark", None)
+    (tmp_path / "loss_contenders.csv").mkdir()
+    with pytest.raises(SystemExit, match="error: .*loss_contenders.csv"):
+        benchmark_loss.main(["--output", str(tmp_path / "loss.csv")])
+
+
 def test_help_explains_every_column(capsys):
     with pytest.raises(SystemExit):
         benchmark_loss.main(["--help"])

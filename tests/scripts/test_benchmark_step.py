@@ -56,6 +56,13 @@ def test_table_and_csv(shapes, tmp_path, capsys, monkeypatch):
         assert 0.1 < figures["peak memory"] < 20
 
 
+def test_a_loss_that_the_recipe_does_not_fit_is_told_before_another_is_measured(shapes, monkeypatch):
+    monkeypatch.setattr(benchmark_step, "ProcessPoolExecutor", None)
+    flags = ["--dataset-root", str(shapes), "--losses", "ap", "focal", "--delta", "0.5"]
+    with pytest.raises(SystemExit, match="error: .*delta = 0.5: of no use to loss = 'focal'"):
+        benchmark_step.main([*FLAGS, *flags])
+
+
 def test_too_few_images_are_told(shapes, tmp_path, monkeypatch):
     """Those without objects do not count: no step is made of them."""
     with pytest.raises(ConfigError, match="8 images with objects, too few for 3 steps of 4"):

@@ -4,7 +4,7 @@ for (const figure of document.querySelectorAll("figure.lines")) {
   const data = JSON.parse(figure.querySelector("script").textContent);
   const [low, high, start, end] = data.scale;
   const stops = [...new Set(data.curves.flatMap((curve) => curve.x))].sort((a, b) => a - b);
-  const number = (value) => value === null ? "–" : String(+value.toPrecision(5));
+  const number = (value) => value === null ? "–" : String(Number.isInteger(value) ? value : +value.toPrecision(5));
   const nearest = (values, x) => {
     let [below, above] = [0, values.length - 1];
     while (above - below > 1) {
