@@ -100,6 +100,15 @@ def test_ap50_is_that_of_pycocotools(arguments):
     assert find_errors(samples, detections).ap50 == pytest.approx(figures["AP50"], abs=1e-9)
 
 
+@pytest.mark.parametrize(("objects", "found"), [(20, 7), (100, 57), (100, 95)])
+def test_ap50_is_that_of_pycocotools_where_the_recall_ends_on_a_hundredth(objects, found):
+    """7 of 20 objects do not reach COCO's recall of 0.35, a bit above that fraction."""
+    samples = [make_sample(f"{number:03d}", [(0, 0, 40, 40)]) for number in range(objects)]
+    detections = {sample.image_id: make_detections([(0, 0, 40, 40)], [0.5]) for sample in samples[:found]}
+    expected = coco_average_precision(samples, detections, ["cat"]).metrics["AP50"]
+    assert find_errors(samples, detections).ap50 == pytest.approx(expected, abs=1e-9)
+
+
 OBJECT = (0, 0, 40, 40)
 
 
