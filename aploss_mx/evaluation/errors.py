@@ -148,7 +148,7 @@ def _on_difficult(sample: Sample, found: Detections, same: np.ndarray) -> np.nda
         return np.zeros(len(found), bool)
     ours, theirs = found.boxes[:, None].astype(np.float64), sample.boxes[None].astype(np.float64)
     sides = np.minimum(ours[..., 2:], theirs[..., 2:]) - np.maximum(ours[..., :2], theirs[..., :2])
-    share = np.clip(sides, 0, None).prod(-1) / np.maximum(box_areas(found.boxes)[:, None], np.finfo(np.float32).tiny)
+    share = np.clip(sides, 0, None).prod(-1) / np.maximum(box_areas(ours[:, 0])[:, None], np.finfo(np.float32).tiny)
     return ((share >= MATCH) & same & sample.difficult).any(1)
 
 

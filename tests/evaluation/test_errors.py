@@ -156,6 +156,16 @@ def test_what_lies_on_a_difficult_object_of_its_class_is_no_error(box, label, ki
     assert errors_of_image(sample, make_detections([box], [0.9], [label])).kinds.tolist() == [kind]
 
 
+@pytest.mark.parametrize("seed", range(10))
+def test_half_on_a_difficult_object_is_enough_whatever_the_digits(seed):
+    """As in COCO, which measures in float64: an area in float32 may be a bit more than twice the half."""
+    width, height = np.random.default_rng(seed).uniform(1, 40, 2).astype(np.float32)
+    sample = make_sample("a", [(0, 0, width, height), (90, 90, 99, 99)], [0, 0], [True, False])
+    found = {"a": make_detections([(0, 0, width, 2 * height), (90, 90, 99, 99)], [0.9, 0.8])}
+    assert coco_average_precision([sample], found, ["cat"]).metrics["AP50"] == pytest.approx(1)
+    assert errors_of_image(sample, found["a"]).kinds.tolist() == [Kind.IGNORED, Kind.RIGHT]
+
+
 def test_a_class_that_is_never_detected():
     """Once its objects no longer count it is left out of the mean, as in tidecv."""
     samples = [make_sample("a", [OBJECT, (50, 50, 80, 80), (60, 0, 90, 30)], [0, 1, 1])]
