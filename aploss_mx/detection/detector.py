@@ -102,7 +102,7 @@ class Detector:
         path = model_path(path)
         if is_exported(path):
             network, recipe, about = load_exported(path, device)
-            fitted = about["calibration"] and Calibration(**about["calibration"])
+            fitted = about["calibration"] and Calibration(*about["calibration"])
             return cls(network, about["classes"], recipe.override(**settings), device, about["shown_score"], fitted)
         checkpoint = Checkpoint.load(path)
         network = checkpoint.network(device)
