@@ -204,7 +204,8 @@ class Detector:
         Raises
         ------
         ValueError
-            If the network has not as many logits an anchor as there are classes, such as an edited model.json names.
+            If the network has not as many logits an anchor as there are classes, or not as many anchors, such as an
+            edited model.json names.
         """
         candidates: list[list[Detections]] = [[] for _ in shapes]
         wanted = len(self.classes) + self.recipe.background

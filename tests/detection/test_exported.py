@@ -290,6 +290,15 @@ def test_a_description_of_fewer_or_more_classes_than_the_network_has_is_told(exp
         Detector.load(folder).predict(photograph)
 
 
+def test_other_anchors_in_a_cell_than_the_network_has_are_told(exported, tmp_path, photograph):
+    folder = shutil.copytree(exported, tmp_path / "exported")
+    about = json.loads((folder / "model.json").read_text())
+    about["anchors"]["ratios"] = [1]
+    (folder / "model.json").write_text(json.dumps(about))
+    with pytest.raises(ValueError, match=r"logits of \d+ anchors, and an input of \d+×\d+ pixels has"):
+        Detector.load(folder).predict(photograph)
+
+
 def test_the_calibration_of_metrics_json_is_one_of_model_json(exported, tmp_path):
     folder = shutil.copytree(exported, tmp_path / "exported")
     about = json.loads((folder / "model.json").read_text())
