@@ -53,6 +53,11 @@ def test_refuses(boxes, scores, labels, message):
         make_detections(boxes, scores, labels)
 
 
+def test_refuses_a_confidence_that_is_not_finite():
+    with pytest.raises(ValueError, match="confidence that is not finite"):
+        Detections([[0, 0, 1, 1]], [0.5], [0], [np.nan])
+
+
 def test_refuses_labels_that_are_not_integers():
     with pytest.raises(ValueError, match="float32 labels"):
         Detections(np.zeros((1, 4), np.float32), np.zeros(1, np.float32), np.zeros(1, np.float32))
