@@ -248,6 +248,25 @@ def test_every_digit_is_kept(tmp_path):
     assert found.boxes[0].tolist() == [0.1, 0, 0.1 + 1e-9, 1]
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"bbox": list(range(10_000))},
+        {"score": "x" * 10_000},
+        {"category": ["x" * 10_000]},
+        {"category": "x" * 10_000},
+        {"image_id": "x" * 10_000},
+    ],
+    ids=["bbox", "score", "category in a list", "category", "image_id"],
+)
+def test_a_message_shows_the_beginning_of_a_long_value(tmp_path, change):
+    path = tmp_path / "long.json"
+    path.write_text(json.dumps([{**ENTRY, **change}]), encoding="utf-8")
+    with pytest.raises(ValueError, match=r"… \(\d+ characters\)") as caught:
+        load_detections(path, CLASSES, IMAGES)
+    assert len(str(caught.value)) < 500
+
+
 @pytest.mark.parametrize("key", list(ENTRY))
 def test_missing_key(tmp_path, key):
     path = tmp_path / "hostile.json"
