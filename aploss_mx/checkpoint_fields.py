@@ -52,7 +52,8 @@ def _is_count(value: Any) -> bool:
     return type(value) is int and 0 <= value <= LARGEST_COUNT
 
 
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
+    """Return whether a value read from JSON is a number, finite and of a size to compute with."""
     return type(value) in (int, float) and abs(value) <= LARGEST_COUNT and math.isfinite(value)
 
 
@@ -66,12 +67,13 @@ def _is_short(value: Any) -> bool:
 
 
 def _is_best(value: Any) -> bool:
-    figures = isinstance(value, dict) and all(_is_number(number) for number in value.values())
+    figures = isinstance(value, dict) and all(is_number(number) for number in value.values())
     return figures and (not value or {"epoch", "AP"} <= set(value))
 
 
-def _is_calibration(value: Any) -> bool:
-    pair = isinstance(value, list) and len(value) == 2 and all(map(_is_number, value))
+def is_calibration(value: Any) -> bool:
+    """Return whether a value read from JSON is a slope above 0 and an offset, or None."""
+    pair = isinstance(value, list) and len(value) == 2 and all(map(is_number, value))
     return value is None or (pair and value[0] > 0)
 
 
@@ -81,13 +83,13 @@ FIELDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "epoch": ("a count", _is_count),
     "step": ("a count", _is_count),
     "updates": ("a count", _is_count),
-    "seconds": ("a time", lambda value: _is_number(value) and value >= 0),
+    "seconds": ("a time", lambda value: is_number(value) and value >= 0),
     "best": ("figures by name", _is_best),
     "pretrained": ("a list of different names", _are_names),
-    "best_f1_score": ("a number, or null", lambda value: value is None or _is_number(value)),
+    "best_f1_score": ("a number, or null", lambda value: value is None or is_number(value)),
     "omp_num_threads": ("a short text, or null", lambda value: value is None or _is_short(value)),
     "images_together": ("a count, or null", lambda value: value is None or _is_count(value)),
-    "calibration": ("a slope above 0 and an offset, or null", _is_calibration),
+    "calibration": ("a slope above 0 and an offset, or null", is_calibration),
     "arrays": ("a list of different names", _are_names),
 }
 LATER = {"omp_num_threads": None, "images_together": None, "calibration": None}  # which the first checkpoints lack

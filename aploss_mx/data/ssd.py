@@ -27,7 +27,8 @@ def photometric_distort(image: np.ndarray, rng: np.random.Generator) -> np.ndarr
 
     Brightness moves by up to 32 levels; contrast, before or after the rest, is scaled by 0.5 to 1.5, so is
     saturation, hue turns by up to 18 degrees, and noise of deviation 0.1 along the principal components of colour is
-    added, each with probability one half. Values saturate at 0 and 255 after every stage.
+    added, each with probability one half. Values are rounded, and saturate at 0 and 255, three times: after brightness
+    and an early contrast, after saturation and hue, and after a late contrast and the noise.
     """
     brightness = rng.uniform(-32, 32) if _heads(rng) else 0.0
     contrast = rng.uniform(0.5, 1.5) if _heads(rng) else 1.0

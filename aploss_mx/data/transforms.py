@@ -59,7 +59,8 @@ class TrainTransform:
         ----------
         image : ndarray of uint8, shape (H, W, 3)
         boxes, labels : ndarray of float32, shape (M, 4), and of int64, shape (M,)
-            Parts of boxes beyond the image are cut off; boxes outside it or without an area are left out.
+            Parts of boxes beyond the image are cut off; boxes whose centres are outside it, or without an area, are
+            left out.
         rng : Generator
 
         Returns

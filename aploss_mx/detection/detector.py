@@ -102,7 +102,7 @@ class Detector:
         path = model_path(path)
         if is_exported(path):
             network, recipe, about = load_exported(path, device)
-            fitted = about["calibration"] and Calibration(**about["calibration"])
+            fitted = about["calibration"] and Calibration(*about["calibration"])
             return cls(network, about["classes"], recipe.override(**settings), device, about["shown_score"], fitted)
         checkpoint = Checkpoint.load(path)
         network = checkpoint.network(device)
@@ -204,7 +204,8 @@ class Detector:
         Raises
         ------
         ValueError
-            If the network has not as many logits an anchor as there are classes, such as an edited model.json names.
+            If the network has not as many logits an anchor as there are classes, or not as many anchors, such as an
+            edited model.json names.
         """
         candidates: list[list[Detections]] = [[] for _ in shapes]
         wanted = len(self.classes) + self.recipe.background

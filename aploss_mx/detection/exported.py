@@ -12,6 +12,7 @@ from typing import Any
 
 import mxnet as mx
 
+from aploss_mx.checkpoint_fields import is_calibration, is_number
 from aploss_mx.config import TEST_SETTINGS, Recipe
 from aploss_mx.geometry.anchors import AnchorShapes
 
@@ -62,7 +63,7 @@ def is_exported(path: Path) -> bool:
 
 
 def load_exported(path: Path, device: mx.Context) -> tuple[Any, Recipe, dict[str, Any]]:
-    """Return an exported network, the recipe of its test settings, and its description.
+    """Return an exported network, the recipe of its test settings, and its description, whose calibration is a pair.
 
     Parameters
     ----------
@@ -88,7 +89,8 @@ def load_exported(path: Path, device: mx.Context) -> tuple[Any, Recipe, dict[str
         raise ExportedError(f"no exported network {path}")
     if device.device_type == "gpu" and (path.suffix == ".onnx" or b'"_sg_mkldnn_conv"' in path.read_bytes()):
         raise ExportedError(f"{path} computes on the CPU alone: leave out --gpus, or give the checkpoint")
-    about = _read_description(path.with_name(DESCRIPTION))
+    description = path.with_name(DESCRIPTION)
+    about = _read_description(description)
     if path.suffix == ".onnx":
         network = ONNXNetwork(path)
     else:
@@ -106,7 +108,7 @@ def load_exported(path: Path, device: mx.Context) -> tuple[Any, Recipe, dict[str
     anchors = about.get("anchors")  # without which an export of before has the paper's
     if isinstance(anchors, dict):
         settings.update({f"anchor_{name}": anchors[name] for name in AnchorShapes._fields if name in anchors})
-    recipe = Recipe.from_dict({"loss": "ohem" if about["background"] else "ap", **settings}, str(path))
+    recipe = Recipe.from_dict({"loss": "ohem" if about["background"] else "ap", **settings}, str(description))
     return network, recipe, about
 
 
@@ -133,10 +135,10 @@ def _read_description(path: Path) -> dict[str, Any]:
     if not isinstance(classes, list) or not classes or not all(isinstance(name, str) for name in classes):
         raise ExportedError(f"{path}: classes must be a list of names")
     fitted = about["calibration"]
-    if fitted is not None:
-        numbers: list[Any] = [fitted.get(name) for name in ("slope", "offset")] if isinstance(fitted, dict) else [None]
-        if not all(isinstance(number, (int, float)) for number in numbers) or numbers[0] <= 0:
-            raise ExportedError(f"{path}: calibration must be null, or a slope above 0 and an offset")
-    if not isinstance(about["shown_score"], (int, float)):
+    if fitted is not None:  # that of metrics.json has more fields
+        fitted = [fitted.get(name) for name in ("slope", "offset")] if isinstance(fitted, dict) else []
+    if not is_calibration(fitted):
+        raise ExportedError(f"{path}: calibration must be null, or a slope above 0 and an offset")
+    if not is_number(about["shown_score"]):
         raise ExportedError(f"{path}: shown_score must be a number")
-    return about
+    return {**about, "calibration": fitted}

@@ -47,11 +47,16 @@ class PostProcessing:
         deltas : ndarray of float32, shape (N, 4)
         height, width : int
             Size of the network's input in pixels.
+
+        Raises
+        ------
+        ValueError
+            If N is not the number of that input's anchors, or a side is no positive multiple of 32.
         """
         return self.suppress(self.candidates(logits, deltas, height, width))
 
     def candidates(self, logits: np.ndarray, deltas: np.ndarray, height: int, width: int) -> Detections:
-        """Return what is left to non-maximum suppression, with logits for scores; arguments as above."""
+        """Return what is left to non-maximum suppression, with logits for scores; arguments and errors as above."""
         places = self._places(logits, height, width)
         anchors, labels = np.divmod(places, logits.shape[1])
         boxes = decode(deltas[anchors], make_anchors(height, width, self.anchors)[anchors])
@@ -72,6 +77,11 @@ class PostProcessing:
         """Return flat places in `logits`: the best of each level, above the threshold on all levels but the last."""
         shapes = level_shapes(height, width)
         ends = np.cumsum([rows * columns for rows, columns in shapes]) * self.anchors.per_cell * logits.shape[1]
+        if ends[-1] != logits.size:
+            raise ValueError(
+                f"the network gives logits of {len(logits)} anchors, and an input of {height}×{width} pixels has "
+                f"{ends[-1] // logits.shape[1]}: are the anchors' shapes, or the image's size, others than given?"
+            )
         starts = [0, *ends[:-1]]
         flat = logits.reshape(-1)
         lowest, chosen = logit(self.score_threshold), []

@@ -17,7 +17,7 @@ from aploss_mx.atomic import replacing
 from aploss_mx.data.coco import ABSENT
 from aploss_mx.data.sample import Sample
 from aploss_mx.geometry.detections import Detections
-from aploss_mx.text import shown
+from aploss_mx.text import cut, shown
 
 # Of coordinates: float64 holds their sums and products.
 _LARGEST = float(np.finfo(np.float32).max) / 2
@@ -279,14 +279,14 @@ def _problem_of(entry: Any) -> str | None:
     for key in ("image_id", named):
         if type(entry[key]) not in kinds[key]:
             what = " or ".join({str: "a string", int: "a whole number"}[kind] for kind in kinds[key])
-            return f"has the {key} {entry[key]!r}, which must be {what}"
+            return f"has the {key} {shown(entry[key])}, which must be {what}"
     bbox, score = entry["bbox"], entry["score"]
     if not isinstance(bbox, list) or len(bbox) != 4 or not all(map(_is_finite_number, bbox)):
-        return f"has the bbox {bbox!r}, which must be four finite numbers [x, y, w, h]"
+        return f"has the bbox {shown(bbox)}, which must be four finite numbers [x, y, w, h]"
     if min(bbox[2:]) < 0:
-        return f"has the bbox {bbox!r} of negative size; it must be [x, y, w, h]"
+        return f"has the bbox {shown(bbox)} of negative size; it must be [x, y, w, h]"
     if not _is_finite_number(score, sys.float_info.max):
-        return f"has the score {score!r}, which must be a finite number"
+        return f"has the score {shown(score)}, which must be a finite number"
     return None
 
 
@@ -302,6 +302,6 @@ def _check_labels(what: str, labels: np.ndarray, classes: Sequence[str]) -> None
 
 
 def _listed(names: Iterable[Any], most: int = 5) -> str:
-    ordered = [str(name) for name in sorted(names, key=lambda name: (isinstance(name, str), name))]
+    ordered = [cut(str(name)) for name in sorted(names, key=lambda name: (isinstance(name, str), name))]
     more = f", ... ({len(ordered)} in all)" if len(ordered) > most else ""
     return ", ".join(ordered[:most]) + more

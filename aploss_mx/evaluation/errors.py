@@ -25,7 +25,7 @@ from aploss_mx.geometry.boxes import box_areas, pairwise_iou
 from aploss_mx.geometry.detections import Detections
 
 MATCH, BACKGROUND = 0.5, 0.1
-RECALLS = np.arange(101) / 100  # at which COCO reads off the precision
+RECALLS = np.linspace(0, 1, 101)  # at which COCO reads off the precision: ten lie a bit above the fraction they mean
 
 
 class Kind(IntEnum):
@@ -70,7 +70,8 @@ class ErrorReport(NamedTuple):
     images : dict of str to ImageErrors
         By image id.
     ap50 : float
-        Mean AP at IoU 0.5 of the classes with objects, as COCO's; nan without objects.
+        Mean AP at IoU 0.5 of the classes with objects, as COCO's where no image has more than 100 detections of a
+        class: here all count; nan without objects.
     costs : dict of str to float
         dAP in [0, 1] by kind, in lower case, with ``missed``, and ``false_positives`` and ``false_negatives`` for all
         detections that are not right, and all objects that are not found.
@@ -147,7 +148,7 @@ def _on_difficult(sample: Sample, found: Detections, same: np.ndarray) -> np.nda
         return np.zeros(len(found), bool)
     ours, theirs = found.boxes[:, None].astype(np.float64), sample.boxes[None].astype(np.float64)
     sides = np.minimum(ours[..., 2:], theirs[..., 2:]) - np.maximum(ours[..., :2], theirs[..., :2])
-    share = np.clip(sides, 0, None).prod(-1) / np.maximum(box_areas(found.boxes)[:, None], np.finfo(np.float32).tiny)
+    share = np.clip(sides, 0, None).prod(-1) / np.maximum(box_areas(ours[:, 0])[:, None], np.finfo(np.float32).tiny)
     return ((share >= MATCH) & same & sample.difficult).any(1)
 
 

@@ -54,8 +54,9 @@ class Detections:
             raise ValueError(
                 f"detections need integer labels from 0, got {self.labels.dtype} labels {np.unique(self.labels)[:5]}"
             )
-        if not (np.isfinite(self.boxes).all() and np.isfinite(self.scores).all()):
-            raise ValueError("detections hold a box or score that is not finite: has the network diverged?")
+        numbers = (self.boxes, self.scores, () if self.confidence is None else self.confidence)
+        if not all(np.isfinite(array).all() for array in numbers):
+            raise ValueError("detections hold a box, score or confidence that is not finite: has the network diverged?")
         if (self.boxes[:, 2:] < self.boxes[:, :2]).any():
             raise ValueError("detections hold a box with x2 < x1 or y2 < y1: boxes are corners [x1, y1, x2, y2]")
 

@@ -149,10 +149,10 @@ def test_flip_happens_half_of_the_time():
     assert 430 < flipped < 570
 
 
-def test_boxes_beyond_the_image_are_cut_off_before_anything_else():
-    boxes = np.array([[-5, -5, 40, 40], [90, 90, 99, 99], [10, 10, 10, 20]], np.float32)
+def test_boxes_beyond_the_image_are_cut_off_or_left_out_before_anything_else():
+    boxes = np.array([[-5, -5, 40, 40], [90, 90, 99, 99], [10, 10, 10, 20], [-20, 0, 10, 30]], np.float32)
     _, moved, labels = TrainTransform((30, 60), "none")(
-        noise_image(30, 30), boxes, np.arange(3), np.random.default_rng(0)
+        noise_image(30, 30), boxes, np.arange(4), np.random.default_rng(0)
     )
     assert moved.tolist() == [[0, 0, 60, 30]] and labels.tolist() == [0]
 

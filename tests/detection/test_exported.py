@@ -21,6 +21,7 @@ from aploss_mx.detection.detector import Detector
 from aploss_mx.detection.export import ExportError
 from aploss_mx.detection.exported import ExportedError
 from aploss_mx.detection.quantize import has_int8_units, quantize
+from aploss_mx.evaluation.calibration import Calibration
 from aploss_mx.geometry.anchors import PAPERS, STRIDES
 
 onnx, onnxruntime = (pytest.importorskip(name, reason="of the extra dev") for name in ("onnx", "onnxruntime"))
@@ -256,10 +257,14 @@ def test_int8_units_are_seen(tmp_path, flags, expected):
         ("{", "cannot be read as JSON"),
         ({"classes": None}, "classes must be a list"),
         ({"classes": []}, "classes must be a list"),
-        ({"topk": -1}, "topk = -1"),
+        ({"topk": -1}, r"model\.json: topk = -1"),
         ({"calibration": [1, 2]}, "calibration must be null"),
         ({"calibration": {"slope": -1, "offset": 0}}, "calibration must be null"),
+        ({"calibration": {"slope": float("nan"), "offset": 0}}, "calibration must be null"),
+        ({"calibration": {"slope": 1, "offset": float("inf")}}, "calibration must be null"),
+        ({"calibration": {"slope": 10**400, "offset": 0}}, "calibration must be null"),
         ({"shown_score": "high"}, "shown_score must be a number"),
+        ({"shown_score": float("nan")}, "shown_score must be a number"),
         ({"nms_threshold": ...}, "lacks nms_threshold"),
     ],
     ids=str,
@@ -283,6 +288,23 @@ def test_a_description_of_fewer_or_more_classes_than_the_network_has_is_told(exp
     (folder / "model.json").write_text(json.dumps(about))
     with pytest.raises(ValueError, match=f"not of these {len(classes)} classes, cat, dog.* gives 3 logits an anchor"):
         Detector.load(folder).predict(photograph)
+
+
+def test_other_anchors_in_a_cell_than_the_network_has_are_told(exported, tmp_path, photograph):
+    folder = shutil.copytree(exported, tmp_path / "exported")
+    about = json.loads((folder / "model.json").read_text())
+    about["anchors"]["ratios"] = [1]
+    (folder / "model.json").write_text(json.dumps(about))
+    with pytest.raises(ValueError, match=r"logits of \d+ anchors, and an input of \d+×\d+ pixels has"):
+        Detector.load(folder).predict(photograph)
+
+
+def test_the_calibration_of_metrics_json_is_one_of_model_json(exported, tmp_path):
+    folder = shutil.copytree(exported, tmp_path / "exported")
+    about = json.loads((folder / "model.json").read_text())
+    about["calibration"] = {"slope": 2.0, "offset": 1.0, "ECE_score": 0.1, "ECE_confidence": None}
+    (folder / "model.json").write_text(json.dumps(about))
+    assert Detector.load(folder).calibration == Calibration(2.0, 1.0)
 
 
 def test_networks_that_cannot_be_used(exported, tmp_path):

@@ -53,6 +53,11 @@ def test_refuses(boxes, scores, labels, message):
         make_detections(boxes, scores, labels)
 
 
+def test_refuses_a_confidence_that_is_not_finite():
+    with pytest.raises(ValueError, match="confidence that is not finite"):
+        Detections([[0, 0, 1, 1]], [0.5], [0], [np.nan])
+
+
 def test_refuses_labels_that_are_not_integers():
     with pytest.raises(ValueError, match="float32 labels"):
         Detections(np.zeros((1, 4), np.float32), np.zeros(1, np.float32), np.zeros(1, np.float32))
@@ -241,6 +246,25 @@ def test_every_digit_is_kept(tmp_path):
     found = load_detections(path, CLASSES, IMAGES)["000001"]
     assert found.scores.tolist() == scores
     assert found.boxes[0].tolist() == [0.1, 0, 0.1 + 1e-9, 1]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"bbox": list(range(10_000))},
+        {"score": "x" * 10_000},
+        {"category": ["x" * 10_000]},
+        {"category": "x" * 10_000},
+        {"image_id": "x" * 10_000},
+    ],
+    ids=["bbox", "score", "category in a list", "category", "image_id"],
+)
+def test_a_message_shows_the_beginning_of_a_long_value(tmp_path, change):
+    path = tmp_path / "long.json"
+    path.write_text(json.dumps([{**ENTRY, **change}]), encoding="utf-8")
+    with pytest.raises(ValueError, match=r"… \(\d+ characters\)") as caught:
+        load_detections(path, CLASSES, IMAGES)
+    assert len(str(caught.value)) < 500
 
 
 @pytest.mark.parametrize("key", list(ENTRY))

@@ -100,6 +100,15 @@ def test_ap50_is_that_of_pycocotools(arguments):
     assert find_errors(samples, detections).ap50 == pytest.approx(figures["AP50"], abs=1e-9)
 
 
+@pytest.mark.parametrize(("objects", "found"), [(20, 7), (100, 57), (100, 95)])
+def test_ap50_is_that_of_pycocotools_where_the_recall_ends_on_a_hundredth(objects, found):
+    """7 of 20 objects do not reach COCO's recall of 0.35, a bit above that fraction."""
+    samples = [make_sample(f"{number:03d}", [(0, 0, 40, 40)]) for number in range(objects)]
+    detections = {sample.image_id: make_detections([(0, 0, 40, 40)], [0.5]) for sample in samples[:found]}
+    expected = coco_average_precision(samples, detections, ["cat"]).metrics["AP50"]
+    assert find_errors(samples, detections).ap50 == pytest.approx(expected, abs=1e-9)
+
+
 OBJECT = (0, 0, 40, 40)
 
 
@@ -145,6 +154,16 @@ def test_difficult_objects_make_no_errors():
 def test_what_lies_on_a_difficult_object_of_its_class_is_no_error(box, label, kind):
     sample = make_sample("a", [OBJECT, (50, 50, 80, 80)], [0, 0], [True, False])
     assert errors_of_image(sample, make_detections([box], [0.9], [label])).kinds.tolist() == [kind]
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_half_on_a_difficult_object_is_enough_whatever_the_digits(seed):
+    """As in COCO, which measures in float64: an area in float32 may be a bit more than twice the half."""
+    width, height = np.random.default_rng(seed).uniform(1, 40, 2).astype(np.float32)
+    sample = make_sample("a", [(0, 0, width, height), (90, 90, 99, 99)], [0, 0], [True, False])
+    found = {"a": make_detections([(0, 0, width, 2 * height), (90, 90, 99, 99)], [0.9, 0.8])}
+    assert coco_average_precision([sample], found, ["cat"]).metrics["AP50"] == pytest.approx(1)
+    assert errors_of_image(sample, found["a"]).kinds.tolist() == [Kind.IGNORED, Kind.RIGHT]
 
 
 def test_a_class_that_is_never_detected():
