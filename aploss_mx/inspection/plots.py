@@ -9,14 +9,13 @@ import pandas as pd
 from markupsafe import Markup
 
 from aploss_mx.evaluation.calibration import try_calibration
-from aploss_mx.evaluation.errors import Kind
+from aploss_mx.evaluation.errors import RECALLS, Kind
 from aploss_mx.inspection.findings import Findings
 from aploss_mx.inspection.run_folder import evaluations_of
 from aploss_mx.page import charts
 from aploss_mx.page.charts import Curve
 
 SHOWN_IOUS = (0, 2, 4, 6, 8)  # indices of 0.5, 0.6, …, 0.9 among COCO's
-RECALLS = np.linspace(0, 1, 101)
 NOTHING = "background"
 
 
