@@ -12,7 +12,7 @@ from aploss_mx.data.sample import Sample
 from aploss_mx.evaluation.errors import BACKGROUND, MATCH, Kind
 from aploss_mx.geometry.boxes import pairwise_iou
 from aploss_mx.inspection.findings import Findings
-from aploss_mx.page.gallery import IGNORED, LEVELS, Boxes, Group, Picture, gallery
+from aploss_mx.page.gallery import IGNORED, LEVELS, NEVER, Boxes, Group, Picture, gallery
 from aploss_mx.page.thumbnails import thumbnail
 from aploss_mx.palette import ORANGE, SKY_BLUE, VERMILION
 
@@ -94,7 +94,7 @@ def _off_place(findings: Findings, one: int) -> bool:
 def unfound(findings: Findings, told: Sequence[Suspect] = ()) -> list[Suspect]:
     """Return objects that nothing finds, the large ones of classes that are mostly found first."""
     objects = findings.objects
-    caught = np.bincount(objects.labels, objects.counted & (objects.confidence > 0), len(findings.classes))
+    caught = np.bincount(objects.labels, objects.counted & (objects.levels != NEVER), len(findings.classes))
     recall = caught / np.maximum(1, findings.counts)
     areas = np.array([sample.width * sample.height for sample in findings.samples], np.float64)
     sides = objects.boxes[:, 2:] - objects.boxes[:, :2]

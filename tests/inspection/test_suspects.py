@@ -11,6 +11,7 @@ from simulated import detect, paint
 from aploss_mx.data.dataset import open_dataset
 from aploss_mx.evaluation.errors import BACKGROUND
 from aploss_mx.geometry.boxes import pairwise_iou
+from aploss_mx.geometry.detections import Detections
 from aploss_mx.inspection.findings import find
 from aploss_mx.inspection.suspects import contradictions, double_labels, unfound
 
@@ -80,6 +81,15 @@ def test_objects_that_nothing_finds_are_told_once_and_the_large_first(tmp_path):
     areas = (objects.boxes[places, 2:] - objects.boxes[places, :2]).prod(1)
     assert (np.diff(areas) <= 0).all()
     assert not {*places[:3]} & {suspect.objects[0] for suspect in unfound(findings, suspects[:3])}
+
+
+@pytest.mark.parametrize("scores", [(7.5, 2.5), (0.5, 0)])
+def test_what_the_lowest_score_of_all_finds_is_found(tmp_path, scores):
+    (sample,) = paint(tmp_path, 1, 1)
+    sample = replace(sample, difficult=np.zeros(4, bool), boxes=np.arange(4.0)[:, None] * 40 + [0, 0, 30, 30])
+    found = Detections(sample.boxes[:2], np.array(scores), sample.labels[:2])
+    suspects = unfound(find([sample], {sample.image_id: found}, ["cat"]))
+    assert [suspect.why for suspect in suspects] == 2 * ["labelled cat, of which 50% are found at any score"]
 
 
 def test_two_labels_in_one_place(tmp_path):
