@@ -75,7 +75,7 @@ def advice_on_findings(findings: Findings, max_detections: int | None = None) ->
     start, measure = findings.start / LEVELS, findings.measure
     if findings.metrics.get("best_F1_score") is not None:
         score = findings.metrics["best_F1_score"]
-        text = f"Shown is what scores {score:.3f} or more" + (
+        text = f"Shown is what scores {score:.4g} or more" + (
             f", a confidence of {start:.3f}" * bool(findings.calibration)
         )
         found.append(Advice("Score threshold", f"{text}: the threshold with the best F1 on these pictures."))

@@ -91,6 +91,14 @@ def test_more_objects_than_boxes_that_count(per_class, max_detections, message):
         assert bool(text) == (found.metrics["AP"] < 1)
 
 
+@pytest.mark.parametrize("score", [0.5, 0.0004])
+def test_the_threshold_that_is_told_is_that_of_the_best_f1(score):
+    boxes, labels = np.array([(0, 0, 30, 30), (40, 40, 80, 80.0)]), np.zeros(2, np.int64)
+    sample = Sample("a", Path("a.jpg"), 90, 90, boxes, labels, np.zeros(2, bool))
+    found = find([sample], {"a": Detections(boxes, np.full(2, score), labels)}, ("cat",))
+    assert told(advice_on_findings(found), "Score threshold")[0].startswith(f"Shown is what scores {score} or more")
+
+
 def test_scores_that_are_no_probabilities_are_said():
     boxes, labels = np.array([(0, 0, 30, 30), (40, 40, 80, 80.0)]), np.zeros(2, np.int64)
     sample = Sample("a", Path("a.jpg"), 90, 90, boxes[:1], labels[:1], np.zeros(1, bool))
