@@ -90,7 +90,7 @@ def draw_detections(
     ValueError
         If a label has no name.
     """
-    if len(labels) and np.max(labels) >= len(classes):
+    if len(labels) and not 0 <= np.min(labels) <= np.max(labels) < len(classes):
         raise ValueError(f"labels must lie in 0..{len(classes) - 1}, got {np.min(labels)}..{np.max(labels)}")
     boxes = np.asarray(boxes, np.float64).reshape(-1, 4)
     height, width = image.shape[:2]

@@ -72,6 +72,13 @@ def test_lines_and_text_grow_with_the_picture():
     assert large_caption > 4 * caption
 
 
+@pytest.mark.parametrize("label", [-1, 2])
+def test_labels_without_a_name_are_refused(label):
+    """Such as GluonCV's -1 of rows that hold no box."""
+    with pytest.raises(ValueError, match=r"labels must lie in 0\.\.1, got "):
+        draw_detections(grey(), np.zeros((2, 4)), np.array([label, 1]), None, CLASSES)
+
+
 def test_no_boxes_change_nothing():
     for scores in (None, np.zeros(0)):
         drawn = draw_detections(grey(), np.zeros((0, 4)), np.zeros(0, int), scores, CLASSES)
