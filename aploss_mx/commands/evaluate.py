@@ -92,8 +92,10 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
     given = [name for name in TEST_SETTINGS if getattr(arguments, name) is not None]
     if arguments.detections and given:
         parser.error(f"{', '.join(given)}: test settings go with --params")
-    if arguments.detect_only and (arguments.output or arguments.reliability):
-        parser.error("--output and --reliability take metrics, and --detect-only measures none")
+    if arguments.detections and arguments.gpus:
+        parser.error("--gpus goes with --params")
+    if arguments.detect_only and (arguments.output or arguments.reliability or arguments.min_area):
+        parser.error("--output, --reliability and --min-area are of metrics, and --detect-only measures none")
     if arguments.reliability and arguments.reliability.suffix != ".png":
         parser.error(f"--reliability {arguments.reliability}: the picture's name ends in .png")
     if arguments.detect_only and not (arguments.save_detections or arguments.voc_results or arguments.coco_results):

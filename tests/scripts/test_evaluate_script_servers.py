@@ -174,7 +174,9 @@ def test_no_file_that_is_read_is_overwritten(coco, shapes, tmp_path, no_work, fl
     [
         (["--params", "a.npz", "--detect-only"], "--detect-only wants"),
         (["--params", "a.npz", "--detect-only", "--coco-results", "b", "--output", "c"], "--detect-only measures none"),
+        (["--params", "a.npz", "--detect-only", "--coco-results", "b", "--min-area", "9"], "--min-area are of metrics"),
         (["--detections", "a.json", "--save-detections", "b"], "--save-detections goes with --params"),
+        (["--detections", "a.json", "--gpus", "0"], "--gpus goes with --params"),
     ],
 )
 def test_flags_that_do_not_go_together(coco, no_work, flags, told, capsys):
