@@ -1,7 +1,7 @@
 // Plays as much of CUDA as kernels.cu uses, on one thread of the CPU: blocks run one after the other, and the threads of a
-// block take turns, from one barrier to the next, in an order that the caller chooses. It refuses barriers that not all
-// threads reach and 16-byte accesses elsewhere than at multiples of 16. It cannot show races within a turn, or shared memory
-// that is read before it is written. It counts what costs time on a GPU.
+// block take turns, from one barrier to the next, in an order that the caller chooses. It refuses launches of no blocks,
+// barriers that not all threads reach, and 16-byte accesses elsewhere than at multiples of 16. It cannot show races within a
+// turn, or shared memory that is read before it is written. It counts what costs time on a GPU.
 #undef _FORTIFY_SOURCE  // or longjmp would refuse to leave a stack for another
 #include <setjmp.h>
 #include <ucontext.h>
@@ -228,6 +228,7 @@ static bool release(int threads) {
 
 // Returns what was wrong, or nullptr.
 static const char *launch(int blocks, int threads, bool backwards, const std::function<void()> &kernel) {
+    if (blocks < 1) return "a launch of no blocks";
     if (fibers.size() != size_t(threads)) make_fibers(threads);
     lane_values.resize(threads);
     atomics.resize(threads);

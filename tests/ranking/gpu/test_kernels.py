@@ -186,6 +186,13 @@ def test_an_array_that_a_launch_reads_and_writes_is_refused(kernels, written):
         device.launch("find_positives", 1, scores, device.zeros(1, "float32"), 0, 1, counters, places, scores_written)
 
 
+def test_a_launch_of_no_blocks_is_refused(kernels):
+    device = EmulatedGPU(kernels)
+    positives, loss = (device.zeros(0, kind) for kind in ("int32", "float64")), device.zeros(1, "float32")
+    with pytest.raises(AssertionError, match="write_positives: a launch of no blocks"):
+        device.launch("write_positives", 0, 0, 1.0, *positives, device.zeros(4, "int32"), loss)
+
+
 ALIGNED = "((unsigned long long)({} + first) & 15) == 0"
 UNALIGNED = "16 bytes that do not begin at a multiple of 16"
 FAULTS = {
