@@ -245,7 +245,7 @@ def tile(picture: np.ndarray) -> np.ndarray:
 def has_format(suffix: str) -> bool:
     """Return whether `write_picture` has a format for a suffix, such as ``.png``; OpenCV names some without colours."""
     try:
-        return cv2.imencode(suffix, np.zeros((1, 1, 3), np.uint8))[0]
+        return cv2.imencode(suffix, np.zeros((64, 64, 3), np.uint8))[0]
     except cv2.error:
         return False
 

@@ -19,6 +19,7 @@ from aploss_mx.report.draw import (
     class_color,
     contact_sheet,
     draw_detections,
+    has_format,
     tile,
     write_picture,
 )
@@ -220,6 +221,17 @@ def test_pictures_too_large_for_their_format_are_named(tmp_path, suffix, side):
     with pytest.raises(OSError, match=rf"sheet{suffix}: 2 × {side} pixels are too many for its format"):
         write_picture(tmp_path / f"sheet{suffix}", np.zeros((side, 2, 3), np.uint8))
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("suffix", [".png", ".JPG", ".webp", ".jp2", ".pgm", ".foo", ""])
+def test_a_format_is_there_if_pictures_can_be_written_in_it(tmp_path, suffix):
+    """Not those of a pixel alone, which JPEG 2000 does not take."""
+    try:
+        write_picture(tmp_path / f"sheet{suffix}", grey())
+    except OSError:
+        assert not has_format(suffix)
+    else:
+        assert has_format(suffix)
 
 
 def test_whatever_can_be_annotated_can_be_written_and_the_rest_is_named(tmp_path):
