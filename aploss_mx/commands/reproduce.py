@@ -143,7 +143,7 @@ def _reproduce(arguments: argparse.Namespace, runner: Runner) -> None:
     check_gpus(trials, arguments.gpus)
     for gpus in arguments.gpus:
         parse_devices(gpus)
-    root = _dataset_root(arguments, runner)
+    root = "" if all(trial.coco for trial in trials) else _dataset_root(arguments, runner)
     if what in TUNINGS:
         root = _held_out(root, scale, arguments, runner)
     execution = Execution(

@@ -19,6 +19,7 @@ from aploss_mx.data.check import check_dataset
 from aploss_mx.data.shapes import SHAPES_CLASSES
 from aploss_mx.data.voc import VOCDetection
 from aploss_mx.report.plan import REPORTED, SCALES
+from aploss_mx.report.runner import Execution
 from aploss_mx.report.runs import DONE, RunError, Runner
 from aploss_mx.theory.optimisers import CONTENDERS
 
@@ -50,6 +51,13 @@ def test_gpus_that_would_change_what_is_ranked_are_refused_before_a_run(scale, g
 def test_figures_of_voc_have_no_rows_of_coco(tmp_path):
     with pytest.raises(SystemExit, match="figure5a is of VOC: none of its rows is named COCO"):
         reproduce.main(["figure5a", "--scale", "paper", "--only", "COCO", "--runs", str(tmp_path)])
+
+
+@pytest.mark.parametrize(("only", "told"), [("COCO", r"4 run\(s\) failed"), ("ap,", "wants --dataset-root")])
+def test_rows_of_coco_alone_want_no_voc(tmp_path, monkeypatch, only, told):
+    monkeypatch.setattr(Execution, "finish", lambda *_: [])
+    with pytest.raises(SystemExit, match=told):
+        reproduce.main(["table2", "--scale", "paper", "--only", only, "--runs", str(tmp_path)])
 
 
 def test_no_results_are_told(tmp_path):
