@@ -131,7 +131,10 @@ class Runner:
 
 
 def _differences(old: Sequence[str], new: Sequence[str]) -> str:
-    """Return how what two commands do differs, '' where it does not, wherever Python, program, data and run stand."""
+    """Return how what two commands do differs, '' where it does not.
+
+    Python, program and run may stand elsewhere; data and weights are the same where their paths lead to one place.
+    """
     was, now = _what_it_does(old), _what_it_does(new)
     only = [" ".join(part for part in one if part not in other) for one, other in ((was, now), (now, was))]
     return f"{only[0] or 'nothing'}, now {only[1] or 'nothing'}" if any(only) else ""
