@@ -51,6 +51,26 @@ def test_what_a_decay_of_the_rate_gains_is_no_sign_of_too_few_epochs(decays, pre
     assert text == ([f"{said}: more would help."] if said else [])
 
 
+@pytest.mark.parametrize(("last", "said"), [(0.43, "AP was 45.0 % after epoch 6 and 43.0 % at the end"), (0.445, "")])
+def test_a_run_whose_best_evaluation_was_not_the_last(last, said):
+    rows = [{"epoch": epoch, "step": 10 * epoch, "AP": ap} for epoch, ap in ((3, 0.4), (6, 0.45), (12, last))]
+    run = SimpleNamespace(log=pd.DataFrame(rows, columns=COLUMNS), recipe=Recipe(epochs=12), note={})
+    assert [text.startswith(said) for text in told(advice_on_run(run), "Past its best")] == [True] * bool(said)
+
+
+@pytest.mark.parametrize(
+    ("last", "decays", "said"), [(0.9, (), "from 1 to 0.9"), (0.96, (), ""), (1.1, (), ""), (0.9, (11,), "")]
+)
+def test_a_loss_that_still_falls_where_there_are_no_two_evaluations(last, decays, said):
+    """In its last tenth of a training; what a decay of the rate gains does not count."""
+    rows = [{"epoch": 1, "step": step, "loss": 1 if step < 19 else last} for step in range(1, 21)]
+    run = SimpleNamespace(
+        log=pd.DataFrame(rows, columns=COLUMNS), recipe=Recipe(epochs=12, lr_decay_epoch=decays), note={}
+    )
+    text = told(advice_on_run(run), "Still improving")
+    assert text == ([f"The loss fell {said} in the last tenth of the training."] if said else [])
+
+
 @pytest.mark.parametrize(
     "evaluations",
     [
@@ -89,6 +109,16 @@ def test_more_objects_than_boxes_that_count(per_class, max_detections, message):
     assert [message in one for one in text] == [True] * bool(message)
     if not max_detections:
         assert bool(text) == (found.metrics["AP"] < 1)
+
+
+def test_few_objects_and_no_detection():
+    labels = np.repeat([0, 1], [19, 20])
+    boxes = np.tile([0.0, 0, 8, 8], (39, 1))
+    sample = Sample("a", Path("a.jpg"), 90, 90, boxes, labels, np.zeros(39, bool))
+    found = find([sample], {"a": Detections(boxes[:1], np.ones(1), labels[:1])}, ("cat", "dog"))
+    (text,) = told(advice_on_findings(found), "Few objects to test on")
+    assert text.startswith("cat (19). ")
+    assert [one.about for one in advice_on_findings(find([sample], {}, ("cat", "dog")))] == ["Nothing was found"]
 
 
 @pytest.mark.parametrize("score", [0.5, 0.0004])

@@ -106,6 +106,18 @@ def test_confusion_of_a_picture_by_hand(findings):
     ]  # fmt: skip
 
 
+def test_an_object_is_taken_for_the_class_of_its_surest_detection(findings):
+    sample = findings.samples[0]
+    one = type(sample)("a", sample.image_path, 160, 160, sample.boxes[:1], np.array([1]), np.zeros(1, bool))
+    detections = Detections(sample.boxes[[0, 0]], np.array([0.6, 0.8]), np.array([0, 2]))
+    assert confusion(find([one], {"a": detections}, CLASSES)).tolist() == [
+        [0, 0, 0, 0],
+        [0, 0, 1, 0],
+        [0, 0, 0, 0],
+        [1, 0, 0, 0],
+    ]  # fmt: skip
+
+
 def test_hardness_is_what_each_picture_is_wrong_by(findings):
     by_hand = []
     for number in range(len(findings.samples)):

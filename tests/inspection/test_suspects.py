@@ -83,6 +83,27 @@ def test_objects_that_nothing_finds_are_told_once_and_the_large_first(tmp_path):
     assert not {*places[:3]} & {suspect.objects[0] for suspect in unfound(findings, suspects[:3])}
 
 
+@pytest.mark.parametrize(
+    ("difficult", "label", "right", "told"),
+    [
+        (False, 0, True, ["found as cat"]),  # a second box of a cat that is found
+        (False, 0, False, []),  # the cat's own, off its place
+        (True, 0, False, []),
+        (True, 1, False, ["found as dog"]),
+    ],
+)
+def test_what_a_label_may_mean_is_not_told_and_a_place_is_told_once(tmp_path, difficult, label, right, told):
+    """Of two boxes a pixel apart that overlap the label by an IoU of about 0.3."""
+    (sample,) = paint(tmp_path, 1, 1, objects=1)
+    box = np.array([20.0, 20, 80, 80])
+    sample = replace(sample, boxes=box[None], labels=np.zeros(1, np.int64), difficult=np.array([difficult]))
+    aside = box + [30, 0, 30, 0]
+    boxes, scores, labels = np.stack([aside, aside + 1, box]), np.array([0.9, 0.8, 0.95]), np.array([label, label, 0])
+    found = Detections(boxes, scores, labels)[np.array([True, True, right])]
+    suspects = contradictions(find([sample], {sample.image_id: found}, ["cat", "dog"]))
+    assert [suspect.why.partition(" (")[0] for suspect in suspects] == told
+
+
 @pytest.mark.parametrize("scores", [(7.5, 2.5), (0.5, 0)])
 def test_what_the_lowest_score_of_all_finds_is_found(tmp_path, scores):
     (sample,) = paint(tmp_path, 1, 1)

@@ -74,6 +74,12 @@ def test_rows_replace_those_of_the_same_seed(table):
     assert {row["APs"] for row in after} == {""}
 
 
+def test_rows_come_by_name_and_by_the_number_of_the_seed(table):
+    update_rows(table, [measured_row("ap, VOC07", seed, metrics_of(0.5), "abc") for seed in (10, 2)])
+    rows = [(row["row"].split(",")[0], row["seed"]) for row in read_rows(table)]
+    assert rows == [("ap", "0"), ("ap", "1"), ("ap", "2"), ("ap", "10"), ("focal", "0")]
+
+
 def points_of(*points):
     return [Point(*point, "c") for point in points]
 
