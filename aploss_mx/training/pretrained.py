@@ -123,10 +123,11 @@ def _from_file(path: Path) -> dict[str, np.ndarray]:
             return from_torchvision(read_npz(path))
         if path.suffix == ".safetensors":
             return from_torchvision(_numpys_own(load_file(path)))
-        return {key.split(":")[-1]: array.asnumpy() for key, array in mx.nd.load(str(path)).items()}
-    except AttributeError:
-        raise WeightsError(f"{path} is no readable weights file: its arrays have no names") from None
-    except TypeError as error:
+        arrays = mx.nd.load(str(path))
+        if isinstance(arrays, list):
+            raise WeightsError(f"{path} is no readable weights file: its arrays have no names")
+        return {key.split(":")[-1]: array.asnumpy() for key, array in arrays.items()}
+    except (TypeError, AttributeError) as error:  # of safetensors, for bfloat16 and for 8 bits
         raise WeightsError(f"{path} holds a type of number that NumPy lacks ({error}); save it as float32") from error
     except (OSError, ArchiveError, SafetensorError) as error:
         raise WeightsError(f"{path} is no readable weights file: {error}") from error
