@@ -172,15 +172,17 @@ def from_torchvision(state: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     -------
     dict of str to ndarray
         Names as in GluonCV's ResNet v1b, which has torchvision's layer names; what has no place there keeps its own.
+        Counters of batches are left out.
     """
     roles = {"weight": "gamma", "bias": "beta", "running_mean": "running_mean", "running_var": "running_var"}
     arrays = {}
     for key, array in state.items():
         layer, _, role = key.rpartition(".")
         module = layer.rpartition(".")[2]
+        if role == "num_batches_tracked":
+            continue
         if module.startswith("bn") or layer.endswith("downsample.1"):
-            if role in roles:
-                arrays[f"{layer}.{roles[role]}"] = array
+            arrays[f"{layer}.{roles.get(role, role)}"] = array
         elif role == "weight" or module == "fc":
             arrays[key] = array
         elif role == "bias" and f"{layer}.weight" in state:
@@ -189,7 +191,7 @@ def from_torchvision(state: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
             arrays[f"{norm}.beta"] = array
             arrays[f"{norm}.running_mean"] = np.zeros_like(array)
             arrays[f"{norm}.running_var"] = np.full_like(array, 1 - BATCH_NORM_EPS)
-        elif role != "num_batches_tracked":
+        else:
             arrays[key] = array
     return arrays
 
