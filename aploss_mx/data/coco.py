@@ -29,7 +29,7 @@ from aploss_mx.data.sample import Sample
 from aploss_mx.progress import PROGRESS_BAR_FROM, track
 from aploss_mx.text import cut, shown
 
-ABSENT = -1  # the category id of a class that the data lack
+ABSENT = None  # in place of the category id of a class that the data lack: any number may be an id
 # The paper's splits, from the files that Girshick's group published; 2017 renamed the same images train and val.
 ALIASES = {"trainval35k": "train2014+valminusminival2014", "minival": "minival2014"}
 
@@ -58,7 +58,7 @@ class COCODetection(Sequence):
     name : str
         The data set in words, for reports.
     classes : tuple of str
-    category_ids : tuple of int
+    category_ids : tuple of int or None
         The data's id of each class, ABSENT where they lack it.
     annotated : bool
         Whether all files have annotations: those of test images have none.
@@ -121,7 +121,7 @@ class COCODetection(Sequence):
             raise DataError([Problem(ERROR, "repeated category", str(files[0].path), message)])
         return kept
 
-    def _ids_of_classes(self, categories: dict[int, str], files: list[SplitFile]) -> tuple[int, ...]:
+    def _ids_of_classes(self, categories: dict[int, str], files: list[SplitFile]) -> tuple[int | None, ...]:
         ids = {name: number for number, name in categories.items()}
         known = f"the data have {shortened(list(categories.values()))}"
         strangers = [(number, name) for number, name in categories.items() if name not in self.classes]
@@ -225,7 +225,7 @@ def _to_sample(
     file: SplitFile,
     image: dict[str, Any],
     objects: list[dict[str, Any]],
-    labels: dict[int, int],
+    labels: dict[int | None, int],
     problems: list[Problem],
 ) -> Sample:
     kept: list[tuple[dict[str, Any], Corners]] = []

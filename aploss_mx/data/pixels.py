@@ -120,6 +120,8 @@ def to_rgb(image: Image.Image) -> np.ndarray:
         return cv2.cvtColor(np.stack(planes, axis=-1), cv2.COLOR_LAB2RGB)
     if image.mode in ("La", "RGBa"):  # whose colours are multiplied by their opacity
         image = image.convert(image.mode.upper())
+    elif image.mode == "P" and isinstance(image.info.get("transparency"), bytes):  # of which Pillow would warn
+        image = image.convert("RGBA")
     return np.array(image.convert("RGB"))
 
 

@@ -6,6 +6,7 @@ Run ``python -m aploss_mx.data.shapes --output DIR`` and train on DIR as on any 
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import tempfile
 from pathlib import Path
@@ -112,11 +113,16 @@ def generate(
         staged = Path(unfinished) / "shapes"
         _write_voc(staged / _VOC_YEAR, counts, size, seed, progress)
         (staged / _PARAMETERS_FILE).write_text(json.dumps(parameters, indent=2) + "\n", encoding="utf-8")
-        if parent != root:
-            staged.rename(root)
-        else:
-            for name in (_VOC_YEAR, _PARAMETERS_FILE):
-                (staged / name).rename(root / name)
+        try:
+            if parent != root:
+                staged.rename(root)
+            else:
+                for name in (_VOC_YEAR, _PARAMETERS_FILE):
+                    (staged / name).rename(root / name)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            _check_reusable(root, parameters, counts)  # another process was faster
     return root
 
 

@@ -190,7 +190,7 @@ def _xywh(boxes: np.ndarray) -> list[list[float]]:
 
 
 def load_detections(
-    path: str | os.PathLike, classes: Sequence[str], image_ids: Iterable[str], category_ids: Sequence[int] = ()
+    path: str | os.PathLike, classes: Sequence[str], image_ids: Iterable[str], category_ids: Sequence[int | None] = ()
 ) -> dict[str, Detections]:
     """Read what `save_detections` or `save_coco_results` wrote, or another program in these layouts.
 
@@ -205,7 +205,7 @@ def load_detections(
         Names of the classes, in the order of the labels.
     image_ids : iterable of str
         All images of the split.
-    category_ids : sequence of int
+    category_ids : sequence of int or None
         COCO's id of each class, where the data have ids, and ABSENT of one that they lack.
 
     Returns

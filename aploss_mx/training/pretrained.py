@@ -123,10 +123,11 @@ def _from_file(path: Path) -> dict[str, np.ndarray]:
             return from_torchvision(read_npz(path))
         if path.suffix == ".safetensors":
             return from_torchvision(_numpys_own(load_file(path)))
-        return {key.split(":")[-1]: array.asnumpy() for key, array in mx.nd.load(str(path)).items()}
-    except AttributeError:
-        raise WeightsError(f"{path} is no readable weights file: its arrays have no names") from None
-    except TypeError as error:
+        arrays = mx.nd.load(str(path))
+        if isinstance(arrays, list):
+            raise WeightsError(f"{path} is no readable weights file: its arrays have no names")
+        return {key.split(":")[-1]: array.asnumpy() for key, array in arrays.items()}
+    except (TypeError, AttributeError) as error:  # of safetensors, for bfloat16 and for 8 bits
         raise WeightsError(f"{path} holds a type of number that NumPy lacks ({error}); save it as float32") from error
     except (OSError, ArchiveError, SafetensorError) as error:
         raise WeightsError(f"{path} is no readable weights file: {error}") from error
@@ -171,15 +172,17 @@ def from_torchvision(state: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     -------
     dict of str to ndarray
         Names as in GluonCV's ResNet v1b, which has torchvision's layer names; what has no place there keeps its own.
+        Counters of batches are left out.
     """
     roles = {"weight": "gamma", "bias": "beta", "running_mean": "running_mean", "running_var": "running_var"}
     arrays = {}
     for key, array in state.items():
         layer, _, role = key.rpartition(".")
         module = layer.rpartition(".")[2]
+        if role == "num_batches_tracked":
+            continue
         if module.startswith("bn") or layer.endswith("downsample.1"):
-            if role in roles:
-                arrays[f"{layer}.{roles[role]}"] = array
+            arrays[f"{layer}.{roles.get(role, role)}"] = array
         elif role == "weight" or module == "fc":
             arrays[key] = array
         elif role == "bias" and f"{layer}.weight" in state:
@@ -188,7 +191,7 @@ def from_torchvision(state: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
             arrays[f"{norm}.beta"] = array
             arrays[f"{norm}.running_mean"] = np.zeros_like(array)
             arrays[f"{norm}.running_var"] = np.full_like(array, 1 - BATCH_NORM_EPS)
-        elif role != "num_batches_tracked":
+        else:
             arrays[key] = array
     return arrays
 

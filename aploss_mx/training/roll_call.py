@@ -141,6 +141,7 @@ class Presence:
             why = f"says nothing for {self.state.training:g} s"
         except OSError:
             why = "has ended"
+        time.sleep(2 * BEAT_SECONDS)  # after a run that went well a server ends meanwhile
         if not self.state.done:
             self._end(f"the scheduler at {self._where} {why}")
 

@@ -83,6 +83,8 @@ def _prepare(
     size = (recipe.data_shape, recipe.data_shape)
     transform = TrainTransform(size, recipe.augmentation, recipe.pixels)
     dataset = TrainingSet(train_samples, transform, recipe.seed, recipe.anchors)
+    if not len(dataset):
+        raise ConfigError("no image has an object to train on")
     sampler = EpochSampler(len(dataset), recipe.batch_size, recipe.seed)
     sampler.part, sampler.parts = workers.rank, workers.count
     loader = training_loader(dataset, sampler, processes)

@@ -138,6 +138,13 @@ def test_a_val_file_with_fewer_categories_and_other_ids(tmp_path):
     assert val[0].labels.tolist() == [1]
 
 
+def test_a_class_that_the_data_lack_takes_no_objects_whatever_their_category_id(tmp_path):
+    categories = [{"id": -1, "name": "cat"}, {"id": 0, "name": "dog"}]
+    dataset = [object_of(category_id=number) for number in (-1, 0)]
+    write_split(tmp_path, "train", [image_of(1)], dataset, categories)
+    assert COCODetection(tmp_path, "train", ("cat", "dog", "cow"))[0].labels.tolist() == [0, 1]
+
+
 # Boxes and fields --------------------------------------------------------------------------------
 
 

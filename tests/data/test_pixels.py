@@ -47,6 +47,16 @@ def test_palettes_become_rgb(tmp_path):
     np.testing.assert_array_equal(read_image(tmp_path / "palette.png"), image)
 
 
+def test_palettes_with_opacities_become_rgb_without_a_warning(tmp_path, recwarn):
+    """Nobody need convert such a file, as Pillow's warning asks for."""
+    image = np.zeros((4, 4, 3), np.uint8)
+    image[:2] = (200, 100, 50)
+    paletted = Image.fromarray(image).convert("P", palette=Image.Palette.ADAPTIVE)
+    paletted.save(tmp_path / "palette.png", transparency=bytes([128] * 256))
+    np.testing.assert_array_equal(read_image(tmp_path / "palette.png"), image)
+    assert not recwarn.list
+
+
 def test_files_that_cannot_be_read_are_named(tmp_path):
     whole = jpeg_bytes(noise_image(40, 40))
     contents = {"cut.jpg": whole[: len(whole) // 2], "empty.jpg": b"", "text.jpg": b"not an image"}

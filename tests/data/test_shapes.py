@@ -283,6 +283,28 @@ def test_an_interruption_leaves_nothing_behind(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("exists", [False, True])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_set_that_another_process_finishes_meanwhile_is_reused_if_it_is_the_same(tmp_path, monkeypatch, exists, seed):
+    root = tmp_path / "set"
+    if exists:
+        root.mkdir()
+
+    def outrun(*arguments):
+        monkeypatch.undo()
+        generate(root, 1, 1, seed=seed, progress=False)
+        return paint_picture(*arguments)
+
+    monkeypatch.setattr(shapes, "paint_picture", outrun)
+    if seed == 0:
+        assert generate(root, 1, 1, progress=False) == root
+    else:
+        with pytest.raises(FileExistsError, match="'seed': 1}, not .*Nothing was changed"):
+            generate(root, 1, 1, progress=False)
+    assert sorted(path.name for path in root.iterdir()) == ["VOC2007", "shapes.json"]
+    assert list(tmp_path.iterdir()) == [root]
+
+
 def test_what_a_killed_process_left_in_an_empty_folder_is_no_hindrance(tmp_path):
     (tmp_path / f".{tmp_path.name}-k1ll3d" / "shapes").mkdir(parents=True)
     generate(tmp_path, 1, 1, progress=False)

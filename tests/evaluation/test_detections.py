@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from aploss_mx.data.coco import ABSENT
 from aploss_mx.evaluation.detections import check_detections, load_detections, save_detections
 from aploss_mx.geometry.detections import Detections
 
@@ -233,7 +234,7 @@ def test_cocos_own_layout(tmp_path):
         load_detections(path, CLASSES, ["7", "12"], (1, 2, 3))
     path.write_text(json.dumps([{**entries[0], "category_id": -1}]), encoding="utf-8")
     with pytest.raises(ValueError, match="unknown categories -1; .* with the ids 90"):
-        load_detections(path, ("cow", "dog"), ["7"], (-1, 90))  # a class that the data lack
+        load_detections(path, ("cow", "dog"), ["7"], (ABSENT, 90))
     path.write_text(json.dumps([{**entries[0], "category_id": "90"}]), encoding="utf-8")
     with pytest.raises(ValueError, match="category_id '90', which must be a whole number"):
         load_detections(path, CLASSES, ["7", "12"], (17, 18, 90))

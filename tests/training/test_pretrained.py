@@ -81,6 +81,11 @@ def test_each_array_of_a_torchvision_state_goes_to_its_parameter(name):
         np.testing.assert_array_equal(arrays[key], array, err_msg=key)
 
 
+def test_what_has_no_place_keeps_its_name():
+    names = {"layer1.0.bn1.gamma", "layer2.0.downsample.1.beta", "layer1.0.bn1.scale", "neck.bias"}
+    assert set(from_torchvision(dict.fromkeys([*names, "bn1.num_batches_tracked"], np.ones(3)))) == names
+
+
 def test_wholly_pretrained_backbone_is_frozen_as_detectors_are(resnet18_file):
     backbone = random_backbone()
     load_pretrained(backbone, "resnet18_v1b", resnet18_file)

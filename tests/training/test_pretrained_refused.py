@@ -51,12 +51,15 @@ def test_missing_file(tmp_path, refuse):
 
 
 @pytest.mark.parametrize("known", [False, True])
-def test_numbers_that_numpy_lacks(tmp_path, refuse, known):
+@pytest.mark.parametrize(
+    ("kind", "size", "told"), [("BF16", 2, "bfloat16"), ("F8_E4M3", 1, "float8_e4m3fn"), ("F8_E5M2", 1, "float8_e5m2")]
+)
+def test_numbers_that_numpy_lacks(tmp_path, refuse, known, kind, size, told):
     if known:  # from then on safetensors reads them
         pytest.importorskip("ml_dtypes")
-    header = b'{"conv1.weight":{"dtype":"BF16","shape":[1],"data_offsets":[0,2]}}'
-    (tmp_path / "bf16.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + b"\0\0")
-    refuse(tmp_path / "bf16.safetensors", "float32")
+    header = f'{{"conv1.weight":{{"dtype":"{kind}","shape":[1],"data_offsets":[0,{size}]}}}}'.encode()
+    (tmp_path / "a.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(size))
+    refuse(tmp_path / "a.safetensors", f"{told}.*; save it as float32")
 
 
 def test_folder_is_no_file(tmp_path, refuse):

@@ -210,6 +210,18 @@ def test_those_who_are_done_may_end():
     group.nobody_ends(1)
 
 
+def test_a_server_may_end_a_moment_after_the_scheduler(monkeypatch):
+    """Both end with MXNet when the run does, in either order."""
+    monkeypatch.setattr(roll_call, "BEAT_SECONDS", 0.5)
+    ended: SimpleQueue[str] = SimpleQueue()
+    with socket.create_server(("127.0.0.1", 0)) as scheduler:
+        Presence("server", scheduler.getsockname(), LONG, ended.put)
+        scheduler.accept()[0].close()
+        with pytest.raises(Empty):
+            ended.get(timeout=0.5)
+        assert "has ended" in ended.get(timeout=20)
+
+
 class Meeting:
     """A kvstore of two workers in this process: whoever pulls waits for the other one."""
 

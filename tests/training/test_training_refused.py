@@ -110,6 +110,13 @@ def test_a_finished_run_that_goes_on_writes_no_row_twice(shapes, folder):
     assert read_metrics(folder / "metrics.csv") == once
 
 
+def test_data_without_an_object_to_train_on_are_refused(shapes, folder):
+    run = tiny_run(shapes, folder)
+    run.held.close()
+    with pytest.raises(ConfigError, match="no image has an object to train on"):
+        set_up(run.recipe, SHAPES_CLASSES, [], run.val_samples, run.options)
+
+
 def test_a_missing_checkpoint_is_named_and_no_folder_made(shapes, folder):
     with pytest.raises(CheckpointError, match=r"no checkpoint .*nowhere\.npz"):
         tiny_run(shapes, folder, resume=str(folder / "nowhere.npz"))
