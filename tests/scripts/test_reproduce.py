@@ -8,7 +8,9 @@ import shutil
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from narrow_network import NAME
 from PIL import Image
@@ -18,7 +20,9 @@ from aploss_mx.commands import evaluate, reproduce
 from aploss_mx.data.check import check_dataset
 from aploss_mx.data.shapes import SHAPES_CLASSES
 from aploss_mx.data.voc import VOCDetection
-from aploss_mx.report.plan import REPORTED, SCALES
+from aploss_mx.evaluation.calibration import Calibration
+from aploss_mx.geometry.detections import Detections
+from aploss_mx.report.plan import REPORTED, SCALES, trials_of
 from aploss_mx.report.runner import Execution
 from aploss_mx.report.runs import DONE, RunError, Runner
 from aploss_mx.theory.optimisers import CONTENDERS
@@ -154,6 +158,23 @@ def test_table_and_figure_of_the_same_runs(tmp_path, tiny, trained, capsys, monk
     assert "focal, VOC07; ap, VOC07 one under another" in capsys.readouterr().out
     page = (tmp_path / "runs" / "smoke" / "figure6.html").read_text(encoding="utf-8")
     assert "<h1>focal, VOC07, seed 0 and ap, VOC07, seed 0</h1>" in page
+
+
+@pytest.mark.parametrize(
+    ("calibration", "told"), [(None, "scores from 0.20"), (Calibration(1, 1), "confidences from 0.40")]
+)
+def test_figure_6_tells_the_threshold_in_the_units_of_its_boxes(shapes, monkeypatch, calibration, told):
+    recipe = SimpleNamespace(val_split="2007_val")
+    nothing = Detections(np.zeros((0, 4)), [], [])
+    detector = SimpleNamespace(
+        recipe=recipe, classes=SHAPES_CLASSES, shown_score=0.2, calibration=calibration, predict=lambda _: nothing
+    )
+    captions = []
+    monkeypatch.setattr(reproduce.Detector, "load", lambda _: detector)
+    monkeypatch.setattr(reproduce, "contact_sheet", lambda pictures, columns, texts: captions.extend(texts))
+    trials = trials_of("table2", SCALES["small"], [0], ["focal,"])
+    reproduce.draw_detectors(trials, SimpleNamespace(folder_of=lambda _: Path(), voc_root=shapes))
+    assert set(captions) == {f"focal, VOC07, seed 0: {told}"}
 
 
 @pytest.mark.slow
