@@ -53,6 +53,7 @@ $(VENV_GPU)/.installed-real: $(VENV_GPU)/.installed-fake
 
 lint: setup
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
 bench: setup
