@@ -116,9 +116,10 @@ def run(arguments: argparse.Namespace) -> None:
             if arguments.sheet:
                 tiles.append(tile(picture))
             shown = int((found.scores >= min_score).sum())
-            wanted = arguments.min_confidence
-            least = f"a score of {min_score:.3g}" if wanted is None else f"a confidence of {wanted:.3g}"
-            tqdm.write(f"{visible(str(file))}: {shown} object(s) with {least} or more → {visible(str(target))}")
+            unit, least = detector.as_drawn(min_score) if arguments.min_score is None else ("score", min_score)
+            tqdm.write(
+                f"{visible(str(file))}: {shown} object(s) with a {unit} of {least:.3g} or more → {visible(str(target))}"
+            )
     finally:  # whatever a later picture did
         if detections:
             save_detections(arguments.output / "detections.json", detections, detector.classes)

@@ -207,10 +207,8 @@ def draw_detectors(trials: Sequence[Trial], execution: Execution) -> np.ndarray:
         if not shown:
             raise ValueError(f"{detector.recipe.val_split} has no object that counts: there is nothing to draw")
         images = [read_image(sample.image_path) for sample in shown]
-        least = f"scores from {detector.shown_score:.2f}"
-        if detector.calibration:  # what is drawn are confidences then
-            least = f"confidences from {detector.calibration.confidence(np.array(detector.shown_score)):.2f}"
-        captions.append(f"{trial.name}, seed {trial.seed}: {least}")
+        unit, least = detector.as_drawn(detector.shown_score)
+        captions.append(f"{trial.name}, seed {trial.seed}: {unit}s from {least:.2f}")
         drawn.append([annotate(one, detector.predict(one), detector.classes, detector.shown_score) for one in images])
     columns = min(COLUMNS, len(drawn[0]))
     starts = range(0, len(drawn[0]) - columns + 1, columns)  # of whole rows

@@ -157,6 +157,12 @@ class Detector:
         indices, sizes, views = zip(*alike)
         return dict(zip(indices, self._detect([np.stack(inputs) for inputs in zip(*views)], sizes)))
 
+    def as_drawn(self, score: float) -> tuple[str, float]:
+        """Return what `annotate` writes beside a box, 'confidence' or 'score', and how much that is at a score."""
+        if self.calibration:
+            return "confidence", float(self.calibration.confidence(np.array(score)))
+        return "score", score
+
     def loader(self, samples: Sequence[Sample], num_workers: int) -> Loader:
         """Return the loader that `detect` takes."""
         return evaluation_loader(EvaluationSet(samples, self.views), LoaderProcesses(num_workers))

@@ -21,6 +21,7 @@ from aploss_mx.commands import demo
 from aploss_mx.data.pixels import read_image
 from aploss_mx.data.shapes import SHAPES_CLASSES
 from aploss_mx.detection.detector import Detector
+from aploss_mx.evaluation.calibration import Calibration
 from aploss_mx.evaluation.detections import load_detections
 
 
@@ -239,8 +240,15 @@ def test_a_threshold_may_be_of_confidences(shapes, trained, folder, capsys):
     replace(Checkpoint.load(trained / "last.npz"), calibration=(2.0, 3.0)).save(folder / "last.npz")
     confidences = np.sort(Detector.load(folder / "last.npz").predict(picture).confidence)
     least = float(confidences[len(confidences) // 2 : len(confidences) // 2 + 2].mean())
+    told = f": {(confidences >= least).sum()} object(s) with a confidence of {least:.3g} or more"
     run_demo(folder, picture, folder / "found", "--min-confidence", least)
-    assert f": {(confidences >= least).sum()} object(s) with a confidence of" in capsys.readouterr().out
+    assert told in capsys.readouterr().out
+    score = Calibration(2.0, 3.0).score(least)
+    replace(Checkpoint.load(folder / "last.npz"), best_f1_score=score).save(folder / "last.npz")
+    run_demo(folder, picture, folder / "default")
+    assert told in capsys.readouterr().out
+    run_demo(folder, picture, folder / "scores", "--min-score", score)
+    assert f" with a score of {score:.3g} or more" in capsys.readouterr().out
 
 
 def test_a_threshold_of_confidences_wants_a_detector_that_has_some(shapes, trained, folder):

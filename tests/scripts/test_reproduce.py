@@ -17,9 +17,11 @@ from PIL import Image
 from tiny_training import STARTED
 
 from aploss_mx.commands import evaluate, reproduce
+from aploss_mx.config import Recipe
 from aploss_mx.data.check import check_dataset
 from aploss_mx.data.shapes import SHAPES_CLASSES
 from aploss_mx.data.voc import VOCDetection
+from aploss_mx.detection.detector import Detector
 from aploss_mx.evaluation.calibration import Calibration
 from aploss_mx.geometry.detections import Detections
 from aploss_mx.report.plan import REPORTED, SCALES, trials_of
@@ -164,11 +166,8 @@ def test_table_and_figure_of_the_same_runs(tmp_path, tiny, trained, capsys, monk
     ("calibration", "told"), [(None, "scores from 0.20"), (Calibration(1, 1), "confidences from 0.40")]
 )
 def test_figure_6_tells_the_threshold_in_the_units_of_its_boxes(shapes, monkeypatch, calibration, told):
-    recipe = SimpleNamespace(val_split="2007_val")
-    nothing = Detections(np.zeros((0, 4)), [], [])
-    detector = SimpleNamespace(
-        recipe=recipe, classes=SHAPES_CLASSES, shown_score=0.2, calibration=calibration, predict=lambda _: nothing
-    )
+    detector = Detector(None, SHAPES_CLASSES, Recipe(val_split="2007_val"), None, 0.2, calibration)
+    monkeypatch.setattr(detector, "predict", lambda _: Detections(np.zeros((0, 4)), [], []))
     captions = []
     monkeypatch.setattr(reproduce.Detector, "load", lambda _: detector)
     monkeypatch.setattr(reproduce, "contact_sheet", lambda pictures, columns, texts: captions.extend(texts))
