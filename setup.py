@@ -25,7 +25,7 @@ DETECTOR = [
     "pycocotools>=2.0.6,<2.1",
     "PyYAML>=5.4,<7",
     "requests",
-    "safetensors>=0.3,<1",
+    "safetensors>=0.4,<1",
     "scipy<1.16",
     "tensorboardX>=2.5,<3",
     "tqdm>=4.60,<5",

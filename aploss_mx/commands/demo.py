@@ -8,9 +8,8 @@
 
 Without --params, a detector of VOC's 20 classes that comes with the package, voc-resnet18, does it.
 
-A number is a camera's. Of films, a line of JSON is written a frame;
-Ctrl-C ends them after the frame at work. Drawn with a box is the confidence where the detector was calibrated, else the
-score.
+A number is a camera's. Of films, a line of JSON is written a frame; Ctrl-C ends them after the frame at work. Drawn
+with a box is the confidence where the detector was calibrated, else the score.
 """
 
 from __future__ import annotations
