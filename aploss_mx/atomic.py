@@ -14,6 +14,10 @@ from typing import Any, Iterator, Mapping, Sequence
 
 UNFINISHED = ".unfinished."
 LONGEST_NAME = 255  # bytes that file systems take
+# What a training keeps in its folder, which recipe.yaml tells from others.
+OF_A_TRAINING = (
+    "recipe.yaml", "run.json", "metrics.csv", "metrics.json", "detections.json", "curves.png", "best.npz", "last.npz",
+)  # fmt: skip
 
 
 @contextmanager
@@ -61,9 +65,11 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
 
 
 def check_target(path: Path) -> None:
-    """Raise OSError where `replacing` could not write a file, before the work whose result it is to hold."""
+    """Raise OSError where a file could not be written, or a training's be lost, before the work whose result it is."""
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if path.name in OF_A_TRAINING and path.exists() and path.with_name("recipe.yaml").exists():
+        raise FileExistsError(errno.EEXIST, "a training keeps its own here", str(path))
     if not _is_device(path):
         check_target_folder(path.parent)
 

@@ -11,6 +11,8 @@ import pytest
 
 from aploss_mx import cli
 from aploss_mx.arguments import ArgumentParser, html_file, output_file, output_folder
+from aploss_mx.atomic import OF_A_TRAINING
+from aploss_mx.commands import evaluate
 from aploss_mx.config import load_recipe
 from aploss_mx.data.voc import parse_classes
 
@@ -67,6 +69,23 @@ def test_what_cannot_be_written_is_told_before_the_work(home, capsys, kind, plac
             parser.parse_args(flags)
         told = capsys.readouterr().err
         assert "argument --to: cannot be written: " in told and told.endswith(f": {home / at}\n")
+
+
+@pytest.mark.parametrize("name", OF_A_TRAINING)
+def test_what_a_training_keeps_is_not_written_over(home, capsys, name):
+    (home / name).touch()
+    (home / "recipe.yaml").touch()
+    with pytest.raises(SystemExit):
+        evaluate.main(["--params", "voc-resnet18", "--save-detections", str(home / name)])
+    assert capsys.readouterr().err.endswith(f"cannot be written: a training keeps its own here: {home / name}\n")
+
+
+def test_nor_is_what_stands_beside_an_output(home):
+    (home / "recipe.yaml").touch()
+    (home / "metrics.csv").touch()
+    flags = ["--detections", "x", "--dataset-root", ".", "--split", "x", "--reliability", str(home / "metrics.png")]
+    with pytest.raises(SystemExit, match="a training keeps its own here: .*metrics.csv"):
+        evaluate.main(flags)
 
 
 @pytest.mark.parametrize("kind", [output_file, output_folder])

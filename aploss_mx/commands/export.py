@@ -95,8 +95,6 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
     with readable_errors():
         written = []
         if arguments.compact:
-            if arguments.compact.exists() and (arguments.compact.parent / "recipe.yaml").exists():
-                raise ValueError(f"{arguments.compact} is a training's: choose another --compact")
             if arguments.compact.resolve() == Path(arguments.params).resolve():
                 raise ValueError(f"{arguments.compact} would be overwritten: choose another --compact")
             Checkpoint.load(arguments.params).compact().save(arguments.compact)
