@@ -26,42 +26,42 @@ from page_claims import (
 from aploss_mx.config import load_recipe
 from aploss_mx.evaluation.calibration import Calibration
 
-# By header: the label of each row, and the table and row of results/small that it shows.
+# By header: the label of each row, and the table and row of results that it shows.
 ROWS = {
     "| loss | AP paper |": {
-        "AP-loss": ("table2", "ap, VOC07"),
-        "focal loss": ("table2", "focal, VOC07"),
-        "OHEM": ("table2", "ohem, VOC07"),
-        "AUC-loss": ("table2", "auc, VOC07"),
+        "AP-loss": ("whole/table2", "ap, VOC07"),
+        "focal loss": ("whole/table2", "focal, VOC07"),
+        "OHEM": ("whole/table2", "ohem, VOC07"),
+        "AUC-loss": ("whole/table2", "auc, VOC07"),
     },
-    "| images a ranking |": {images: ("table1a", f"batch {images}") for images in "1248"},
+    "| images a ranking |": {images: ("small/table1a", f"batch {images}") for images in "1248"},
     "| AP-loss with |": {
-        "δ = 1, interpolated: the default": ("table1b", "delta 1"),
-        "δ = 0.25": ("table1b", "delta 0.25"),
-        "δ = 0.5": ("table1b", "delta 0.5"),
-        "δ = 2": ("table1b", "delta 2"),
-        "without interpolation": ("table1c", "interpolated false"),
+        "δ = 1, interpolated: the default": ("small/table1b", "delta 1"),
+        "δ = 0.25": ("small/table1b", "delta 0.25"),
+        "δ = 0.5": ("small/table1b", "delta 0.5"),
+        "δ = 2": ("small/table1b", "delta 2"),
+        "without interpolation": ("small/table1c", "interpolated false"),
     },
     "| test | AP50 paper |": {
-        "one scale": ("table3", "ap, VOC07, single scale"),
-        "several": ("table3", "ap, VOC07, multi-scale"),
+        "one scale": ("whole/table3", "ap, VOC07, single scale"),
+        "several": ("whole/table3", "ap, VOC07, multi-scale"),
     },
 }
 
 
-# By the first cell of the summary: the rows of results/small whose first measure it compares.
+# By the first cell of the summary: the rows of results whose first measure it compares.
 SUMMARY = {
-    "Table 1a": ("table1a", ["batch 8", "batch 1"]),
-    "Table 1b": ("table1b", ["delta 1", "delta 0.5", "delta 2"]),
-    "Table 1c": ("table1c", ["interpolated true", "interpolated false"]),
-    "Table 2, VOC": ("table2", [f"{loss}, VOC07" for loss in ("ap", "focal", "ohem", "auc")]),
-    "Table 3, VOC2007": ("table3", ["ap, VOC07, multi-scale", "ap, VOC07, single scale"]),
+    "Table 1a": ("small/table1a", ["batch 8", "batch 1"]),
+    "Table 1b": ("small/table1b", ["delta 1", "delta 0.5", "delta 2"]),
+    "Table 1c": ("small/table1c", ["interpolated true", "interpolated false"]),
+    "Table 2, VOC": ("whole/table2", [f"{loss}, VOC07" for loss in ("ap", "focal", "ohem", "auc")]),
+    "Table 3, VOC2007": ("whole/table3", ["ap, VOC07, multi-scale", "ap, VOC07, single scale"]),
 }
 
 
 def committed_figures(name: str, row: str) -> list[str]:
-    """Paper, measured and difference of AP, AP50 and AP75, as a table of results/small has them."""
-    text = (REPOSITORY / "results" / "small" / f"{name}.md").read_text(encoding="utf-8")
+    """Paper, measured and difference of AP, AP50 and AP75, as a table of results has them."""
+    text = (REPOSITORY / "results" / f"{name}.md").read_text(encoding="utf-8")
     (line,) = (line for line in text.splitlines() if line.startswith(f"| {row} |"))
     return [cell.strip() for cell in line.strip("|").split("|")][2:]
 
@@ -121,7 +121,7 @@ def test_what_is_said_of_gpus_is_run():
 
 
 def test_pages_show_every_table():
-    tables = {path.stem for path in (REPOSITORY / "results" / "small").glob("table*.md")}
+    tables = {f"{path.parent.name}/{path.stem}" for path in REPOSITORY.glob("results/*/table*.md")}
     assert tables == {name for rows in ROWS.values() for name, _ in rows.values()}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import statistics
 
 from page_claims import LOSSES_OF_TABLE, REPOSITORY, RESULTS, assert_shown, claim, measured, numbers, table
@@ -38,7 +39,7 @@ def test_longer_trainings_of_a_whole_backbone_with_two_rates():
     assert gains["focal loss"] > 0.1 > abs(gains["OHEM"])
 
 
-def test_what_a_whole_backbone_has_begun_with():
+def test_the_grid_of_optimisers_and_rates():
     measured_by_row = {row["row"]: numbers(row, "AP", "AP50") for row in measured("whole/learning_rates.csv")}
     diverged = [row["row"] for row in measured("whole/diverged.csv")]
     finished, choices = len(measured_by_row), [row.name for row in rows_of("learning_rates", SCALES["whole"])]
@@ -51,44 +52,60 @@ def test_what_a_whole_backbone_has_begun_with():
             else:
                 assert_shown(" | ".join(shown), measured_by_row.pop(row))
     assert not measured_by_row and not choices and not diverged
-    assert claim(r"Of the grid's 32 trainings (\d+) are finished", RESULTS) == str(finished)
-    old = [row for row in measured("small/learning_rates.csv") if row["row"].startswith("ap,")]
-    best = max(old, key=lambda row: float(row["AP"]))
-    assert_shown(claim(r"the same everywhere, had \[([\d.]+ and [\d.]+)\]", RESULTS), numbers(best, "AP", "AP50"))
+    assert claim(r"Of the 32 trainings (\d+) are finished", RESULTS) == str(finished)
 
 
-def test_table_2_of_a_whole_backbone():
-    runs = measured("whole/table2.csv")
-    papers = {(row["row"], row["figure"]): float(row["paper"]) for row in measured("whole/table2_summary.csv")}
-    means: dict[str, list[float]] = {}
-    for loss, seeds, *cells in table("| loss | seeds | AP paper |", RESULTS):
-        name, expected = f"{LOSSES_OF_TABLE[loss]}, VOC07", []
-        own = [run for run in runs if run["row"] == name]
-        assert len(own) == int(seeds)
-        for column in ("AP", "AP50", "AP75"):
-            values = [float(run[column]) for run in own]
-            measures = (statistics.mean, statistics.stdev)[: min(2, len(own))]
-            expected += [papers[name, column], *(measure(values) for measure in measures)]
-            means.setdefault(loss, []).append(statistics.mean(values))
-        assert_shown(" | ".join(cells), expected)
-        runs = [run for run in runs if run not in own]
-    assert runs == []
-    leads = claim(r"ahead of focal loss by ([\d.]+) AP, ([\d.]+) AP50 and ([\d.]+) AP75, over two seeds", RESULTS)
-    assert_shown(" ".join(leads), [mine - theirs for mine, theirs in zip(means["AP-loss"], means["focal loss"])])
-    first = {run["row"]: float(run["AP"]) for run in measured("whole/table2.csv") if run["seed"] == "0"}
-    lead = claim(r"with the same seed, 0, of OHEM by ([\d.]+) AP", RESULTS)
-    assert_shown(lead, [first["ap, VOC07"] - first["ohem, VOC07"]])
+def means(name: str) -> dict[str, list[float]]:
+    """AP, AP50 and AP75 of each row of a table, over its seeds."""
+    rows: dict[str, list[list[float]]] = {}
+    for row in measured(name):
+        rows.setdefault(row["row"], []).append(numbers(row, "AP", "AP50", "AP75"))
+    return {row: [statistics.mean(column) for column in zip(*seeds)] for row, seeds in rows.items()}
+
+
+def test_what_a_whole_backbone_changed():
+    before, now = means("whole/before.csv"), means("whole/table2.csv")
+    for loss, *cells in table("| loss | last stage at random", RESULTS):
+        row = f"{LOSSES_OF_TABLE[loss]}, VOC07"
+        assert_shown(" | ".join(cells), [*before.pop(row), *now[row]])
+    assert not before
+
+
+def test_leads_of_ap_loss():
+    rows = means("whole/table2.csv")
+    for loss in ("focal loss", "OHEM"):
+        leads = claim(rf"ahead of {loss} by ([\d.]+ AP, [\d.]+ AP50 and [\d.]+ AP75)", RESULTS)
+        other = rows[f"{LOSSES_OF_TABLE[loss]}, VOC07"]
+        assert_shown(re.sub(r"AP\d*", "", leads), [mine - theirs for mine, theirs in zip(rows["ap, VOC07"], other)])
     report = (REPOSITORY / "results/whole/table2.md").read_text(encoding="utf-8")
     assert len({claim(r"Seeds make a row vary by ([\d.]+) AP", page) for page in (RESULTS, report)}) == 1
-    (other,) = measured("whole/table2_lr_0.0003.csv")
-    assert_shown(claim(r"AP-loss had \[(.*?)\]", RESULTS), numbers(other, "AP", "AP50", "AP75"))
+    (lower,) = measured("whole/table2_lr_0.0003.csv")
+    assert_shown(claim(r"AP-loss had \[(.*?)\]", RESULTS), numbers(lower, "AP", "AP50", "AP75"))
 
 
-def test_table_3_of_a_whole_backbone():
-    rows = measured("whole/table3.csv")
-    for figure in ("AP50", "AP"):
-        shown = claim(rf"the two AP-losses have .*?\b{figure} ([\d.]+ in place of [\d.]+)", RESULTS)
-        tests = (
-            [float(row[figure]) for row in rows if row["row"].endswith(end)] for end in ("multi-scale", "single scale")
-        )
-        assert_shown(shown, [statistics.mean(values) for values in tests])
+def test_gains_of_several_scales():
+    rows = means("whole/table3.csv")
+    gains = [several - one for several, one in zip(rows["ap, VOC07, multi-scale"], rows["ap, VOC07, single scale"])]
+    assert_shown(claim(r"Several scales add ([\d.]+) to AP50", RESULTS), gains[1:2])
+    assert_shown(claim(r"seeds make a row vary \([\d.]+\); and \[([\d.]+)\]", RESULTS), gains[:1])
+
+
+def test_what_auc_loss_comes_down_to():
+    ends = {}
+    for path in REPOSITORY.glob("results/whole/logs/*.csv"):
+        last = [row for row in measured(path) if row["epoch"] == "16" and row["ap_loss"]]
+        ends[path.stem] = [statistics.mean(float(row[name]) for row in last) for name in ("cls_loss", "ap_loss")]
+    auc_loss, its_rankings = ends.pop("small_voc_loss_auc_seed0")
+    others = [ap_loss for name, (_, ap_loss) in ends.items() if "auc" not in name]
+    assert_shown(claim(r"its loss is ([\d.]+):", RESULTS), [auc_loss])
+    shown = claim(r"`ap_loss`\) is still (.*?)\.\n", RESULTS)
+    assert_shown(shown, [its_rankings, min(others), max(others)])
+
+
+def test_share_of_the_losses_in_the_gradient():
+    start, end = (
+        {row["loss"]: 100 * float(row["share"]) for row in measured("whole/gradient_share.csv") if at(row["step"])}
+        for at in (lambda step: step == "0", lambda step: step != "0")
+    )
+    assert_shown(claim(r"At the end its gradient (.*?)\]", RESULTS), [end["auc"], end["ap"]])
+    assert_shown(claim("before the first step they had (.*?) %", RESULTS), [start["auc"], start["ap"]])
