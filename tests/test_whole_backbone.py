@@ -103,6 +103,19 @@ def test_what_auc_loss_comes_down_to():
     assert_shown(claim(r"its loss is ([\d.]+):", RESULTS), [auc_loss])
     shown = claim(r"`ap_loss`\) is still (.*?)\.\n", RESULTS)
     assert_shown(shown, [its_rankings, min(others), max(others)])
+    (before,) = (row for row in measured("whole/before.csv") if (row["row"], row["seed"]) == ("auc, VOC07", "0"))
+    light = measured("small/logs/small_voc_loss_auc_box-loss-weight_0.05_seed0.csv")[-1]
+    shown = claim(r"AUC-loss reached AP (.*?)\]", RESULTS)
+    assert_shown(shown, [100 * float(light["AP"]), float(before["AP"])])
+
+
+def test_order_of_the_curves():
+    curves: dict[tuple[str, str], list[float]] = {}
+    for row in measured("whole/figure5a.csv"):
+        curves.setdefault((row["row"][:-7], row["step"]), []).append(float(row["value"]))
+    mean = {key: statistics.mean(values) for key, values in curves.items()}
+    for step in {step for _, step in mean}:
+        assert min(mean["ap", step], mean["ohem", step]) > mean["focal", step] > mean["auc", step]
 
 
 def test_share_of_the_losses_in_the_gradient():
