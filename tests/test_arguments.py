@@ -80,6 +80,11 @@ def test_what_a_training_keeps_is_not_written_over(home, capsys, name):
     assert capsys.readouterr().err.endswith(f"cannot be written: a training keeps its own here: {home / name}\n")
 
 
+def test_these_are_all_the_files_that_a_training_keeps(trained):
+    files = {path.name for path in trained.iterdir() if path.is_file() and not path.name.startswith(".")}
+    assert files == set(OF_A_TRAINING)
+
+
 def test_nor_is_what_stands_beside_an_output(home):
     (home / "recipe.yaml").touch()
     (home / "metrics.csv").touch()

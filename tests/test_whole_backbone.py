@@ -6,6 +6,8 @@ import statistics
 
 from page_claims import LOSSES_OF_TABLE, REPOSITORY, RESULTS, assert_shown, claim, measured, numbers, table
 
+from aploss_mx.data.voc import VOC_CLASSES
+from aploss_mx.geometry.anchors import make_anchors
 from aploss_mx.report.plan import SCALES, rows_of
 
 
@@ -101,6 +103,9 @@ def test_what_auc_loss_comes_down_to():
     auc_loss, its_rankings = ends.pop("small_voc_loss_auc_seed0")
     others = [ap_loss for name, (_, ap_loss) in ends.items() if "auc" not in name]
     assert_shown(claim(r"its loss is ([\d.]+):", RESULTS), [auc_loss])
+    scores = 8 * len(make_anchors(160, 160)) * len(VOC_CLASSES)
+    shown = claim(r"But of the (.*?) scores of a batch these are some (\d+)", RESULTS)
+    assert_shown(" ".join(shown), [round(scores, -3), round(auc_loss * scores, -2)])
     shown = claim(r"`ap_loss`\) is still (.*?)\.\n", RESULTS)
     assert_shown(shown, [its_rankings, min(others), max(others)])
     (before,) = (row for row in measured("whole/before.csv") if (row["row"], row["seed"]) == ("auc, VOC07", "0"))
@@ -112,7 +117,7 @@ def test_what_auc_loss_comes_down_to():
 def test_order_of_the_curves():
     curves: dict[tuple[str, str], list[float]] = {}
     for row in measured("whole/figure5a.csv"):
-        curves.setdefault((row["row"][:-7], row["step"]), []).append(float(row["value"]))
+        curves.setdefault((row["row"].partition(",")[0], row["step"]), []).append(float(row["value"]))
     mean = {key: statistics.mean(values) for key, values in curves.items()}
     for step in {step for _, step in mean}:
         assert min(mean["ap", step], mean["ohem", step]) > mean["focal", step] > mean["auc", step]
