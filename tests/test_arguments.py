@@ -8,11 +8,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from tiny_training import tiny_flags
 
 from aploss_mx import cli
 from aploss_mx.arguments import ArgumentParser, html_file, output_file, output_folder
 from aploss_mx.atomic import OF_A_TRAINING
-from aploss_mx.commands import evaluate
+from aploss_mx.commands import evaluate, train_voc
 from aploss_mx.config import load_recipe
 from aploss_mx.data.voc import parse_classes
 
@@ -80,8 +81,9 @@ def test_what_a_training_keeps_is_not_written_over(home, capsys, name):
     assert capsys.readouterr().err.endswith(f"cannot be written: a training keeps its own here: {home / name}\n")
 
 
-def test_these_are_all_the_files_that_a_training_keeps(trained):
-    files = {path.name for path in trained.iterdir() if path.is_file() and not path.name.startswith(".")}
+def test_these_are_all_the_files_that_a_training_keeps(shapes, home):
+    train_voc.main(tiny_flags(shapes, home))
+    files = {path.name for path in home.iterdir() if path.is_file() and not path.name.startswith(".")}
     assert files == set(OF_A_TRAINING)
 
 
