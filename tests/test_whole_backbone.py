@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 
-from page_claims import LOSSES_OF_TABLE, REPOSITORY, RESULTS, assert_shown, claim, measured, numbers, table
+from page_claims import LOSSES_OF_TABLE, README, REPOSITORY, RESULTS, assert_shown, claim, measured, numbers, table
 
 from aploss_mx.data.voc import VOC_CLASSES
 from aploss_mx.geometry.anchors import make_anchors
@@ -76,12 +76,14 @@ def test_leads_in_table_2():
     rows = means("whole/table2.csv")
     ap, focal, ohem = (rows[f"{loss}, VOC07"] for loss in ("ap", "focal", "ohem"))
     lead = [mine - theirs for mine, theirs in zip(ap, focal)]
-    shown = claim(r"ahead of focal loss by ([\d.]+) AP, ([\d.]+) AP50 and ([\d.]+) AP75", RESULTS)
-    assert_shown(" ".join(shown), lead)
+    shown = claim(r"ahead of focal loss by ([\d.]+) AP and ([\d.]+) AP50", RESULTS)
+    assert_shown(" ".join(shown), lead[:2])
+    assert_shown(claim(r"focal loss is level with AP-loss, ([\d.]+) behind", RESULTS), lead[2:])
+    assert_shown(claim(r"\[small trainings\].*? by ([\d.]+)", README), lead[:1])
     shown = claim(r"and of OHEM by ([\d.]+) AP and ([\d.]+) AP75", RESULTS)
     assert_shown(" ".join(shown), [ap[0] - ohem[0], ap[2] - ohem[2]])
-    shown = claim(r"level with AP-loss, ([\d.]+) ahead, and in AP with focal loss, ([\d.]+) ahead", RESULTS)
-    assert_shown(" ".join(shown), [ohem[1] - ap[1], ohem[0] - focal[0]])
+    assert_shown(claim(r"level with AP-loss, ([\d.]+) ahead", RESULTS), [ohem[1] - ap[1]])
+    assert abs(ohem[0] - focal[0]) < 0.1
     report = (REPOSITORY / "results/whole/table2.md").read_text(encoding="utf-8")
     assert len({claim(r"Seeds make a row vary by ([\d.]+) AP", page) for page in (RESULTS, report)}) == 1
     (lower,) = measured("whole/table2_lr_0.0003.csv")
