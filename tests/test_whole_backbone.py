@@ -82,6 +82,8 @@ def test_leads_in_table_2():
     assert_shown(claim(r"\[at small scale\].*? by ([\d.]+)\.\n", README), lead[:1])
     shown = claim(r"and of OHEM by ([\d.]+) AP and ([\d.]+) AP75", RESULTS)
     assert_shown(" ".join(shown), [ap[0] - ohem[0], ap[2] - ohem[2]])
+    paper = [float(of_paper) for of_paper in claim(r"less than half of the paper's, ([\d.]+) and ([\d.]+)\.", RESULTS)]
+    assert 2 * lead[0] < paper[0] and 2 * (ap[0] - ohem[0]) < paper[1]
     assert_shown(claim(r"level with AP-loss, ([\d.]+) ahead", RESULTS), [ohem[1] - ap[1]])
     assert abs(ohem[0] - focal[0]) < 0.1
     report = (REPOSITORY / "results/whole/table2.md").read_text(encoding="utf-8")
@@ -123,6 +125,9 @@ def test_order_of_the_curves():
     mean = {key: statistics.mean(values) for key, values in curves.items()}
     for step in {step for _, step in mean}:
         assert min(mean["ap", step], mean["ohem", step]) > mean["focal", step] > mean["auc", step]
+    lead = {int(step): mean["ap", step] - mean["focal", step] for loss, step in mean if loss == "ap"}
+    falls = int(claim(r"Until the learning rate falls, at\s+step (\d+), focal loss lags further", RESULTS))
+    assert min(lead[step] for step in lead if step <= falls) > max(lead[step] for step in lead if step > falls)
 
 
 def test_share_of_the_losses_in_the_gradient():
@@ -131,8 +136,8 @@ def test_share_of_the_losses_in_the_gradient():
         for at in (lambda step: step == "0", lambda step: step != "0")
     )
     in_order = ("ohem", "ap", "focal", "auc")
-    assert_shown(claim(r"added up, OHEM has (.*?)\]", RESULTS), [end[loss] for loss in in_order])
+    assert_shown(claim(r"pyramid is at the end (.*?), and before", RESULTS), [end[loss] for loss in in_order])
     means_of_ap50 = means("whole/table2.csv")
     for figure in (end, {loss: means_of_ap50[f"{loss}, VOC07"][1] for loss in in_order}):
         assert sorted(in_order, key=figure.__getitem__, reverse=True) == list(in_order)
-    assert min(start.values()) >= float(claim(r"Before the first step each has (\d+) % or more", RESULTS))
+    assert min(start.values()) >= float(claim(r"before the first step \[(\d+) % or more", RESULTS))
