@@ -214,19 +214,33 @@ def test_networks_side_by_side(name, header):
         expected += [float(row[column]) for column in ("AP", "AP50") if row[column]]
         expected += [float(row[column]) / 1e6 for column in ("disk", "peak")]
         assert_shown(" | ".join(figures), expected)
-    assert ("no VNNI" in SPEED) == ("no VNNI" in rows[0]["chip"])
+    chip = "no VNNI" if "no VNNI" in rows[0]["chip"] else "with VNNI"
+    assert f"**{chip}**" in SPEED.split(header)[0].split("\n| ")[-1].replace("\n", " ")
 
 
 def test_gains_of_int8():
+    """Those without VNNI, on the quickstart, come first."""
     gains: dict[str, list[float]] = {"MXNet INT8": [], "onnxruntime INT8": []}
+    fused: list[float] = []
     for name in ("quickstart", "voc"):
         rows = {row["network"]: numbers(row, "batch 1", "batch 8") for row in measured(f"inference_{name}.csv")}
+        fused += map(operator.truediv, rows["MXNet float32, fused"], rows["MXNet float32"])
         floats = [speeds for network, speeds in rows.items() if "float32" in network]
+        assert list(map(max, *floats)) == rows["onnxruntime float32"]
         for network, found in gains.items():
-            found += [int8 / max(speeds) for speeds, int8 in zip(zip(*floats), rows[network])]
-    patterns = (r"MXNet's INT8 is (.*?) times as quick", r"onnxruntime's INT8 (.*?) times")
+            found += map(operator.truediv, rows[network], rows["onnxruntime float32"])
+    patterns = (r"MXNet's INT8 is (.*?) times with it", r"onnxruntime's INT8 is (.*?) times with it")
     for pattern, found in zip(patterns, gains.values()):
-        assert_shown(claim(pattern, SPEED), [min(found), max(found)])
+        assert_shown(re.sub("float32", "", claim(pattern, SPEED)), found)
+    assert_shown(claim(r"optimize_for\(\"MKLDNN\"\)`\): (.*?) times", SPEED), [min(fused), max(fused)])
+
+
+def test_cost_of_int8():
+    costs = []
+    for name in ("quickstart", "voc"):
+        rows = {row["network"]: float(row["AP"] or "nan") for row in measured(f"inference_{name}.csv")}
+        costs += [rows["MXNet float32"] - ap for network, ap in rows.items() if "INT8" in network]
+    assert_shown(claim(r"INT8 costs ([\d.]+) AP at most", SPEED), [max(costs)])
 
 
 @pytest.mark.parametrize(("name", "header"), [("quickstart", "| quickstart, AP"), ("voc", "| voc-resnet18, AP")])
@@ -272,6 +286,17 @@ def test_other_trainings():
         metrics = json.loads((REPOSITORY / "results" / f"{name}.json").read_text(encoding="utf-8"))
         expected = [100 * metrics[column] for column in ("AP", "AP50", "AP75", "VOC07_AP50")]
         assert_shown(" | ".join(precisions), expected)
+
+
+def test_fine_tuning():
+    rows = table("| start | AP |", PAGES["models/README.md"])
+    assert len(rows) == 2
+    for start, *cells in rows:
+        runs = [row for row in measured("fine_tuning.csv") if row["start"] == start.strip("`")]
+        assert sorted(row["seed"] for row in runs) == ["0", "1", "2"]
+        columns = [column for column in runs[0] if column not in ("start", "seed")]
+        values = [[float(run[column]) for run in runs] for column in columns]
+        assert_shown(" | ".join(cells), [f(of) for of in values for f in (statistics.mean, statistics.stdev)])
 
 
 def test_what_the_papers_scale_would_take():
