@@ -255,6 +255,15 @@ def test_calibration_errors(name, header):
     assert_shown(" | ".join(row.split("|")[2:4]), errors)
 
 
+def test_confidences_that_are_too_low():
+    """Rows are of tenths."""
+    rows = [row for row in measured("reliability_voc.csv") if row["what"] == "confidence"]
+    assert "too low from 0.3 to 0.9" in DEPLOYMENT
+    assert all(float(row["right"]) - float(row["said"]) > 0.04 for row in rows[3:9])
+    for pattern, tenth in ((r"with 0\.4 to 0\.5, (\d+) in 100 are right", 4), (r"with 0\.7 to 0\.8, (\d+)\.", 7)):
+        assert_shown(claim(pattern, DEPLOYMENT), [100 * float(rows[tenth]["right"])])
+
+
 def test_confidence_of_changed_pictures():
     rows = {row.pop("changed"): row for row in measured("confidence_shift.csv")}
     cells = re.findall(r"^  \| (\w.*?) \| (\d.*?) \|$", DEPLOYMENT, re.MULTILINE)
