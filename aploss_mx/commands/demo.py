@@ -33,7 +33,7 @@ from aploss_mx.console import complain
 from aploss_mx.data.images import SUFFIXES
 from aploss_mx.data.pixels import read_image
 from aploss_mx.detection.detector import Detector
-from aploss_mx.evaluation.detections import save_detections
+from aploss_mx.evaluation.detections import read_json, save_detections
 from aploss_mx.model_zoo import DEFAULT, model_names
 from aploss_mx.progress import track
 from aploss_mx.report.draw import annotate, contact_sheet, has_format, tile, write_picture
@@ -131,7 +131,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _check_kept(files: list[Path], targets: list[Path], folder: Path, sheet: Path | None) -> None:
-    """Raise ValueError where somebody's picture, or a training's detections, would be overwritten."""
+    """Raise ValueError where somebody's picture, or detections that are not of a demo, would be overwritten."""
     originals = {place for file in files for place in folders_of(file)}
     written = set()
     for target in [*targets, sheet] if sheet else targets:
@@ -140,6 +140,20 @@ def _check_kept(files: list[Path], targets: list[Path], folder: Path, sheet: Pat
         written.add(target.resolve())
     if (folder / "recipe.yaml").exists():
         raise ValueError(f"{folder} is a training's, and keeps its detections.json: choose another --output")
+    detections = folder / "detections.json"
+    taken = next((file for file in [detections, *targets] if file.exists()), None)
+    if taken and not (detections.exists() and _is_of_a_demo(detections)):
+        raise ValueError(f"{taken} would be overwritten, and is not of an earlier demo: choose another --output")
+
+
+def _is_of_a_demo(file: Path) -> bool:
+    """Return whether each picture that detections are of lies beside them, annotated."""
+    try:
+        entries = read_json(file, list, "a list of detections")
+    except ValueError:
+        return False
+    names = {entry.get("image_id") if isinstance(entry, dict) else None for entry in entries}
+    return all(isinstance(name, str) and (file.parent / f"{name}.png").exists() for name in names)
 
 
 def load(arguments: argparse.Namespace) -> tuple[Detector, float]:

@@ -69,6 +69,9 @@ def run_video(detector: Detector, source: str, folder: Path, min_score: float, e
     target, lines = folder / f"{name}.mp4", folder / f"{name}.jsonl"
     if path.exists() and target.exists() and (target.samefile(path) or folders_of(target) & folders_of(path)):
         raise ValueError(f"{target} would be overwritten: choose another --output")
+    if target.exists() != lines.exists():  # an earlier demo leaves both
+        taken = target if target.exists() else lines
+        raise ValueError(f"{taken} would be overwritten, and is not of an earlier demo: choose another --output")
     if not _is_camera(source) and not path.is_file():
         raise FileNotFoundError(f"--input {source}: no such file")
     try:

@@ -179,19 +179,26 @@ def test_demo_overwrites_no_photograph(shared_data, trained, tmp_path, monkeypat
         ["--output", "there", "--sheet", "there/dog.png"],  # the annotated picture itself
         ["--output", "links"],
         ["--output", "run"],
+        ["--output", "others"],
+        ["--output", "unreadable"],
+        ["--output", "evaluated"],
+        ["--output", "alien"],
     ],
 )
 def test_demo_overwrites_nothing_beside_its_input(trained, tmp_path, monkeypatch, no_work, flags):
     monkeypatch.chdir(tmp_path)
-    for path in ("pictures/dog.jpg", "pictures/dog.png", "links/dog.png", "run/recipe.yaml", "run/detections.json"):
+    detections = {"run": "[]", "unreadable": "", "evaluated": '[{"image_id": "000001"}]', "alien": "[{}, [0], 1]"}
+    pictures = ("pictures/dog.jpg", "pictures/dog.png", "links/dog.png", "others/dog.png")
+    files = {path: path for path in (*pictures, "run/recipe.yaml")}
+    files.update({f"{folder}/detections.json": text for folder, text in detections.items()})
+    for path, text in files.items():
         Path(path).parent.mkdir(exist_ok=True)
-        Path(path).write_text(path)
+        Path(path).write_text(text)
     Path("links/dog.jpg").symlink_to(tmp_path / "pictures" / "dog.jpg")
     pattern = "links/*.jpg" if "links" in flags else "pictures/*.jpg"
-    with pytest.raises(SystemExit, match=r"(would be overwritten|keeps its detections.json): choose another --output"):
+    with pytest.raises(SystemExit, match=r"(would be overwritten|keeps its).*: choose another --output"):
         demo.main(["--params", str(trained / "last.npz"), "--input", pattern, *flags])
-    assert Path("pictures/dog.png").read_text() == "pictures/dog.png"
-    assert Path("run/detections.json").read_text() == "run/detections.json"
+    assert {path: Path(path).read_text() for path in files} == files
 
 
 def test_a_home_of_nobody_is_told_as_a_missing_file(tmp_path, monkeypatch):
@@ -212,7 +219,8 @@ def test_a_sheet_of_no_known_format_is_refused_at_once(shared_data, tmp_path, no
 
 def test_demo_on_a_file_draws_what_scores_enough(shared_data, trained, tmp_path):
     photograph = shared_data / "demo" / "dog.jpg"
-    run_demo(trained, photograph, tmp_path / "none", "--min-score", "1")
+    for _ in range(2):  # it may replace what it wrote itself
+        run_demo(trained, photograph, tmp_path / "none", "--min-score", "1")
     run_demo(trained, photograph, tmp_path / "all", "--min-score", "0")
     none, drawn = (cv2.imread(str(tmp_path / name / "dog.png")) for name in ("none", "all"))
     np.testing.assert_array_equal(none, cv2.imread(str(photograph)))

@@ -172,7 +172,8 @@ def test_frames_that_come_too_fast_are_left_out_and_gaps_are_limited(tmp_path, m
 def test_a_film_that_cannot_be_written_costs_no_lines(trained, tmp_path, monkeypatch):
     film, lines = make_film(tmp_path / "film.avi"), tmp_path / "out" / "film.jsonl"
     lines.parent.mkdir()
-    lines.write_text("of before")
+    for file in (lines, lines.with_suffix(".mp4")):
+        file.write_text("of before")
     monkeypatch.setattr("aploss_mx.report.film.FORMAT", "none")
     flags = ["--params", str(trained / "last.npz"), "--input", str(film), "--output", str(lines.parent)]
     with pytest.raises(SystemExit, match="cannot write a film of 10 frames a second there"):
@@ -220,6 +221,13 @@ def test_inputs_that_are_no_film(trained, tmp_path):
         with pytest.raises(SystemExit, match=r"film\.mp4 would be overwritten"):
             demo.main([*flags[:2], "--output", str(tmp_path / folder), "--input", str(source)])
     assert film.read_bytes() == before
+    for name in ("film.mp4", "film.jsonl"):  # somebody's, elsewhere
+        taken = tmp_path / name.replace(".", "-") / name
+        taken.parent.mkdir()
+        taken.write_text("somebody's")
+        with pytest.raises(SystemExit, match=f"{name} would be overwritten"):
+            demo.main([*flags[:2], "--output", str(taken.parent), "--input", str(film)])
+        assert taken.read_text() == "somebody's"
     with pytest.raises(SystemExit, match="--every is of films"):
         demo.main([*flags, "--input", str(tmp_path / "photo.png"), "--every", "2"])
 
