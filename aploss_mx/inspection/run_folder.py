@@ -15,8 +15,10 @@ import pandas as pd
 
 import aploss_mx
 from aploss_mx.atomic import write_text
+from aploss_mx.checkpoint_fields import is_calibration, is_number
 from aploss_mx.config import Recipe, load_recipe
 from aploss_mx.data.sample import Sample
+from aploss_mx.evaluation.coco import METRICS
 from aploss_mx.evaluation.detections import read_json
 from aploss_mx.training.metrics_log import COLUMNS, read_metrics
 
@@ -69,11 +71,42 @@ def read_run(path: Path) -> RunFolder:
     if missing:
         raise ValueError(f"{path} lacks {', '.join(missing)}: give the folder of a training that was evaluated")
     note = read_json(path / NOTE, dict, "an object") if (path / NOTE).is_file() else {}
+    if not _is_note(note):
+        raise ValueError(f"{path / NOTE} is not what a training notes: restore it, or remove it")
     recipe, log = load_recipe(str(path / "recipe.yaml")), read_log(path / "metrics.csv")
     metrics = read_json(path / "metrics.json", dict, "an object")
-    if not isinstance(metrics.get("per_class"), dict):
-        raise ValueError(f"{path / 'metrics.json'} has no figures per_class: evaluate the run again with --eval-only")
+    if not _are_metrics(metrics):
+        raise ValueError(
+            f"{path / 'metrics.json'} is not what an evaluation writes: evaluate the run again with --eval-only"
+        )
     return RunFolder(path, recipe, log, metrics, note)
+
+
+def _is_note(note: Mapping[str, Any]) -> bool:
+    command, objects = note.get("command", []), note.get("train_objects", {})
+    return (
+        isinstance(command, list)
+        and all(isinstance(word, str) for word in command)
+        and isinstance(note.get("dataset_root", ""), str)
+        and isinstance(objects, dict)
+        and all(type(count) is int for count in (note.get("train_images", 0), *objects.values()))
+    )
+
+
+def _are_metrics(metrics: Mapping[str, Any]) -> bool:
+    """Return whether they are of the types that `evaluation.evaluate` returns."""
+    per_class, fitted = metrics.get("per_class"), metrics.get("calibration") or {}
+    if not isinstance(per_class, dict) or not all(isinstance(one, dict) for one in (fitted, *per_class.values())):
+        return False
+    pair = [fitted.get("slope"), fitted.get("offset")]
+    figures = [of.get(name, "") for of in per_class.values() for name in ("AP", "AP50", "VOC07_AP50")]
+    figures += [metrics.get(name, "") for name in (*METRICS, "VOC07_AP50", "VOC10_AP50")]
+    return (
+        all(figure is None or is_number(figure) for figure in (*figures, metrics.get("best_F1_score")))
+        and all(type(of.get("objects")) is int for of in per_class.values())
+        and is_number(metrics.get("epoch", 0))
+        and (pair == [None, None] or is_calibration(pair))
+    )
 
 
 def read_log(path: Path) -> pd.DataFrame:

@@ -92,9 +92,19 @@ class NoLog:
 
 
 def read_metrics(path: Path) -> list[dict[str, str]]:
-    """Return the rows of a metrics file, without one that was cut off; none where there is no file."""
+    """Return the rows of a metrics file, without one that was cut off; none where there is no file.
+
+    Raises
+    ------
+    ValueError
+        If it has other columns.
+    """
     if not path.is_file():
         return []
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
     whole = [line for line in lines if line.endswith("\n")]
-    return [row for row in csv.DictReader(whole) if (row["step"] or "").isdigit()]
+    rows = list(csv.DictReader(whole))
+    names = set().union(*rows)
+    if rows and not {"step", "AP", "VOC07_AP50"} <= names <= set(COLUMNS):
+        raise ValueError(f"{path} is not what a training logs: restore it, or remove it")
+    return [row for row in rows if (row["step"] or "").isdigit()]

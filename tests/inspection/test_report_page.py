@@ -8,6 +8,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Iterator
 
 import numpy as np
 import pandas as pd
@@ -343,11 +344,42 @@ def test_a_folder_that_is_no_run_is_told(run, tmp_path, missing):
         read_run(copy)
 
 
-@pytest.mark.parametrize("metrics", ["{}", '{"per_class": []}'])
-def test_metrics_of_something_else_are_told(run, tmp_path, metrics):
+def places_of(content: dict) -> Iterator[tuple[dict, str]]:
+    """Yield each value of a JSON object as the object that holds it and its key."""
+    for key, value in content.items():
+        yield content, key
+        if isinstance(value, dict):
+            yield from places_of(value)
+
+
+def test_values_of_another_type_are_told_or_make_no_difference(run, data, tmp_path):
     copy = shutil.copytree(run, tmp_path / "copy")
-    (copy / "metrics.json").write_text(metrics)
-    with pytest.raises(ValueError, match=r"metrics.json has no figures per_class: .* --eval-only"):
+    for name in ("metrics.json", "run.json"):
+        path = copy / name
+        content = json.loads(path.read_text())
+        for holder, key in list(places_of(content)):
+            was = holder[key]
+            for other in ("text", True, {"text": "text"}, ["text"]):
+                holder[key] = other
+                path.write_text(json.dumps(content))
+                try:
+                    read_run(copy)
+                except ValueError as error:
+                    assert str(path) in str(error)
+                    holder[key] = was
+        path.write_text(json.dumps(content))
+    write_run_page(read_run(copy), data, tmp_path / "page.html")
+
+
+@pytest.mark.parametrize("name", ["metrics.json", "run.json", "metrics.csv"])
+@pytest.mark.parametrize("content", ["[]", "text\n1\n", "\0\n\udcff\n"])
+def test_files_of_something_else_are_told(run, tmp_path, name, content):
+    copy = shutil.copytree(run, tmp_path / "copy")
+    (copy / name).write_text(content, errors="surrogateescape")
+    if (name, content) == ("metrics.csv", "[]"):  # a line that was cut off
+        assert read_run(copy).log.empty
+        return
+    with pytest.raises(ValueError, match=re.escape(str(copy / name))):
         read_run(copy)
 
 
