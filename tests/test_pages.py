@@ -36,11 +36,11 @@ ROWS = {
     },
     "| images a ranking |": {images: ("small/table1a", f"batch {images}") for images in "1248"},
     "| AP-loss with |": {
-        "δ = 1, interpolated: the default": ("small/table1b", "delta 1"),
-        "δ = 0.25": ("small/table1b", "delta 0.25"),
-        "δ = 0.5": ("small/table1b", "delta 0.5"),
-        "δ = 2": ("small/table1b", "delta 2"),
-        "without interpolation": ("small/table1c", "interpolated false"),
+        "δ = 1, interpolated: the default": ("whole/table1b", "delta 1"),
+        "δ = 0.25": ("whole/table1b", "delta 0.25"),
+        "δ = 0.5": ("whole/table1b", "delta 0.5"),
+        "δ = 2": ("whole/table1b", "delta 2"),
+        "without interpolation": ("whole/table1c", "interpolated false"),
     },
     "| test | AP50 paper |": {
         "one scale": ("whole/table3", "ap, VOC07, single scale"),
@@ -52,8 +52,8 @@ ROWS = {
 # By the first cell of the summary: the rows of results whose first measure it compares.
 SUMMARY = {
     "Table 1a": ("small/table1a", ["batch 8", "batch 1"]),
-    "Table 1b": ("small/table1b", ["delta 1", "delta 0.5", "delta 2"]),
-    "Table 1c": ("small/table1c", ["interpolated true", "interpolated false"]),
+    "Table 1b": ("whole/table1b", [f"delta {delta}" for delta in ("1", "0.25", "0.5", "2")]),
+    "Table 1c": ("whole/table1c", ["interpolated true", "interpolated false"]),
     "Table 2, VOC": ("whole/table2", [f"{loss}, VOC07" for loss in ("ap", "focal", "ohem", "auc")]),
     "Table 3, VOC2007": ("whole/table3", ["ap, VOC07, multi-scale", "ap, VOC07, single scale"]),
 }
