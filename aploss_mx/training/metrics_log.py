@@ -37,7 +37,7 @@ class MetricsLog:
     def __init__(self, folder: Path, step: int = 0):
         self.path = folder / "metrics.csv"
         rows = [row for row in read_metrics(self.path) if int(row["step"]) <= step] if step else []
-        self.evaluated = {int(row["step"]) for row in rows if row["AP"] or row["VOC07_AP50"]}
+        self.evaluated = {int(row["step"]) for row in rows if row.get("AP") or row.get("VOC07_AP50")}
         self._kept: list[dict[str, str]] | None = rows
         if not step:
             self._begin()
@@ -97,7 +97,7 @@ def read_metrics(path: Path) -> list[dict[str, str]]:
     Raises
     ------
     ValueError
-        If it has other columns.
+        If it has no steps, or other columns than `COLUMNS`.
     """
     if not path.is_file():
         return []
@@ -105,6 +105,6 @@ def read_metrics(path: Path) -> list[dict[str, str]]:
     whole = [line for line in lines if line.endswith("\n")]
     rows = list(csv.DictReader(whole))
     names = set().union(*rows)
-    if rows and not {"step", "AP", "VOC07_AP50"} <= names <= set(COLUMNS):
+    if rows and not {"step"} <= names <= set(COLUMNS):
         raise ValueError(f"{path} is not what a training logs: restore it, or remove it")
     return [row for row in rows if (row["step"] or "").isdigit()]
