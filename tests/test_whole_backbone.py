@@ -101,13 +101,20 @@ def test_what_delta_and_interpolation_change():
     shown = claim(r"in AP and in AP50, by ([\d.]+) and ([\d.]+) behind .*? by ([\d.]+) and ([\d.]+)\.\n", RESULTS)
     assert_shown(" ".join(shown), [default[0] - sharp[0], default[1] - sharp[1], *behind])
     assert all(sharp[measure] < row[measure] for row in (default, *rows.values()) for measure in (0, 1))
-    shown = claim(r"other three have ([\d.]+) to ([\d.]+) AP more .*? have ([\d.]+) to ([\d.]+) less", RESULTS)
+    shown = claim(r"other three have ([\d.]+) to ([\d.]+) AP more .*? three have ([\d.]+) to ([\d.]+) less", RESULTS)
     leads = [row[0] - default[0] for row in rows.values()]
     behind = [papers["delta 1"]["AP"] - papers[row]["AP"] for row in rows]
     assert_shown(" ".join(shown), [min(leads), max(leads), min(behind), max(behind)])
+    assert_shown(claim(r"without it is ([\d.]+) ahead here", RESULTS), [rows["interpolated false"][0] - default[0]])
     report = (REPOSITORY / "results/whole/table1b.md").read_text(encoding="utf-8")
     shown = claim(r"what seeds make it vary \(([\d.]+)\)", RESULTS)
     assert shown == claim(r"Seeds make a row vary by ([\d.]+) AP", report)
+
+
+def test_minutes_of_a_training():
+    logs = REPOSITORY.glob("results/whole/logs/*.csv")
+    minutes = [float(measured(path)[-1]["seconds"]) / 60 for path in logs]
+    assert_shown(claim(r"A training took (.*?) minutes", RESULTS), [min(minutes), max(minutes)])
 
 
 def spread(name: str, epoch: int) -> float:

@@ -101,6 +101,7 @@ def read_metrics(path: Path) -> list[dict[str, str]]:
     """
     if not path.is_file():
         return []
+    # What is no text is told with the file's name below.
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
     whole = [line for line in lines if line.endswith("\n")]
     rows = list(csv.DictReader(whole))

@@ -372,13 +372,10 @@ def test_values_of_another_type_are_told_or_make_no_difference(run, data, tmp_pa
 
 
 @pytest.mark.parametrize("name", ["metrics.json", "run.json", "metrics.csv"])
-@pytest.mark.parametrize("content", ["[]", "text\n1\n", "\0\n\udcff\n"])
+@pytest.mark.parametrize("content", ["[]\n[]\n", "text\n1\n", "\0\n\udcff\n"])
 def test_files_of_something_else_are_told(run, tmp_path, name, content):
     copy = shutil.copytree(run, tmp_path / "copy")
     (copy / name).write_text(content, errors="surrogateescape")
-    if (name, content) == ("metrics.csv", "[]"):  # a line that was cut off
-        assert read_run(copy).log.empty
-        return
     with pytest.raises(ValueError, match=re.escape(str(copy / name))):
         read_run(copy)
 
