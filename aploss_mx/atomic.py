@@ -9,6 +9,7 @@ import os
 import secrets
 import tempfile
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any, Iterator, Mapping, Sequence
 
@@ -91,6 +92,14 @@ def check_target_folder(path: Path) -> None:
 def _is_device(path: Path) -> bool:
     """Whether a path is written itself: a file in its place would be no device any more, and /dev/stdout no link."""
     return path.exists() and (not (path.is_file() or path.is_dir()) or path.parent.absolute() == Path("/dev"))
+
+
+def free_path(path: Path) -> Path:
+    """Return the path, or the first of its names with _2, _3 and so on that no file has."""
+    if not path.exists():
+        return path
+    others = (path.with_name(f"{path.stem}_{number}{path.suffix}") for number in count(2))
+    return next(other for other in others if not other.exists())
 
 
 def remove_unfinished(folder: Path, pattern: str) -> None:

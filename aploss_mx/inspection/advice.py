@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from aploss_mx.data.check import check_crowding
 from aploss_mx.inspection.findings import Findings
-from aploss_mx.inspection.run_folder import RunFolder, evaluations_of
+from aploss_mx.inspection.run_folder import RunFolder
 from aploss_mx.page.gallery import LEVELS
 from aploss_mx.page.render import percent
 from aploss_mx.page.tables import fewest
@@ -31,7 +31,7 @@ def advice_on_run(run: RunFolder, findings: Findings | None = None) -> list[Advi
         text = "Or the rules, since the run's last evaluation: all but the curves of the training is measured anew."
         found.append(Advice("Labels have changed", text))
     log = run.log
-    evaluations = evaluations_of(log)
+    evaluations = log.dropna(subset=["AP"])
     ends = run.recipe.epochs
     if len(evaluations):
         last, best = evaluations.iloc[-1], evaluations.loc[evaluations["AP"].idxmax()]

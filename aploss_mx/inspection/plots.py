@@ -11,7 +11,6 @@ from markupsafe import Markup
 from aploss_mx.evaluation.calibration import try_calibration
 from aploss_mx.evaluation.errors import RECALLS, Kind
 from aploss_mx.inspection.findings import Findings
-from aploss_mx.inspection.run_folder import evaluations_of
 from aploss_mx.page import charts
 from aploss_mx.page.charts import Curve
 
@@ -48,9 +47,8 @@ def training_plots(logs: Mapping[str, pd.DataFrame]) -> list[Plot]:
     def plot(file: str, title: str, x: str, y: str, columns: Mapping[str, str], factor: float = 1, **more: Any) -> Plot:
         curves = []
         for run, log in logs.items():
-            rows = evaluations_of(log) if "AP" in columns else log
             for column, name in columns.items():
-                points = rows[[x, column]].dropna()
+                points = log[[x, column]].dropna()
                 if len(points):
                     both = f"{run}: {name}" if run and len(columns) > 1 else run or name
                     curves.append(Curve(both, points[x].to_numpy(float), factor * points[column].to_numpy(float)))

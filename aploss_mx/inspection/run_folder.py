@@ -114,16 +114,6 @@ def read_log(path: Path) -> pd.DataFrame:
     return pd.DataFrame(read_metrics(path), columns=COLUMNS).apply(pd.to_numeric, errors="coerce")
 
 
-def evaluations_of(log: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of a log that have an AP, from the last one on that measures a step for the second time.
-
-    That is done by another test: the rows before are not to be compared with those that follow.
-    """
-    rows = log.dropna(subset=["AP"])
-    again = np.flatnonzero(rows["step"].duplicated())
-    return rows.iloc[again[-1] :] if len(again) else rows
-
-
 def write_note(
     folder: Path, command: Sequence[str], layout: str, root: Path, samples: Sequence[Sample], names: Sequence[str]
 ) -> None:

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from aploss_mx.atomic import replacing, write_csv
-from aploss_mx.inspection.run_folder import evaluations_of, read_log
+from aploss_mx.inspection.run_folder import read_log
 from aploss_mx.palette import CURVES
 from aploss_mx.report.plan import FIGURE_5B, RATE
 from aploss_mx.training.metrics_log import read_metrics
@@ -48,7 +48,7 @@ def plot_training(metrics_csv_path: str | Path, output_png: str | Path) -> None:
     _plot_columns(losses, log, "step", _LOSSES, CURVES[:3], empty="no training step logged yet")
     losses.set(title="Training loss", xlabel="step (mini-batches)", ylabel="loss (dimensionless)")
     styles = (*CURVES[1:3], CURVES[0])
-    _plot_columns(precisions, evaluations_of(log), "epoch", _PRECISIONS, styles, empty="no evaluation logged yet")
+    _plot_columns(precisions, log, "epoch", _PRECISIONS, styles, empty="no evaluation logged yet")
     precisions.set(
         title="Evaluation", xlabel="epoch (passes over the training set)", ylabel="average precision (0 to 1)"
     )

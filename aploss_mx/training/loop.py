@@ -126,7 +126,8 @@ class TrainingRun:
         steps = self.recipe.epochs * len(self.sampler)
         bar = track(total=steps, initial=self.step, unit="steps", hidden=not self.workers.leads)
         with bar, GracefulInterrupt() as interrupt:
-            if self._evaluates_after(self.epoch) and (self.remeasure or self.step not in self.log.evaluated):
+            due = self._evaluates_after(self.epoch) and self.step not in self.log.evaluated
+            if due or (self.remeasure and self.workers.leads):
                 metrics = self._evaluate_and_log(self._checkpoint_now(), interrupt)
             while self.epoch < self.recipe.epochs:
                 bar.set_description(f"epoch {self.epoch + 1}/{self.recipe.epochs}")

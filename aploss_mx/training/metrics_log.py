@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 import time
 from pathlib import Path
 from typing import Any, Mapping
@@ -10,8 +11,9 @@ from typing import Any, Mapping
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.proto.summary_pb2 import Summary
+from tqdm import tqdm
 
-from aploss_mx.atomic import naming, replacing
+from aploss_mx.atomic import free_path, naming, replacing
 
 COLUMNS = (
     "epoch", "step", "seconds", "lr", "loss", "cls_loss", "box_loss", "ap_loss", "score_spread",
@@ -27,6 +29,9 @@ class MetricsLog:
     folder : Path
     step : int
         Steps done: rows of an interrupted run beyond them are dropped when the first one comes again.
+    other_test : bool
+        Whether the evaluations in it are not to be compared with those that follow: then they are dropped, too, and a
+        copy of the file is kept beside it.
 
     Attributes
     ----------
@@ -34,10 +39,13 @@ class MetricsLog:
         Steps after which the log held an evaluation when it was opened.
     """
 
-    def __init__(self, folder: Path, step: int = 0):
+    def __init__(self, folder: Path, step: int = 0, other_test: bool = False):
         self.path = folder / "metrics.csv"
         rows = [row for row in read_metrics(self.path) if int(row["step"]) <= step] if step else []
-        self.evaluated = {int(row["step"]) for row in rows if row.get("AP") or row.get("VOC07_AP50")}
+        if other_test:
+            rows = [row for row in rows if not _is_evaluation(row)]
+        self._other_test = other_test
+        self.evaluated = {int(row["step"]) for row in rows if _is_evaluation(row)}
         self._kept: list[dict[str, str]] | None = rows
         if not step:
             self._begin()
@@ -47,9 +55,14 @@ class MetricsLog:
         self._add_event(step + 1, session_log=SessionLog(status=SessionLog.START))
 
     def _begin(self) -> None:
-        """Drop the rows beyond the resumed step, once; until then a later checkpoint may go on after them."""
+        """Drop the rows that are not to stay, once; until then another checkpoint may go on after them."""
         if self._kept is None:
             return
+        if self._other_test and self.path.exists():
+            kept = free_path(self.path.with_name("metrics_before.csv"))
+            with naming(kept):
+                shutil.copy(self.path, kept)
+            tqdm.write(f"{self.path.name} has evaluations by another test and is kept as {kept.name}")
         with replacing(self.path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, COLUMNS)
             writer.writeheader()
@@ -89,6 +102,10 @@ class NoLog:
 
     def close(self) -> None:
         """There is nothing to end."""
+
+
+def _is_evaluation(row: Mapping[str, str]) -> bool:
+    return bool(row.get("AP") or row.get("VOC07_AP50"))
 
 
 def read_metrics(path: Path) -> list[dict[str, str]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from itertools import chain, count
 from pathlib import Path
 from typing import Sequence
 
@@ -11,7 +10,7 @@ import mxnet as mx
 import numpy as np
 import yaml
 
-from aploss_mx.atomic import remove_unfinished, write_text
+from aploss_mx.atomic import free_path, remove_unfinished, write_text
 from aploss_mx.checkpoint import Checkpoint, CheckpointError
 from aploss_mx.config import RANKING_LOSSES, ConfigError, Recipe
 from aploss_mx.data.loader import EpochSampler, EvaluationSet, TrainingSet, evaluation_loader, training_loader
@@ -149,8 +148,7 @@ def _keep(best: Path) -> None:
         name = f"best_epoch{Checkpoint.load(best).epoch}"
     except CheckpointError:
         name = "best_of_before"
-    names = (f"{name}{suffix}.npz" for suffix in chain([""], (f"_{number}" for number in count(2))))
-    kept = best.rename(next(path for path in map(best.with_name, names) if not path.exists()))
+    kept = best.rename(free_path(best.with_name(f"{name}.npz")))
     print(f"{best.name} was chosen by another test and is kept as {kept.name}")
 
 
@@ -159,7 +157,7 @@ def _open_log(run: TrainingRun) -> None:
     remove_unfinished(folder, "*.npz")
     if run.remeasure and run.options.best.exists():
         _keep(run.options.best)
-    run.log = MetricsLog(folder, run.step)
+    run.log = MetricsLog(folder, run.step, run.remeasure)
     write_text(folder / "recipe.yaml", yaml.safe_dump(recipe.to_dict(), sort_keys=False))
     group = recipe.images_together(run.all_devices)
     ranked = f", ranked in groups of {group}" if recipe.loss in RANKING_LOSSES else ""

@@ -14,7 +14,6 @@ from aploss_mx.data.sample import Sample
 from aploss_mx.geometry.detections import Detections
 from aploss_mx.inspection.advice import advice_on_findings, advice_on_run
 from aploss_mx.inspection.findings import find
-from aploss_mx.inspection.plots import training_plots
 from aploss_mx.training.metrics_log import COLUMNS
 
 
@@ -69,24 +68,6 @@ def test_a_loss_that_still_falls_where_there_are_no_two_evaluations(last, decays
     )
     text = told(advice_on_run(run), "Still improving")
     assert text == ([f"The loss fell {said} in the last tenth of the training."] if said else [])
-
-
-@pytest.mark.parametrize(
-    "evaluations",
-    [
-        [(12, 0.40), (12, 0.43)],
-        [(12, 0.43), (12, 0.40)],
-        [(3, 0.30), (9, 0.39), (12, 0.395), (12, 0.42)],
-        [(9, 0.39), (12, 0.43), (12, 0.40), (12, 0.41)],
-    ],
-)
-def test_what_another_test_measured_is_not_compared(evaluations):
-    """A step that is measured again, is so by another test: nothing was learnt in between."""
-    log = pd.DataFrame([{"epoch": one, "step": 10 * one, "AP": ap} for one, ap in evaluations], columns=COLUMNS)
-    advice = advice_on_run(SimpleNamespace(log=log, recipe=Recipe(epochs=12), note={}))
-    assert not told(advice, "Still improving") and not told(advice, "Past its best")
-    (chart,) = (plot for plot in training_plots({"": log}) if plot.file == "ap")
-    assert [curve.y.tolist() for curve in chart.content["curves"]] == [[pytest.approx(100 * evaluations[-1][1])]]
 
 
 @pytest.mark.parametrize(

@@ -64,15 +64,6 @@ def test_curves_hold_the_numbers_of_the_log(tmp_path, figures):
     assert precisions["AP75"].tolist() == [[1, 0.05], [2, 0.15]]
 
 
-def test_what_another_test_measured_is_not_drawn(tmp_path, figures):
-    """A step that is measured again, is so by another test, as on the run's page."""
-    rows = [EVALUATION_ROW.format(epoch=epoch, step=10 * epoch) for epoch in (1, 2)]
-    plot_training(write_log(tmp_path, *rows, "2,20,,,,,,0.4,0.7,0.3\n"), tmp_path / "run.png")
-    precisions = curves(figures[0])[1]
-    assert {name: points.tolist() for name, points in precisions.items()} == {
-        "AP": [[2, 0.4]], "AP50": [[2, 0.7]], "AP75": [[2, 0.3]]}  # fmt: skip
-
-
 def test_one_row_without_an_evaluation(tmp_path, figures):
     path = tmp_path / "new" / "run.pdf"  # a folder is made, and PNG whatever the name
     plot_training(write_log(tmp_path, TRAINING_ROW.format(epoch=1, step=10)), path)

@@ -116,6 +116,21 @@ def test_an_evaluation_at_the_resumed_step_is_kept(tmp_path):
     assert [row["AP"] for row in read_metrics(path)] == ["", "", "", "", "", "", "0.5"]
 
 
+def test_evaluations_by_another_test_go_and_a_copy_stays(tmp_path):
+    path = write_steps(tmp_path, 1, 2)
+    for kept in ("metrics_before.csv", "metrics_before_2.csv"):
+        log = MetricsLog(tmp_path, 2)
+        log.write({"epoch": 1, "step": 2, "AP": 0.5})
+        log.close()
+        before = path.read_bytes()
+        log = MetricsLog(tmp_path, 2, other_test=True)
+        assert not log.evaluated and path.read_bytes() == before
+        log.write({"epoch": 1, "step": 2, "AP": 0.25})
+        log.close()
+        assert [(row["step"], row["AP"]) for row in read_metrics(path)] == [("1", ""), ("2", ""), ("2", "0.25")]
+        assert (tmp_path / kept).read_bytes() == before
+
+
 def test_tensorboard_is_told_to_forget_the_steps_that_come_again(tmp_path):
     write_steps(tmp_path, 1, 9)
     write_steps(tmp_path, 7, 8, resumed=6)

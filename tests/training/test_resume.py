@@ -216,6 +216,17 @@ def test_a_finished_run_is_measured_anew_by_another_test(shapes, trained, folder
     again.held.close()
 
 
+@pytest.mark.parametrize("interval", [1, 0])
+def test_evaluations_by_two_tests_are_not_mixed(shapes, trained, folder, interval):
+    """Another test measures what it resumes from at once, so that metrics.json is never of the test before."""
+    shutil.copytree(trained, folder)
+    tiny_run(shapes, folder, resume="auto", epochs=2, val_interval=interval, test_short=32).run()
+    rows, before = read_metrics(folder / "metrics.csv"), read_metrics(folder / "metrics_before.csv")
+    assert [row["epoch"] for row in rows if row["AP"]] == ["1", "2"]
+    steps = [row for row in before if not row["AP"]]
+    assert len(steps) < len(before) and [row for row in rows if not row["AP"]][: len(steps)] == steps
+
+
 def test_rows_stay_until_they_come_again(shapes, trained, folder):
     """Who resumes from an older checkpoint, and thinks better of it, has lost none."""
     shutil.copytree(trained, folder)
