@@ -6,15 +6,20 @@ for. The parts add up to a little more than a step whose parts may overlap, whic
 
 python scripts/benchmarks/step.py --recipe coco_resnet50 --dataset-root ~/data/coco --batch-size 2 --pretrained none
 python scripts/benchmarks/step.py --recipe quickstart --dataset-root datasets/shapes --losses ap focal ohem
+
+--torchvision names the Python of an environment for `torchvision_retinanet.py`: then torchvision's RetinaNet, with its
+focal loss, makes steps, too, of VOC's classes, on the same images and from the same weights (--pretrained FILE.npz).
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import multiprocessing
 import os
 import resource
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -59,6 +64,14 @@ rows
   peak memory         the most that the process ever held in RAM, data and program included
   decoding and NMS    thresholds, decoding and NMS of a test image, from the network's output on
 """
+
+
+TORCHVISION = Path(__file__).with_name("torchvision_retinanet.py")
+RIVAL = "torchvision, focal"
+OF_TORCHVISION = (
+    "pretrained", "train_split", "data_shape", "augmentation", "channels", "batch_size", "optimizer", "lr",
+    "backbone_lr_mult", "wd", "seed",
+)  # fmt: skip
 
 
 class Stopwatch:
@@ -162,6 +175,16 @@ def measure(recipe: Recipe, root: str, device: mx.Context, steps: int, images: i
     return {**rows, **test, "images a second": 1 / seconds, "NMS, share of a test": test["decoding and NMS"] / seconds}
 
 
+def measure_torchvision(python: str, recipe: Recipe, root: str, steps: int) -> dict[str, float]:
+    """Return the rows that torchvision's RetinaNet has."""
+    flags = [f"--{name.replace('_', '-')}={getattr(recipe, name)}" for name in OF_TORCHVISION]
+    command = [python, str(TORCHVISION), "--dataset-root", root, "--time-steps", str(steps), *flags]
+    ended = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    if ended.returncode:
+        raise ConfigError(f"--torchvision {python}: torchvision's steps ended with exit code {ended.returncode}")
+    return json.loads(ended.stdout)
+
+
 UNITS = {
     "class loss, share of a step": "%",
     "multiply-adds forward": "10⁹",
@@ -177,8 +200,9 @@ def format_table(results: dict[str, dict[str, float]]) -> str:
     lines = [format_head(["part", "unit", *results], texts=2)]
     for name in next(iter(results.values())):
         unit = UNITS.get(name, "s")
-        values = [100 * rows[name] if unit == "%" else rows[name] for rows in results.values()]
-        lines.append(format_row([name, unit, *(f"{value:.3g}" for value in values)]))
+        factor = 100 if unit == "%" else 1
+        values = (f"{factor * rows[name]:.3g}" if name in rows else "–" for rows in results.values())
+        lines.append(format_row([name, unit, *values]))
     return "\n".join(lines)
 
 
@@ -190,6 +214,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("--steps", type=positive_int, default=5, help="steps to measure (default: %(default)s)")
     parser.add_argument("--images", type=positive_int, default=8, help="test images to measure (default: %(default)s)")
+    parser.add_argument("--torchvision", metavar="PYTHON", help="Python of an environment with torchvision")
     parser.add_argument("--output", type=output_file, metavar="FILE", help="write the unrounded figures as CSV, too")
     add_gpus_flag(parser)
     add_recipe_flags(parser, "quickstart")
@@ -208,6 +233,9 @@ def run(arguments: argparse.Namespace) -> None:
         # A new process: the peak of memory is a process's own, and never falls.
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
             results[one.loss] = pool.submit(measure, *task).result()
+    if arguments.torchvision:
+        root = os.path.expanduser(arguments.dataset_root)
+        results[RIVAL] = measure_torchvision(arguments.torchvision, recipe, root, arguments.steps)
     threads = os.environ.get("OMP_NUM_THREADS", count_cores())
     print(
         f"\n{recipe.network}, {recipe.batch_size} images of {recipe.data_shape}x{recipe.data_shape} a step, "

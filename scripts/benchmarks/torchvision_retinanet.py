@@ -11,14 +11,17 @@ python scripts/evaluate.py --dataset-root ~/data/VOCdevkit --split 2007_val \\
 
 Images, their order and augmentation, size, width, schedule and what is frozen are those of the recipe small_voc with
 160 px and mirroring; anchors (9 a cell), matching, box loss and post-processing are torchvision's, which keeps as many
-boxes and as low scores as ours. It writes the seconds of a step, and resumes after its last whole epoch, with the same
-settings.
+boxes and as low scores as ours. It resumes after its last whole epoch, with the same settings.
+`scripts/benchmarks/step.py --torchvision` times its steps beside ours, by --time-steps.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import itertools
+import json
+import resource
 import statistics
 import time
 from typing import Iterator, Sequence
@@ -41,7 +44,7 @@ from aploss_mx.data.voc import VOC_CLASSES, VOCDetection
 from aploss_mx.evaluation.detections import save_detections
 from aploss_mx.geometry.detections import Detections
 
-PLACES = ("dataset_root", "save_prefix")  # which say where a run stands, not what it is
+PLACES = ("dataset_root", "save_prefix", "time_steps")  # which say where a run stands, not what it is
 WARMUP_STEPS, WARMUP_FACTOR = 200, 1 / 3
 ORDER = 1  # as in `aploss_mx.data.loader`, which imports MXNet: the same images come in the same steps
 
@@ -50,7 +53,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset-root", required=True, help="folder of VOC")
     parser.add_argument("--pretrained", required=True, metavar="FILE", help=".npz in torchvision's naming")
-    parser.add_argument("--save-prefix", required=True, type=output_folder, help="folder of the run")
+    goal = parser.add_mutually_exclusive_group(required=True)
+    goal.add_argument("--save-prefix", type=output_folder, help="folder of the run")
+    goal.add_argument("--time-steps", type=int, metavar="N", help="print what N steps take after one, as JSON")
     parser.add_argument("--train-split", default="2007_train", help="default: %(default)s")
     parser.add_argument("--val-split", default="2007_val", help="default: %(default)s")
     parser.add_argument("--data-shape", type=int, default=160, help="pixels (default: %(default)s)")
@@ -66,16 +71,36 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--lr-decay-epoch", default="12,15", help="default: %(default)s")
     parser.add_argument("--wd", type=float, default=1e-5, help="default: %(default)s")
     parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
-    train(parser.parse_args(argv))
-
-
-def train(arguments: argparse.Namespace) -> None:
-    """Train to the last epoch, and detect in the test images."""
+    arguments = parser.parse_args(argv)
     torch.manual_seed(arguments.seed)
     samples = VOCDetection(arguments.dataset_root, arguments.train_split, VOC_CLASSES).samples
     samples = [sample for sample in samples if not sample.difficult.all()]
     network = make_network(arguments)
     optimizer = make_optimizer(network, arguments)
+    if arguments.time_steps:
+        time_steps(network, optimizer, samples, arguments)
+    else:
+        train(network, optimizer, samples, arguments)
+
+
+def time_steps(
+    network: RetinaNet, optimizer: torch.optim.Optimizer, samples: Sequence[Sample], arguments: argparse.Namespace
+) -> None:
+    """Print the median of the steps' seconds, and the most memory that the process held, in GiB."""
+    network.train()
+    seconds = []
+    for images, targets in itertools.islice(batches(samples, 0, arguments), arguments.time_steps + 1):
+        begin = time.perf_counter()
+        update(network, optimizer, images, targets, arguments.lr * WARMUP_FACTOR)
+        seconds.append(time.perf_counter() - begin)
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print(json.dumps({"whole step": statistics.median(seconds[1:]), "peak memory": memory}))
+
+
+def train(
+    network: RetinaNet, optimizer: torch.optim.Optimizer, samples: Sequence[Sample], arguments: argparse.Namespace
+) -> None:
+    """Train to the last epoch, and detect in the test images."""
     folder = arguments.save_prefix
     folder.mkdir(parents=True, exist_ok=True)
     start = 0
@@ -93,29 +118,20 @@ def train(arguments: argparse.Namespace) -> None:
     steps = -(-len(samples) // arguments.batch_size)
     for epoch in range(start, arguments.epochs):
         network.train()
-        losses, seconds = [], []
+        losses = []
         for number, (images, targets) in enumerate(batches(samples, epoch, arguments)):
-            begin = time.monotonic()
             step = epoch * steps + number
             factor = 0.1 ** sum(epoch >= decay for decay in decays)
             if step < WARMUP_STEPS:
                 factor *= WARMUP_FACTOR + (1 - WARMUP_FACTOR) * step / WARMUP_STEPS
-            for group in optimizer.param_groups:
-                group["lr"] = arguments.lr * group["multiple"] * factor
-            parts = network(images, targets)
-            loss = sum(parts.values())
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            losses.append([part.item() for part in parts.values()])
-            seconds.append(time.monotonic() - begin)
+            losses.append(update(network, optimizer, images, targets, arguments.lr * factor))
             if not np.isfinite(losses[-1]).all():
                 raise SystemExit(f"error: the loss is not finite at step {step}: lower --lr")
         class_loss, box_loss = np.mean(losses, axis=0)
-        row = [epoch + 1, round(class_loss, 4), round(box_loss, 4), round(statistics.median(seconds), 4)]
+        row = [epoch + 1, round(class_loss, 4), round(box_loss, 4)]
         with open(folder / "metrics.csv", "a", newline="", encoding="utf-8") as file:
             csv.writer(file).writerow(row)
-        print("epoch {}: class {} box {}, {} s a step without loading".format(*row), flush=True)
+        print("epoch {}: class {} box {}".format(*row), flush=True)
         state = {"network": network.state_dict(), "optimizer": optimizer.state_dict(), "epoch": epoch + 1,
                  "settings": settings}  # fmt: skip
         torch.save(state, folder / "unfinished.pt")
@@ -123,6 +139,19 @@ def train(arguments: argparse.Namespace) -> None:
     found = detect(network, VOCDetection(arguments.dataset_root, arguments.val_split, VOC_CLASSES).samples)
     save_detections(folder / "detections.json", found, VOC_CLASSES)
     print(f"detections are in {folder / 'detections.json'}")
+
+
+def update(
+    network: RetinaNet, optimizer: torch.optim.Optimizer, images: list, targets: list, rate: float
+) -> list[float]:
+    """Make one step; return class and box loss."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group["multiple"]
+    parts = network(images, targets)
+    optimizer.zero_grad()
+    sum(parts.values()).backward()
+    optimizer.step()
+    return [part.item() for part in parts.values()]
 
 
 def make_network(arguments: argparse.Namespace) -> RetinaNet:

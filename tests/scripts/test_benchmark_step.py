@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import re
 import shutil
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import mxnet as mx
@@ -54,6 +55,31 @@ def test_table_and_csv(shapes, tmp_path, capsys, monkeypatch):
         assert min(figures.values()) > 0
         assert figures["class loss"] == pytest.approx(figures["class loss, share of a step"] * figures["whole step"])
         assert 0.1 < figures["peak memory"] < 20
+
+
+@pytest.fixture
+def torchvision(tmp_path, shapes, monkeypatch):
+    """Flags of the benchmark beside a script in the rival's place, whose environment is no part of the tests'."""
+    monkeypatch.setattr(benchmark_step, "ProcessPoolExecutor", ThreadPoolExecutor)
+    monkeypatch.setattr(benchmark_step, "TORCHVISION", tmp_path / "rival.py")
+    return [*FLAGS, f"--dataset-root={shapes}", "--steps=1", "--images=1", f"--torchvision={sys.executable}"]
+
+
+def test_torchvision_makes_its_steps_beside(torchvision, tmp_path, capfd):
+    (tmp_path / "rival.py").write_text("import sys; print(sys.argv, file=sys.stderr); print('{\"whole step\": 7.5}')")
+    benchmark_step.main([*torchvision, "--output", str(tmp_path / "step.csv")])
+    printed, asked = capfd.readouterr()
+    assert "| part | unit | ap | torchvision, focal |" in printed
+    assert re.search(r"\| whole step \| s \| [\d.]+ \| 7.5 \|", printed) and re.search(r"\| load .* \| – \|", printed)
+    assert "'--time-steps', '1'" in asked and f"'--data-shape={SETTINGS['data_shape']}'" in asked
+    with (tmp_path / "step.csv").open(newline="") as file:
+        assert [row["whole step"] for row in csv.DictReader(file)][1] == "7.5"
+
+
+def test_torchvision_that_fails_is_told(torchvision, tmp_path):
+    (tmp_path / "rival.py").write_text("exit(3)")
+    with pytest.raises(SystemExit, match="torchvision's steps ended with exit code 3"):
+        benchmark_step.main(torchvision)
 
 
 def test_a_loss_that_the_recipe_does_not_fit_is_told_before_another_is_measured(shapes, monkeypatch):
