@@ -135,6 +135,34 @@ def test_scores_follow_delta():
     assert all(last[delta] < first[delta] for delta in runs)
 
 
+def test_torchvision_beside():
+    rows = {(row["row"], row["epoch"]): row for row in measured("whole/torchvision.csv")}
+    seconds = {row["loss"]: float(row["whole step"]) for row in measured("step_torchvision.csv")}
+    losses = means("whole/table2.csv")
+    ap, focal, rival = (" ".join(cells[2:]) for cells in table("| RetinaNet | loss |", RESULTS))
+    assert_shown(ap, [3, *losses["ap, VOC07"], seconds["ap"]])
+    assert_shown(focal, [3, *losses["focal, VOC07"], seconds["focal"]])
+    chosen = numbers(rows["adam, lr 0.0003, backbone x 0.1", "16"], "AP", "AP50", "AP75")
+    assert_shown(rival, [1, *chosen, seconds["torchvision, focal"]])
+    leads = [[ours - theirs for ours, theirs in zip(losses[f"{loss}, VOC07"], chosen)] for loss in ("ap", "focal")]
+    shown = claim(r"is ahead by ([\d.]+) AP and ([\d.]+) AP75, and our focal loss by ([\d.]+) and ([\d.]+)\.", RESULTS)
+    assert_shown(" ".join(shown), [lead[measure] for lead in leads for measure in (0, 2)])
+    shown = claim(r"has ([\d.]+) more than AP-loss, which is noise, and ([\d.]+) more than our", RESULTS)
+    assert_shown(" ".join(shown), [-lead[1] for lead in leads])
+    (lower,) = measured("whole/table2_lr_0.0003.csv")
+    assert_shown(claim(r"AP-loss has (.*?) AP50 with it", RESULTS), numbers(lower, "AP50"))
+
+
+def test_rates_of_torchvision():
+    rows = {(row["row"], row["epoch"]): row for row in measured("whole/torchvision.csv")}
+    grids = {"3": means("whole/learning_rates.csv"), "8": means("whole/learning_rates_longer.csv")}
+    for rate, epochs, *figures in table("| focal loss, Adam | epochs |", RESULTS):
+        theirs, ours = rows[f"held out, adam, lr {rate}", epochs], grids[epochs][f"focal, adam, lr {rate}"]
+        assert_shown(" ".join(figures), [*numbers(theirs, "AP", "AP50"), *ours[:2]])
+    sgd = [row for (name, _), row in rows.items() if name.startswith("held out, sgd")]
+    assert sorted(row["AP"] for row in sgd) == ["", "", "", "0.03"]
+
+
 def test_gains_of_several_scales():
     rows = means("whole/table3.csv")
     gains = [several - one for several, one in zip(rows["ap, VOC07, multi-scale"], rows["ap, VOC07, single scale"])]
