@@ -144,6 +144,7 @@ def test_torchvision_beside():
     assert_shown(focal, [3, *losses["focal, VOC07"], seconds["focal"]])
     chosen = numbers(rows["adam, lr 0.0003, backbone x 0.1", "16"], "AP", "AP50", "AP75")
     assert_shown(rival, [1, *chosen, seconds["torchvision, focal"]])
+    assert_shown(claim(r"with focal loss, makes (.*?) of", README).replace("AP50", "").replace("AP75", ""), chosen)
     leads = [[ours - theirs for ours, theirs in zip(losses[f"{loss}, VOC07"], chosen)] for loss in ("ap", "focal")]
     shown = claim(r"is ahead by ([\d.]+) AP and ([\d.]+) AP75, and our focal loss by ([\d.]+) and ([\d.]+)\.", RESULTS)
     assert_shown(" ".join(shown), [lead[measure] for lead in leads for measure in (0, 2)])
