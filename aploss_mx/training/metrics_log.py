@@ -36,16 +36,16 @@ class MetricsLog:
     Attributes
     ----------
     evaluated : set of int
-        Steps after which the log held an evaluation when it was opened.
+        Steps after which the log held an evaluation, by the same test, when it was opened.
     """
 
     def __init__(self, folder: Path, step: int = 0, other_test: bool = False):
         self.path = folder / "metrics.csv"
         rows = [row for row in read_metrics(self.path) if int(row["step"]) <= step] if step else []
-        if other_test:
-            rows = [row for row in rows if not _is_evaluation(row)]
-        self._other_test = other_test
         self.evaluated = {int(row["step"]) for row in rows if _is_evaluation(row)}
+        self._set_aside = other_test and bool(self.evaluated)
+        if self._set_aside:
+            rows, self.evaluated = [row for row in rows if not _is_evaluation(row)], set()
         self._kept: list[dict[str, str]] | None = rows
         if not step:
             self._begin()
@@ -58,7 +58,7 @@ class MetricsLog:
         """Drop the rows that are not to stay, once; until then another checkpoint may go on after them."""
         if self._kept is None:
             return
-        if self._other_test and self.path.exists():
+        if self._set_aside:
             kept = free_path(self.path.with_name("metrics_before.csv"))
             with naming(kept):
                 shutil.copy(self.path, kept)

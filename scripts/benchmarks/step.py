@@ -64,8 +64,6 @@ rows
   peak memory         the most that the process ever held in RAM, data and program included
   decoding and NMS    thresholds, decoding and NMS of a test image, from the network's output on
 """
-
-
 TORCHVISION = Path(__file__).with_name("torchvision_retinanet.py")
 RIVAL = "torchvision, focal"
 OF_TORCHVISION = (
@@ -226,16 +224,17 @@ def main(argv: list[str] | None = None) -> None:
 def run(arguments: argparse.Namespace) -> None:
     recipe = recipe_from_flags(arguments)
     device = one_device(arguments)
-    results = {}
     recipes = [recipe.override(loss=loss) for loss in arguments.losses or [recipe.loss]]  # before any is measured
+    results, theirs = {}, {}
+    if arguments.torchvision:  # first, since its environment may not do
+        root = os.path.expanduser(arguments.dataset_root)
+        theirs[RIVAL] = measure_torchvision(arguments.torchvision, recipe, root, arguments.steps)
     for one in recipes:
         task = (one, arguments.dataset_root, device, arguments.steps, arguments.images)
         # A new process: the peak of memory is a process's own, and never falls.
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
             results[one.loss] = pool.submit(measure, *task).result()
-    if arguments.torchvision:
-        root = os.path.expanduser(arguments.dataset_root)
-        results[RIVAL] = measure_torchvision(arguments.torchvision, recipe, root, arguments.steps)
+    results.update(theirs)
     threads = os.environ.get("OMP_NUM_THREADS", count_cores())
     print(
         f"\n{recipe.network}, {recipe.batch_size} images of {recipe.data_shape}x{recipe.data_shape} a step, "

@@ -53,9 +53,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset-root", required=True, help="folder of VOC")
     parser.add_argument("--pretrained", required=True, metavar="FILE", help=".npz in torchvision's naming")
-    goal = parser.add_mutually_exclusive_group(required=True)
-    goal.add_argument("--save-prefix", type=output_folder, help="folder of the run")
-    goal.add_argument("--time-steps", type=int, metavar="N", help="print what N steps take after one, as JSON")
+    end = parser.add_mutually_exclusive_group(required=True)
+    end.add_argument("--save-prefix", type=output_folder, help="folder of the run")
+    end.add_argument("--time-steps", type=int, metavar="N", help="print what N steps take after one, as JSON")
     parser.add_argument("--train-split", default="2007_train", help="default: %(default)s")
     parser.add_argument("--val-split", default="2007_val", help="default: %(default)s")
     parser.add_argument("--data-shape", type=int, default=160, help="pixels (default: %(default)s)")
@@ -77,10 +77,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     samples = [sample for sample in samples if not sample.difficult.all()]
     network = make_network(arguments)
     optimizer = make_optimizer(network, arguments)
-    if arguments.time_steps:
-        time_steps(network, optimizer, samples, arguments)
-    else:
-        train(network, optimizer, samples, arguments)
+    goal = train if arguments.save_prefix else time_steps
+    goal(network, optimizer, samples, arguments)
 
 
 def time_steps(

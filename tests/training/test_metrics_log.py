@@ -131,6 +131,15 @@ def test_evaluations_by_another_test_go_and_a_copy_stays(tmp_path):
         assert (tmp_path / kept).read_bytes() == before
 
 
+def test_a_log_without_evaluations_needs_no_copy_for_another_test(tmp_path):
+    path = write_steps(tmp_path, 1, 2)
+    log = MetricsLog(tmp_path, 2, other_test=True)
+    log.write({"epoch": 1, "step": 2, "AP": 0.25})
+    log.close()
+    assert steps(read_metrics(path)) == [1, 2, 2]
+    assert not list(tmp_path.glob("metrics_*"))
+
+
 def test_tensorboard_is_told_to_forget_the_steps_that_come_again(tmp_path):
     write_steps(tmp_path, 1, 9)
     write_steps(tmp_path, 7, 8, resumed=6)
