@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import statistics
 
 from page_claims import LOSSES_OF_TABLE, README, REPOSITORY, RESULTS, assert_shown, claim, measured, numbers, table
@@ -138,20 +139,25 @@ def test_scores_follow_delta():
 def test_torchvision_beside():
     rows = {(row["row"], row["epoch"]): row for row in measured("whole/torchvision.csv")}
     seconds = {row["loss"]: float(row["whole step"]) for row in measured("step_torchvision.csv")}
-    losses = means("whole/table2.csv")
-    ap, focal, rival = (" ".join(cells[2:]) for cells in table("| RetinaNet | loss |", RESULTS))
-    assert_shown(ap, [3, *losses["ap, VOC07"], seconds["ap"]])
-    assert_shown(focal, [3, *losses["focal, VOC07"], seconds["focal"]])
-    chosen = numbers(rows["adam, lr 0.0003, backbone x 0.1", "16"], "AP", "AP50", "AP75")
-    assert_shown(rival, [1, *chosen, seconds["torchvision, focal"]])
-    assert_shown(claim(r"with focal loss, makes (.*?) of", README).replace("AP50", "").replace("AP75", ""), chosen)
-    leads = [[ours - theirs for ours, theirs in zip(losses[f"{loss}, VOC07"], chosen)] for loss in ("ap", "focal")]
-    shown = claim(r"is ahead by ([\d.]+) AP and ([\d.]+) AP75, and our focal loss by ([\d.]+) and ([\d.]+)\.", RESULTS)
-    assert_shown(" ".join(shown), [lead[measure] for lead in leads for measure in (0, 2)])
-    shown = claim(r"has ([\d.]+) more than AP-loss, which is noise, and ([\d.]+) more than our", RESULTS)
-    assert_shown(" ".join(shown), [-lead[1] for lead in leads])
-    (lower,) = measured("whole/table2_lr_0.0003.csv")
-    assert_shown(claim(r"AP-loss has (.*?) AP50 with it", RESULTS), numbers(lower, "AP50"))
+    losses, lower = means("whole/table2.csv"), means("whole/table2_lr_0.0003.csv")
+    high, low = (
+        numbers(rows[f"adam, lr {rate}, backbone x 0.1", "16"], "AP", "AP50", "AP75") for rate in ("0.001", "0.0003")
+    )
+    ap, ap_low, focal = losses["ap, VOC07"], lower["ap, VOC07"], losses["focal, VOC07"]
+    shown = [" ".join(cells[1:]) for cells in table("| RetinaNet, loss |", RESULTS)]
+    assert_shown(shown[0], [0.001, 3, *ap, seconds["ap"]])
+    assert_shown(shown[1], [0.0003, 1, *ap_low])
+    assert_shown(shown[2], [0.001, 3, *focal, seconds["focal"]])
+    assert_shown(shown[3], [0.001, 1, *high, seconds["torchvision, focal"]])
+    assert_shown(shown[4], [0.0003, 1, *low])
+    leads = [ours - theirs for pair in ((ap, high), (ap_low, low), (focal, high)) for ours, theirs in zip(*pair)]
+    by = r"([\d.]+), ([\d.]+) and ([\d.]+)"
+    shown = claim(rf"and AP75 by {by} with 0.001 and by {by} with 0.0003; .*? with 0.001, by {by}\.", RESULTS)
+    assert_shown(" ".join(shown), leads)
+    assert abs(low[1] - ap[1]) < 0.2
+    assert_shown(claim(r"and ([\d.]+) more than our focal loss: of the two", RESULTS), [low[1] - focal[1]])
+    shown = claim(r"with focal loss, makes (.*?) of the same images", README)
+    assert_shown(re.sub("AP50|AP75", "", shown), [low[0], high[0], low[1], high[1], low[2], high[2]])
 
 
 def test_rates_of_torchvision():
