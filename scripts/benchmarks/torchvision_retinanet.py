@@ -44,7 +44,7 @@ from aploss_mx.data.voc import VOC_CLASSES, VOCDetection
 from aploss_mx.evaluation.detections import save_detections
 from aploss_mx.geometry.detections import Detections
 
-PLACES = ("dataset_root", "save_prefix", "time_steps")  # which say where a run stands, not what it is
+PLACES = ("dataset_root", "save_prefix")  # which say where a run stands, not what it is
 WARMUP_STEPS, WARMUP_FACTOR = 200, 1 / 3
 ORDER = 1  # as in `aploss_mx.data.loader`, which imports MXNet: the same images come in the same steps
 
