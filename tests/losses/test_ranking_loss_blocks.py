@@ -8,6 +8,7 @@ import mxnet as mx
 import numpy as np
 import pytest
 from contexts import device
+from executors import bind
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -162,7 +163,7 @@ def test_it_takes_symbols(name):
     loss = build(name)(mx.sym.var("logits"), mx.sym.var("class_targets"))
     assert len(loss.list_outputs()) == 1
     logits, class_targets = random_problem(3)
-    executor = loss.simple_bind(device(), logits=logits.shape)
+    executor = bind(loss, logits=logits.shape)
     executor.forward(is_train=True, logits=logits, class_targets=class_targets)
     expected, _ = solve_anchors(LOSSES[name][2], logits, class_targets)
     np.testing.assert_allclose(executor.outputs[0].asnumpy(), [expected], rtol=1e-5)

@@ -6,6 +6,7 @@ import mxnet as mx
 import numpy as np
 import pytest
 from contexts import device
+from executors import bind
 from operator_cases import aploss, assert_close, expected, random_problem
 
 
@@ -42,7 +43,7 @@ def test_attributes_of_a_scope_are_not_the_operators():
     with mx.AttrScope(ctx_group="head", force_mirroring="True"):
         scoped = symbol(delta=0.5)
     logits, class_targets = random_problem(15)
-    executor = scoped.simple_bind(device(), logits=logits.shape)
+    executor = bind(scoped, logits=logits.shape)
     executor.forward(logits=logits, class_targets=class_targets)
     expected_loss = aploss(mx.nd.array(logits), mx.nd.array(class_targets), delta=0.5)
     assert executor.outputs[0].asscalar() == expected_loss.asscalar()
@@ -57,8 +58,10 @@ def test_groups_that_do_not_fill_the_batch_are_refused_at_once():
 @pytest.mark.parametrize("dtype", ["float32", "int32"])
 def test_a_bound_symbol_computes_the_same(delta, interpolated, dtype):
     problem = random_problem(11)
-    executor = symbol(delta=delta, interpolated=interpolated)[0].simple_bind(
-        device(), logits=problem[0].shape, type_dict={"logits": "float32", "class_targets": dtype}
+    executor = bind(
+        symbol(delta=delta, interpolated=interpolated)[0],
+        logits=problem[0].shape,
+        type_dict={"logits": "float32", "class_targets": dtype},
     )
     for _ in range(2):
         executor.forward(is_train=True, logits=problem[0], class_targets=problem[1])
@@ -70,9 +73,7 @@ def test_a_bound_symbol_computes_the_same(delta, interpolated, dtype):
 @pytest.mark.parametrize("grad_req, times", [("write", 1), ("add", 3)])
 def test_a_bound_symbol_honours_the_gradient_request(grad_req, times):
     problem = random_problem(12)
-    executor = symbol()[0].simple_bind(
-        device(), logits=problem[0].shape, grad_req={"logits": grad_req, "class_targets": "null"}
-    )
+    executor = bind(symbol()[0], logits=problem[0].shape, grad_req={"logits": grad_req, "class_targets": "null"})
     executor.grad_dict["logits"][:] = 0
     for _ in range(3):
         executor.forward(is_train=True, logits=problem[0], class_targets=problem[1])
@@ -85,7 +86,7 @@ def test_a_bound_symbol_honours_the_gradient_request(grad_req, times):
 
 def test_a_bound_symbol_may_want_no_gradient_at_all():
     problem = random_problem(12)
-    executor = symbol()[0].simple_bind(device(), logits=problem[0].shape, grad_req="null")
+    executor = bind(symbol()[0], logits=problem[0].shape, grad_req="null")
     executor.forward(is_train=True, logits=problem[0], class_targets=problem[1])
     executor.backward(mx.nd.ones((1,)))
     np.testing.assert_allclose(executor.outputs[0].asnumpy(), [expected(*problem)[0]], rtol=1e-5)
