@@ -118,20 +118,20 @@ def test_minutes_of_a_training():
     assert_shown(claim(r"A training took (.*?) minutes", RESULTS), [min(minutes), max(minutes)])
 
 
-def spread(name: str, epoch: int) -> float:
-    """Mean spread of the positives' scores in an epoch of a log."""
-    rows = measured(f"whole/logs/small_voc_{name}.csv")
+def spread(name: str, epoch: int, seeds: tuple[int, ...]) -> float:
+    """Mean spread of the positives' scores in an epoch of a row's logs."""
+    rows = [row for seed in seeds for row in measured(f"whole/logs/small_voc_{name}_seed{seed}.csv")]
     return statistics.mean(float(row["score_spread"]) for row in rows if row["loss"] and int(row["epoch"]) == epoch)
 
 
 def test_scores_follow_delta():
-    runs = {0.25: "delta_0.25_seed0", 0.5: "delta_0.5_seed0", 1: "ap_seed0", 2: "delta_2_seed0"}
-    first, last = ({delta: spread(run, epoch) for delta, run in runs.items()} for epoch in (1, 16))
+    runs = {0.25: "delta_0.25", 0.5: "delta_0.5", 1: "ap", 2: "delta_2"}
+    first, last = ({delta: spread(run, epoch, (0, 1)) for delta, run in runs.items()} for epoch in (1, 16))
     assert_shown(claim(r"is in the last epoch (.*?) with δ", RESULTS), list(last.values()))
     shown = claim(r"([\d.]+) to ([\d.]+) times δ, and .*? first epoch, with ([\d.]+) to ([\d.]+)\.", RESULTS)
     ratios = [[value / delta for delta, value in of_epoch.items()] for of_epoch in (last, first)]
     assert_shown(" ".join(shown), [end for of_epoch in ratios for end in (min(of_epoch), max(of_epoch))])
-    ohem = [statistics.mean(spread(f"loss_ohem_seed{seed}", epoch) for seed in (1, 2)) for epoch in (1, 16)]
+    ohem = [spread("loss_ohem", epoch, (1, 2)) for epoch in (1, 16)]
     assert_shown(" ".join(claim(r"with OHEM it goes from ([\d.]+) to ([\d.]+)\.", RESULTS)), ohem)
     assert all(last[delta] < first[delta] for delta in runs)
 
