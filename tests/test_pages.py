@@ -34,7 +34,7 @@ ROWS = {
         "OHEM": ("whole/table2", "ohem, VOC07"),
         "AUC-loss": ("whole/table2", "auc, VOC07"),
     },
-    "| images a ranking |": {images: ("small/table1a", f"batch {images}") for images in "1248"},
+    "| images a ranking |": {images: ("whole/table1a", f"batch {images}") for images in "1248"},
     "| AP-loss with |": {
         "δ = 1, interpolated: the default": ("whole/table1b", "delta 1"),
         "δ = 0.25": ("whole/table1b", "delta 0.25"),
@@ -51,7 +51,7 @@ ROWS = {
 
 # By the first cell of the summary: the rows of results whose first measure it compares.
 SUMMARY = {
-    "Table 1a": ("small/table1a", ["batch 8", "batch 1"]),
+    "Table 1a": ("whole/table1a", ["batch 8", "batch 1"]),
     "Table 1b": ("whole/table1b", [f"delta {delta}" for delta in ("1", "0.25", "0.5", "2")]),
     "Table 1c": ("whole/table1c", ["interpolated true", "interpolated false"]),
     "Table 2, VOC": ("whole/table2", [f"{loss}, VOC07" for loss in ("ap", "focal", "ohem", "auc")]),

@@ -93,6 +93,26 @@ def test_leads_in_table_2():
     assert_shown(claim(r"AP-loss had \[(.*?)\]", RESULTS), numbers(lower, "AP", "AP50", "AP75"))
 
 
+def test_images_ranked_together():
+    rows = means("whole/table1a.csv")
+    alone, together = rows.pop("batch 1"), rows["batch 8"]
+    assert together == means("whole/table2.csv")["ap, VOC07"]
+    assert all(alone[measure] < row[measure] for row in rows.values() for measure in range(3))
+    (same_seed,) = (row for row in measured("whole/table1a.csv") if (row["row"], row["seed"]) == ("batch 8", "0"))
+    paper = {row.name: row.metrics["AP"] for row in rows_of("table1a", SCALES["whole"])}
+    of_paper = [paper[row] for row in rows]
+    shown = claim(r"([\d.]+) AP behind all 8 images together \(([\d.]+) with .*? paper has ([\d.]+)\.", RESULTS)
+    costs = [together[0] - alone[0], float(same_seed["AP"]) - alone[0], paper["batch 8"] - paper["batch 1"]]
+    assert_shown(" ".join(shown), costs)
+    shown = claim(r"within ([\d.]+) AP, in the paper within ([\d.]+)\.", RESULTS)
+    ends = [row[0] for row in rows.values()]
+    assert_shown(" ".join(shown), [max(ends) - min(ends), max(of_paper) - min(of_paper)])
+    shown = claim(r"2 and 4 are ahead, in AP by ([\d.]+), .*? make all 8 vary \(([\d.]+)\)", RESULTS)
+    assert all(shown[0] == f"{rows[name][0] - together[0]:.1f}" for name in ("batch 2", "batch 4"))
+    report = (REPOSITORY / "results/whole/table1a.md").read_text(encoding="utf-8")
+    assert shown[1] == claim(r"Seeds make a row vary by ([\d.]+) AP", report)
+
+
 def test_what_delta_and_interpolation_change():
     rows = means("whole/table1b.csv") | means("whole/table1c.csv")
     default, sharp = rows.pop("delta 1"), rows.pop("delta 0.25")
