@@ -125,18 +125,6 @@ def test_pages_show_every_table():
     assert tables == {name for rows in ROWS.values() for name, _ in rows.values()}
 
 
-def test_score_shifts():
-    pairs = list(zip(measured("small/score_shift_val.csv"), measured("small/score_shift_train.csv")))
-    columns = [f"{images} together" for images in (1, 2, 4, 8)]
-    names = {images: f"small_voc_ranking-batch_{images}_seed0" for images in "124"}
-    cells = table("| trained with rankings of |", RESULTS)
-    assert [images for images, *_ in cells] == list("1248")
-    assert len(pairs) == 4
-    for (images, *losses), pair in zip(cells, pairs):
-        assert {row["checkpoint"] for row in pair} == {f"{names.get(images, 'small_voc_ap_seed0')}/last.npz"}
-        assert_shown(" | ".join(losses), [number for row in pair for number in numbers(row, *columns)])
-
-
 def test_ends_of_the_optimisers():
     ends: dict[str, list[float]] = {}
     for point in measured("small/figure5b.csv"):

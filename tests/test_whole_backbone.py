@@ -113,6 +113,27 @@ def test_images_ranked_together():
     assert shown[1] == claim(r"Seeds make a row vary by ([\d.]+) AP", report)
 
 
+def test_score_shifts():
+    splits = [measured(f"whole/score_shift_{split}.csv") for split in ("val", "train")]
+    columns = [f"{images} together" for images in (1, 2, 4, 8)]
+    losses = [[numbers(row, *columns) for row in rows] for rows in splits]
+    names = [f"small_voc_{name}_seed0/last.npz" for name in (*(f"ranking-batch_{n}" for n in (1, 2, 4)), "ap")]
+    assert all([row["checkpoint"] for row in rows] == names for rows in splits)
+    cells = table("| trained with rankings of |", RESULTS)
+    assert [images for images, *_ in cells] == list("1248")
+    for (_, *shown), on_test, on_training in zip(cells, *losses):
+        assert_shown(" | ".join(shown), [*on_test, *on_training])
+    test, training = losses
+    ratios = [training[0][-1] / others[-1] for others in training[1:]]
+    assert_shown(" ".join(claim(r"any has ([\d.]+) to ([\d.]+) times", RESULTS)), [min(ratios), max(ratios)])
+    costs = [[test[0][place] - others[place] for others in test[1:]] for place in (0, -1)]
+    shown = claim(r"by ([\d.]+) with one image and by ([\d.]+) to ([\d.]+) with 8", RESULTS)
+    assert_shown(" ".join(shown), [statistics.mean(costs[0]), min(costs[1]), max(costs[1])])
+    assert max(costs[0]) - min(costs[0]) < 0.005
+    alone = [rows[0] for rows in training]
+    assert max(alone) - min(alone) < 0.01
+
+
 def test_what_delta_and_interpolation_change():
     rows = means("whole/table1b.csv") | means("whole/table1c.csv")
     default, sharp = rows.pop("delta 1"), rows.pop("delta 0.25")
