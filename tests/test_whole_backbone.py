@@ -157,10 +157,14 @@ def test_what_delta_and_interpolation_change():
     assert shown == claim(r"Seeds make a row vary by ([\d.]+) AP", report)
 
 
-def test_minutes_of_a_training():
+def test_minutes_and_resumptions_of_trainings():
     logs = REPOSITORY.glob("results/whole/logs/*.csv")
-    minutes = [float(measured(path)[-1]["seconds"]) / 60 for path in logs]
-    assert_shown(claim(r"A training took (.*?) minutes", RESULTS), [min(minutes), max(minutes)])
+    minutes = {path.stem: float(measured(path)[-1]["seconds"]) / 60 for path in logs}
+    assert_shown(claim(r"A training took (.*?) minutes", RESULTS), [min(minutes.values()), max(minutes.values())])
+    rows = measured("whole/runs.csv")
+    assert {row["run"]: int(row["minutes"]) for row in rows} == {run: round(took) for run, took in minutes.items()}
+    shown = claim(r"of the \[(\d+)\].*? whose logs were kept, (\d+) were cut once", RESULTS)
+    assert_shown(" ".join(shown), [len(rows), sum(row["resumed_after_epoch"] != "" for row in rows)])
 
 
 def spread(name: str, epoch: int, seeds: tuple[int, ...]) -> float:
