@@ -7,6 +7,7 @@ import statistics
 
 from page_claims import LOSSES_OF_TABLE, README, REPOSITORY, RESULTS, assert_shown, claim, measured, numbers, table
 
+from aploss_mx.config import load_recipe
 from aploss_mx.data.voc import VOC_CLASSES
 from aploss_mx.geometry.anchors import make_anchors
 from aploss_mx.report.plan import SCALES, rows_of
@@ -269,6 +270,22 @@ def test_auc_loss_beside_a_lighter_box_loss():
     light = [100 * figure for figure in numbers(measured(f"whole/logs/{name}.csv")[-1], "AP", "AP50")]
     shown = claim(r"it reaches ([\d.]+) AP and ([\d.]+) AP50 instead of \[(.*?)\]", RESULTS)
     assert_shown(" ".join(shown), [*light, *numbers(plain, "AP", "AP50")])
+
+
+def test_auc_loss_trained_for_longer():
+    log = measured("whole/logs/small_voc_loss_auc_epochs_32_seed0.csv")
+    longer = [100 * figure for figure in numbers(log[-1], "AP", "AP50")]
+    its_rankings = statistics.mean(float(row["ap_loss"]) for row in log if row["epoch"] == "32" and row["ap_loss"])
+    shown = claim(
+        r"with all else the same, it has ([\d.]+) AP and ([\d.]+) AP50 .*? an AP-loss of ([\d.]+)\.\s", RESULTS
+    )
+    assert_shown(" ".join(shown), [*longer, its_rankings])
+    (ohem,) = (row for row in measured("whole/table2.csv") if (row["row"], row["seed"]) == ("ohem, VOC07", "0"))
+    assert_shown(claim(r"It still lacks ([\d.]+) AP of OHEM's", RESULTS), [float(ohem["AP"]) - longer[0]])
+    paper, ours = (load_recipe(name) for name in ("voc07_resnet50", "small_voc"))
+    images = 16_551 * paper.epochs / (2000 * 16)
+    shown = claim(r"with (\d+) times as many images as these 16, in (\d+) times", RESULTS)
+    assert_shown(" ".join(shown), [images, images * ours.batch_size / paper.batch_size])
 
 
 def test_share_of_the_losses_in_the_gradient():
