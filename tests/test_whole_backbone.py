@@ -212,6 +212,10 @@ def test_torchvision_beside():
     shown = claim(r"ours is ([\d.]+) behind in AP50, though level in AP and ([\d.]+) ahead in AP75", RESULTS)
     assert_shown(" ".join(shown), [low[1] - focal_low[1], focal_low[2] - low[2]])
     assert abs(low[0] - focal_low[0]) < 0.1
+    (*_, end) = measured("whole/logs/small_voc_loss_focal_lr_0.0003_box-loss-weight_0.25_seed0.csv")
+    lighter = [100 * figure for figure in numbers(end, "AP", "AP50", "AP75")]
+    assert_shown(claim(r"with a quarter of it, ours has \[(.*?)\]", RESULTS), lighter)
+    assert all(abs(one - other) < 1 for one, other in zip(lighter, focal_low))
     of_seeds = [float(row["AP50"]) for row in measured("whole/table2.csv") if row["row"] == "focal, VOC07"]
     assert_shown(claim(r"make our focal loss vary by ([\d.]+) AP50", RESULTS), [statistics.stdev(of_seeds)])
     shown = claim(r"with focal loss, makes (.*?) of the same images", README)
