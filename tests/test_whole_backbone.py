@@ -162,10 +162,15 @@ def test_minutes_and_resumptions_of_trainings():
     logs = REPOSITORY.glob("results/whole/logs/*.csv")
     minutes = {path.stem: float(measured(path)[-1]["seconds"]) / 60 for path in logs}
     assert_shown(claim(r"A training took (.*?) minutes", RESULTS), [min(minutes.values()), max(minutes.values())])
-    rows = measured("whole/runs.csv")
-    assert {row["run"]: int(row["minutes"]) for row in rows} == {run: round(took) for run, took in minutes.items()}
-    shown = claim(r"of the \[(\d+)\].*? whose logs were kept, (\d+) were cut once", RESULTS)
-    assert_shown(" ".join(shown), [len(rows), sum(row["resumed_after_epoch"] != "" for row in rows)])
+    resumed = {row["run"] for row in measured("whole/resumed.csv")}
+    assert resumed < set(minutes)
+    shown = claim(r"of the (\d+) whose \[logs\].*? were kept, \[(\d+)\]", RESULTS)
+    assert_shown(" ".join(shown), [len(minutes), len(resumed)])
+
+
+def end_of(name: str, *columns: str) -> list[float]:
+    """What a log of seed 0 ends with, in per cent."""
+    return [100 * figure for figure in numbers(measured(f"whole/logs/small_voc_{name}_seed0.csv")[-1], *columns)]
 
 
 def spread(name: str, epoch: int, seeds: tuple[int, ...]) -> float:
@@ -212,8 +217,7 @@ def test_torchvision_beside():
     shown = claim(r"ours is ([\d.]+) behind in AP50, though level in AP and ([\d.]+) ahead in AP75", RESULTS)
     assert_shown(" ".join(shown), [low[1] - focal_low[1], focal_low[2] - low[2]])
     assert abs(low[0] - focal_low[0]) < 0.1
-    (*_, end) = measured("whole/logs/small_voc_loss_focal_lr_0.0003_box-loss-weight_0.25_seed0.csv")
-    lighter = [100 * figure for figure in numbers(end, "AP", "AP50", "AP75")]
+    lighter = end_of("loss_focal_lr_0.0003_box-loss-weight_0.25", "AP", "AP50", "AP75")
     assert_shown(claim(r"with a quarter of it, ours has \[(.*?)\]", RESULTS), lighter)
     assert all(abs(one - other) < 1 for one, other in zip(lighter, focal_low))
     of_seeds = [float(row["AP50"]) for row in measured("whole/table2.csv") if row["row"] == "focal, VOC07"]
@@ -267,18 +271,18 @@ def test_order_of_the_curves():
 
 
 def test_auc_loss_beside_a_lighter_box_loss():
-    name = "small_voc_loss_auc_box-loss-weight_0.05_seed0"
-    (share,) = (row["share"] for row in measured("whole/gradient_share.csv") if row["checkpoint"].startswith(name))
+    name = "loss_auc_box-loss-weight_0.05"
+    (share,) = (row["share"] for row in measured("whole/gradient_share.csv") if name in row["checkpoint"])
     assert_shown(claim("its share at the end is (.*?),", RESULTS), [100 * float(share)])
     (plain,) = (row for row in measured("whole/table2.csv") if (row["row"], row["seed"]) == ("auc, VOC07", "0"))
-    light = [100 * figure for figure in numbers(measured(f"whole/logs/{name}.csv")[-1], "AP", "AP50")]
+    light = end_of(name, "AP", "AP50")
     shown = claim(r"it reaches ([\d.]+) AP and ([\d.]+) AP50 instead of \[(.*?)\]", RESULTS)
     assert_shown(" ".join(shown), [*light, *numbers(plain, "AP", "AP50")])
 
 
 def test_auc_loss_trained_for_longer():
     log = measured("whole/logs/small_voc_loss_auc_epochs_32_seed0.csv")
-    longer = [100 * figure for figure in numbers(log[-1], "AP", "AP50")]
+    longer = end_of("loss_auc_epochs_32", "AP", "AP50")
     its_rankings = statistics.mean(float(row["ap_loss"]) for row in log if row["epoch"] == "32" and row["ap_loss"])
     shown = claim(
         r"with all else the same, it has ([\d.]+) AP and ([\d.]+) AP50 .*? an AP-loss of ([\d.]+)\.\s", RESULTS
