@@ -127,8 +127,8 @@ def test_pages_show_every_table():
 
 def test_ends_of_the_optimisers():
     ends: dict[str, list[float]] = {}
-    for point in measured("small/figure5b.csv"):
-        if int(point["step"]) >= 630:
+    for point in measured("whole/figure5b.csv"):
+        if int(point["step"]) >= 1655:
             ends.setdefault(point["row"], []).append(float(point["value"]))
     names = ("error-driven update", "approximate gradient", "structured hinge loss")
     for rate, *losses in table(f"| learning rate | {' | '.join(names)} |", RESULTS):

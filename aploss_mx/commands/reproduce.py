@@ -1,7 +1,7 @@
 """Reproduce the paper's tables and figures: run what they need, and set paper and measured side by side.
 
 %(prog)s table2 --scale smoke
-%(prog)s table2 --scale small --dataset-root ~/data/VOCdevkit --seeds 0 1 --only ap focal
+%(prog)s table2 --scale whole --dataset-root ~/data/VOCdevkit --seeds 0 1 --only ap focal
 %(prog)s table2 --scale paper --dataset-root ~/data/VOCdevkit --coco-root ~/data/coco --gpus 0,1 2,3
 %(prog)s report
 %(prog)s list --table 2

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 from dataclasses import replace
+from statistics import mean
 
 import pytest
 
@@ -41,12 +43,12 @@ def test_every_row_has_its_recipe(table, scale):
 
 
 def test_what_the_rows_vary():
-    small = SCALES["small"]
-    assert [recipe_of(trial).ranking_batch for trial in trials_of("table1a", small, [0])] == [1, 2, 4, 0]
-    assert [recipe_of(trial).delta for trial in trials_of("table1b", small, [0])] == [0.25, 0.5, 1, 2]
-    assert [recipe_of(trial).interpolated for trial in trials_of("table1c", small, [0])] == [False, True]
-    assert [recipe_of(trial).loss for trial in trials_of("table2", small, [0])] == ["ohem", "focal", "auc", "ap"]
-    single, multi = trials_of("table3", small, [0])
+    whole = SCALES["whole"]
+    assert [recipe_of(trial).ranking_batch for trial in trials_of("table1a", whole, [0])] == [1, 2, 4, 0]
+    assert [recipe_of(trial).delta for trial in trials_of("table1b", whole, [0])] == [0.25, 0.5, 1, 2]
+    assert [recipe_of(trial).interpolated for trial in trials_of("table1c", whole, [0])] == [False, True]
+    assert [recipe_of(trial).loss for trial in trials_of("table2", whole, [0])] == ["ohem", "focal", "auc", "ap"]
+    single, multi = trials_of("table3", whole, [0])
     assert single.run == multi.run
     assert single.test == {} and multi.test["test_flip"]
     assert len(trials_of("table2", SCALES["paper"], [0])) == 8
@@ -54,25 +56,25 @@ def test_what_the_rows_vary():
 
 
 def test_each_loss_has_the_same_learning_rates_to_choose_from():
-    for scale in (SCALES["small"], SCALES["smoke"]):
-        recipes = [recipe_of(trial) for trial in trials_of("learning_rates", scale, [0])]
-        choices = {loss: [recipe.lr for recipe in recipes if recipe.loss == loss] for loss in LOSSES}
-        assert len(recipes) == len(LOSSES) * len(GRID)
-        assert all(rates == [0.00003, 0.0001, 0.0003, 0.001] for rates in choices.values())
-        assert len({replace(recipe, loss="ap", lr=1) for recipe in recipes}) == 1
-        epochs = [recipe_of(trials_of(name, scale, [0])[0]).epochs for name in (*scale.tuning, "table2")]
-        assert epochs == sorted(set(epochs))
+    recipes = [recipe_of(trial) for trial in trials_of("learning_rates", SCALES["smoke"], [0])]
+    choices = {loss: [recipe.lr for recipe in recipes if recipe.loss == loss] for loss in LOSSES}
+    assert len(recipes) == len(LOSSES) * len(GRID)
+    assert all(rates == [0.00003, 0.0001, 0.0003, 0.001] for rates in choices.values())
+    assert len({replace(recipe, loss="ap", lr=1) for recipe in recipes}) == 1
     with pytest.raises(ValueError, match="scale paper has no learning_rates: there are none"):
         trials_of("learning_rates", SCALES["paper"], [0])
 
 
 def test_each_loss_has_the_same_optimisers_and_rates_of_the_backbone_to_choose_from():
-    recipes = [recipe_of(trial) for trial in trials_of("learning_rates", SCALES["whole"], [0])]
+    scale = SCALES["whole"]
+    recipes = [recipe_of(trial) for trial in trials_of("learning_rates", scale, [0])]
     choices = [
         {(one.optimizer, one.lr, one.backbone_lr_mult) for one in recipes if one.loss == loss} for loss in LOSSES
     ]
     assert len(choices[0]) == 8 and choices == 4 * [choices[0]]
     assert {one.wd for one in recipes if one.optimizer == "sgd"} == {0.0001}
+    epochs = [recipe_of(trials_of(name, scale, [0])[0]).epochs for name in (*scale.tuning, "table2")]
+    assert epochs == sorted(epochs)
     assert len({replace(one, loss="ap", optimizer="sgd", lr=1, backbone_lr_mult=1, wd=0) for one in recipes}) == 1
 
 
@@ -82,18 +84,31 @@ def test_the_optimisers_train_the_classes_alone_from_the_same_start(scale):
     recipes = [recipe_of(trial) for trial in trials]
     assert {recipe.loss for recipe in recipes} == {"ap", "hinge-ap", "smooth-ap"}
     assert {recipe.box_loss_weight for recipe in recipes} == {0}
-    assert len({replace(recipe, loss="ap", lr=1) for recipe in recipes}) == 1
+    assert len({replace(recipe, loss="ap", lr=1, epochs=1) for recipe in recipes}) == 1
     by_loss = [{recipe.lr for recipe in recipes if recipe.loss == loss} for loss in CONTENDERS.values()]
     assert by_loss == 3 * [by_loss[0]]
     assert len({trial.run for trial in trials}) == len(trials)
 
 
 def test_the_chosen_learning_rate_is_used_by_all_rows_of_its_loss():
-    scale = replace(SCALES["small"], chosen={"ap": {"lr": 0.0007}, "focal": {"lr": 0.0002}})
+    scale = replace(SCALES["whole"], chosen={"ap": {"lr": 0.0007}, "focal": {"lr": 0.0002}})
     assert [recipe_of(trial).lr for trial in trials_of("table2", scale, [0])] == [0.0003, 0.0002, 0.0003, 0.0007]
     assert {recipe_of(trial).lr for trial in trials_of("table1a", scale, [0])} == {0.0007}
-    rates = [recipe_of(trial).lr for trial in trials_of("learning_rates", scale, [0])]
-    assert rates == 4 * [0.00003, 0.0001, 0.0003, 0.001]
+    tuned, untouched = (trials_of("learning_rates", one, [0]) for one in (scale, SCALES["whole"]))
+    assert [recipe_of(trial) for trial in tuned] == [recipe_of(trial) for trial in untouched]
+
+
+def test_the_best_rate_of_each_optimiser_is_trained_for_longer():
+    """Best in the steps that all rates were trained for."""
+    recipes = {trial.name: recipe_of(trial) for trial in trials_of("figure5b", SCALES["whole"], [0])}
+    curves = {name: [] for name in recipes}
+    with (RESULTS / "whole" / "figure5b.csv").open(newline="") as file:
+        for point in csv.DictReader(file):
+            if 1655 <= int(point["step"]) <= 2000 and point["seed"] == "0":
+                curves[point["row"]].append(float(point["value"]))
+    for name in CONTENDERS:
+        of_one = sorted((mean(curve), row) for row, curve in curves.items() if row.startswith(name))
+        assert [recipes[row].epochs for _, row in of_one] == [24, 8, 8, 8]
 
 
 @pytest.mark.parametrize("scale", [scale for scale in SCALES.values() if scale.chosen], ids=lambda scale: scale.name)
@@ -129,8 +144,8 @@ def test_the_paper_ranks_eight_images_on_one_device_or_two():
 
 
 def test_only_some_rows():
-    trials = trials_of("table2", SCALES["small"], [0, 1], ["ap", "focal"])
+    trials = trials_of("table2", SCALES["whole"], [0, 1], ["ap", "focal"])
     named = [(trial.name.split(",")[0], trial.seed) for trial in trials]
     assert named == [("focal", 0), ("ap", 0), ("focal", 1), ("ap", 1)]
     with pytest.raises(ValueError, match="named svm; there are: ohem, VOC07; focal"):
-        trials_of("table2", SCALES["small"], [0], ["ap", "svm"])
+        trials_of("table2", SCALES["whole"], [0], ["ap", "svm"])

@@ -19,16 +19,16 @@ def metrics_of(ap: float) -> dict:
 
 @pytest.fixture
 def table(tmp_path) -> Path:
-    path = tmp_path / "small" / "table2.csv"
+    path = tmp_path / "whole" / "table2.csv"
     rows = [("ap, VOC07", 0, 0.5), ("focal, VOC07", 0, 0.4), ("ap, VOC07", 1, 0.54)]
     update_rows(path, [measured_row(row, seed, metrics_of(ap), "abc") for row, seed, ap in rows])
     return path
 
 
 def test_table_has_paper_mean_spread_and_difference(table):
-    text = format_table("table2", "small", read_rows(table))
+    text = format_table("table2", "whole", read_rows(table))
     lines = text.splitlines()
-    assert lines[0] == "# Table 2, scale `small`"
+    assert lines[0] == "# Table 2, scale `whole`"
     assert "not comparable with the published figures" in text
     (ap,) = [line for line in lines if line.startswith("| ap")]
     assert ap.startswith("| ap, VOC07 | 2 | 53.1 | 52.0 ± 2.8 | -1.1 | 82.3 | 52.0 ± 2.8 | -30.3 |")
@@ -39,19 +39,19 @@ def test_table_has_paper_mean_spread_and_difference(table):
     assert "vary by 2.8 AP (standard deviation, pooled over rows of several): smaller differences" in text
     assert "Rows of one seed, which say less: 1." in text
     alone = [row for row in read_rows(table) if row["seed"] == "0"]
-    assert "noise is was not measured" in format_table("table2", "small", alone)
+    assert "noise is was not measured" in format_table("table2", "whole", alone)
 
 
 def test_noise_is_pooled_over_rows_by_their_seeds(table):
     """Deviations of 2.83 from 2 seeds and 1 from 3: the root of (1 * 8 + 2 * 1) / 3."""
     rows = [("focal, VOC07", seed, ap) for seed, ap in enumerate([0.39, 0.40, 0.41])]
     update_rows(table, [measured_row(row, seed, metrics_of(ap), "abc") for row, seed, ap in rows])
-    text = format_table("table2", "small", read_rows(table))
+    text = format_table("table2", "whole", read_rows(table))
     assert "vary by 1.8 AP (standard deviation, pooled over rows of several)" in text
 
 
 def test_the_summary_has_what_the_table_has(table):
-    summary = {(one["row"], one["figure"]): one for one in summarise("table2", "small", read_rows(table))}
+    summary = {(one["row"], one["figure"]): one for one in summarise("table2", "whole", read_rows(table))}
     assert len(summary) == 4 * 3
     ap = summary["ap, VOC07", "AP"]
     assert (ap["paper"], ap["seeds"], ap["mean"]) == (53.1, 2, 52)

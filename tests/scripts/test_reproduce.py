@@ -46,7 +46,7 @@ def test_committed_markdown_is_made_of_committed_csv(tmp_path):
         assert (tmp_path / text).read_bytes() == (RESULTS / text).read_bytes()
 
 
-@pytest.mark.parametrize("scale, gpus", [("paper", "0,1,2,3"), ("paper", "0,1,2"), ("small", "0,1")])
+@pytest.mark.parametrize("scale, gpus", [("paper", "0,1,2,3"), ("paper", "0,1,2"), ("whole", "0,1")])
 def test_gpus_that_would_change_what_is_ranked_are_refused_before_a_run(scale, gpus, tmp_path):
     flags = ["table2", "--scale", scale, "--dataset-root", "x", "--gpus", gpus, "--runs", str(tmp_path / "runs")]
     with pytest.raises(SystemExit, match="images a step, in groups of .*, cannot be shared out"):
@@ -71,7 +71,7 @@ def test_no_results_are_told(tmp_path):
         reproduce.main(["report", "--results", str(tmp_path)])
 
 
-@pytest.mark.parametrize("scale", ["smoke", "small"])
+@pytest.mark.parametrize("scale", ["smoke", "whole"])
 def test_the_committed_results_are_left_alone(monkeypatch, scale):
     asked = []
     monkeypatch.setattr(reproduce, "_reproduce", lambda arguments, _: asked.append(arguments.results))
@@ -171,7 +171,7 @@ def test_figure_6_tells_the_threshold_in_the_units_of_its_boxes(shapes, monkeypa
     captions = []
     monkeypatch.setattr(reproduce.Detector, "load", lambda _: detector)
     monkeypatch.setattr(reproduce, "contact_sheet", lambda pictures, columns, texts: captions.extend(texts))
-    trials = trials_of("table2", SCALES["small"], [0], ["focal,"])
+    trials = trials_of("table2", SCALES["whole"], [0], ["focal,"])
     reproduce.draw_detectors(trials, SimpleNamespace(folder_of=lambda _: Path(), voc_root=shapes))
     assert set(captions) == {f"focal, VOC07, seed 0: {told}"}
 
@@ -268,5 +268,5 @@ def test_each_job_has_its_gpus(tmp_path, tiny, monkeypatch):
 
 
 def test_data_are_wanted_beyond_smoke(tmp_path):
-    with pytest.raises(SystemExit, match="scale small wants --dataset-root"):
-        reproduce.main(["table2", "--scale", "small", "--runs", str(tmp_path)])
+    with pytest.raises(SystemExit, match="scale whole wants --dataset-root"):
+        reproduce.main(["table2", "--scale", "whole", "--runs", str(tmp_path)])
