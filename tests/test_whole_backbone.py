@@ -220,6 +220,11 @@ def test_torchvision_beside():
     lighter = end_of("loss_focal_lr_0.0003_box-loss-weight_0.25", "AP", "AP50", "AP75")
     assert_shown(claim(r"with a quarter of it, ours has \[(.*?)\]", RESULTS), lighter)
     assert all(abs(one - other) < 1 for one, other in zip(lighter, focal_low))
+    per_image = end_of("loss_focal_lr_0.0003_per_image", "AP", "AP50", "AP75")
+    assert_shown(claim(r"an\s+image\), it\s+has \[(.*?)\]", RESULTS), per_image)
+    shown = claim(r"no longer\s+ahead in AP75, and ([\d.]+)\s+behind in AP50", RESULTS)
+    assert_shown(shown, [low[1] - per_image[1]])
+    assert per_image[2] < low[2]
     of_seeds = [float(row["AP50"]) for row in measured("whole/table2.csv") if row["row"] == "focal, VOC07"]
     assert_shown(claim(r"make our focal loss vary by ([\d.]+) AP50", RESULTS), [statistics.stdev(of_seeds)])
     shown = claim(r"with focal loss, makes (.*?) of the same images", README)
